@@ -1,0 +1,69 @@
+"""What all tests share: where the repository is, how Hypothesis searches, which skips are right."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import pytest
+from hypothesis import settings
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
+
+ROOT = Path(__file__).resolve().parent.parent
+ALLOWED_SKIPS = ROOT / "tests" / "allowed_skips.toml"
+
+# The tests ask whether a change broke something, so each run tries the same examples; the audits
+# are what searches anew. A deadline would measure the machine.
+settings.register_profile("lossaudit-tests", deadline=None, derandomize=True)
+settings.load_profile("lossaudit-tests")
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the checkout, which is the package `lossaudit` as well."""
+    return ROOT
+
+
+# --- in CI a skip needs a reason that was agreed on -----------------------------------------------
+
+
+def _is_allowed(node_id: str, message: str) -> bool:
+    entries = tomllib.loads(ALLOWED_SKIPS.read_text(encoding="utf-8")).get("skip", [])
+    return any(
+        fnmatch.fnmatchcase(node_id, entry["test"])
+        and fnmatch.fnmatchcase(message, entry["message"])
+        and bool(entry["reason"])
+        for entry in entries
+    )
+
+
+def _judged(report: Report) -> Report:
+    """The report, as a failure where it is a skip that CI does not allow."""
+    if os.environ.get("CI") != "true" or not report.skipped or hasattr(report, "wasxfail"):
+        return report
+    where = report.longrepr
+    message = str(where[2] if isinstance(where, tuple) else where).removeprefix("Skipped: ")
+    if not _is_allowed(report.nodeid, message):
+        report.outcome = "failed"
+        report.longrepr = (
+            f"{report.nodeid} was skipped: {message}\n"
+            f"In CI a skip fails, unless {ALLOWED_SKIPS.relative_to(ROOT)} gives its reason."
+        )
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    return _judged((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    return _judged((yield))
