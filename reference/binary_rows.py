@@ -1,0 +1,195 @@
+"""Binary cross-entropy from logits, and the sigmoid with its kin.
+
+With E = exp(-|z|), q = E / (1 + E) and the coefficients c1 = p y, c0 = 1 - y (p the pos_weight):
+    loss     = (c1 if z < 0 else c0) |z| + (c1 + c0) log1p(E)
+    dloss/dz = c0 - (c1 + c0) q if z > 0 else (c1 + c0) q - c1
+Nothing cancels in the loss for y in [0, 1]; in the gradient only where y is close to sigmoid(z).
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Tuple  # noqa: UP035 - read by Python 3.9
+
+import numpy as np
+
+from . import truth as rows
+from .certify import Parts, repaired
+from .decimals import Triple, settle
+from .exact import (
+    Exact,
+    add,
+    divided,
+    magnitude,
+    multiplied,
+    negate,
+    scale,
+    shift,
+    subtract,
+    where,
+)
+from .functions import exp, log1p
+from .slow_rows import ONE, BinaryRow
+from .truth import Truth, complement, constant
+from .vocabulary import Floats, Options, Semantics
+
+# A bound of 2**-98 is 2**-6 of the bound that `certify` assumes.
+_SLACK = 6
+
+
+def binary_cross_entropy_with_logits_truth(
+    logits: Floats, target: Floats, semantics: Semantics, options: Options
+) -> Truth:
+    """-(p y log sigmoid(z) + (1 - y) log(1 - sigmoid(z))) for each row, and its gradient in z.
+
+    Args:
+        logits: (N, 1).
+        target: (N, 1); usually in [0, 1]. Outside, the signed sum is what it is.
+        semantics: smoothing "toward 1/2" makes y (1 - eps) + eps/2 of y.
+        options: pos_weight, label_smoothing, and weight with one entry, are read here.
+
+    Returns:
+        The rows; infinite logits by their limits. A row with NaN is NaN.
+
+    Raises:
+        ValueError: shapes that differ.
+    """
+    rows.demand_shape("logits", logits, 2)
+    rows.demand_same_shape(target, logits)
+
+    def compute(part: slice) -> Truth:
+        return _pass(logits[part, 0], target[part, 0], semantics, options)
+
+    return rows.in_passes(logits.shape[0], 1, compute)
+
+
+def binary_coefficients(
+    target: Floats, semantics: Semantics, options: Options
+) -> Tuple[Exact, Exact, bool]:  # noqa: UP006
+    """(c1, c0, exact): the factors of -log p and -log(1 - p), smoothed and weighted.
+
+    They are exact unless `exact` is False; then they err by at most 2**-100 of themselves.
+    """
+    positive, negative = Exact.from_float(target), complement(target)
+    eps, exact = options.label_smoothing, True
+    if eps:
+        _demand_smoothing(semantics)
+        exact = False
+        kept, added = complement(np.asarray(eps)), shift(constant(eps), -1)
+        positive = add(multiplied(positive, kept), added)
+        negative = add(multiplied(negative, kept), added)
+    if options.pos_weight is not None:
+        positive = scale(positive, options.pos_weight)
+    weight = rows.class_weights(options, 1)
+    if weight is not None:
+        exact = False
+        positive, negative = scale(positive, weight), scale(negative, weight)
+    return positive, negative, exact
+
+
+def exact_binary_coefficients(
+    target: float, semantics: Semantics, options: Options
+) -> Tuple[Fraction, Fraction]:  # noqa: UP006
+    """`binary_coefficients` of one row as rational numbers."""
+    y, eps = Fraction(target), Fraction(options.label_smoothing)
+    if eps:
+        _demand_smoothing(semantics)
+        y = y * (1 - eps) + eps / 2
+    weight = Fraction(1) if options.weight is None else Fraction(options.weight[0])
+    emphasis = Fraction(1) if options.pos_weight is None else Fraction(options.pos_weight)
+    return weight * emphasis * y, weight * (1 - y)
+
+
+def _demand_smoothing(semantics: Semantics) -> None:
+    if semantics.smoothing != "toward 1/2":
+        raise ValueError(f"smoothing {semantics.smoothing!r} is not 'toward 1/2'")
+
+
+def _pass(logits: Floats, target: Floats, semantics: Semantics, options: Options) -> Truth:
+    nan = np.isnan(logits) | np.isnan(target)
+    reason = rows.reasons(np.isinf(target) & ~nan, rows.INFINITE_TARGET)
+    target = np.where(np.isfinite(target), target, 0.5)
+    logits = np.where(np.isnan(logits), 0.0, logits)
+
+    def slow(row: int) -> BinaryRow:
+        factors = exact_binary_coefficients(float(target[row]), semantics, options)
+        return BinaryRow(float(logits[row]), *factors)
+
+    def describe(row: int) -> str:
+        z, y = float(logits[row]).hex(), float(target[row]).hex()
+        return f"binary cross-entropy of logit {z}, target {y}, {options}"
+
+    def settle_loss(index: Tuple[int, ...]) -> Triple:  # noqa: UP006
+        return settle(slow(index[0]).loss, lambda: describe(index[0]))
+
+    def settle_gradient(index: Tuple[int, ...]) -> Triple:  # noqa: UP006
+        return settle(slow(index[0]).gradient, lambda: describe(index[0]))
+
+    positive, negative, exact = binary_coefficients(target, semantics, options)
+    both = add(positive, negative)
+    growth = exp(negate(Exact.from_float(np.abs(logits))))
+    value, size, moving = _loss(logits, growth, positive, negative, both, exact=exact)
+    parts = Parts(lambda index: slow(index[0]).linear(), moving)
+    loss = repaired(value, size, settle_loss, parts)
+    value, size, moving = _slope(logits, growth, positive, negative, both, exact=exact)
+    parts = Parts(lambda index: slow(index[0]).limit(), moving)
+    gradient = repaired(value, size, settle_gradient, parts)
+    return rows.finish(loss, gradient.reshape(-1, 1), nan, None, reason)
+
+
+def _loss(
+    logits: Floats, growth: Exact, positive: Exact, negative: Exact, both: Exact, *, exact: bool
+) -> Tuple[Exact, Exact, Exact]:  # noqa: UP006
+    """(c1 if z < 0 else c0) |z| + (c1 + c0) log1p(E), the size of what is not exact, the last term."""
+    size = Exact.from_float(np.abs(logits))
+    factor = where(logits < 0.0, positive, negative)
+    linear = rows.nothing_times(factor, size, multiplied(factor, size))
+    curved = multiplied(both, log1p(growth))
+    whole = (factor.lo == 0.0) & exact
+    inexact = where(whole, constant(0.0), shift(magnitude(linear), -_SLACK))
+    return add(linear, curved), add(magnitude(curved), inexact), curved
+
+
+def _slope(
+    logits: Floats, growth: Exact, positive: Exact, negative: Exact, both: Exact, *, exact: bool
+) -> Tuple[Exact, Exact, Exact]:  # noqa: UP006
+    """c0 - (c1 + c0) q for z > 0, (c1 + c0) q - c1 else, q = E / (1 + E); the rest as above."""
+    share = multiplied(both, divided(growth, add(constant(1.0), growth)))
+    up = logits > 0.0
+    still = where(up, negative, negate(positive))
+    moving = where(up, negate(share), share)
+    # At z = 0 the share is half of a sum, and as exact as that.
+    curved = where((logits == 0.0) & exact & (both.lo == 0.0), constant(0.0), magnitude(share))
+    inexact = constant(0.0) if exact else shift(magnitude(still), -_SLACK)
+    return add(still, moving), add(curved, inexact), moving
+
+
+def sigmoid(z: Floats) -> Exact:
+    """1 / (1 + e**-z), of any shape: q for z < 0, 1 - q for z > 0, q = E / (1 + E)."""
+    z = np.asarray(z, dtype=np.float64)
+    growth = exp(negate(Exact.from_float(np.abs(z))))
+    share = divided(growth, add(constant(1.0), growth))
+    value = where(z > 0.0, subtract(constant(1.0), share), share)
+
+    def settle_(index: Tuple[int, ...]) -> Triple:  # noqa: UP006
+        slow = BinaryRow(float(z[index]), Fraction(0), ONE)
+        return settle(slow.gradient, lambda: f"sigmoid of {float(z[index]).hex()}")
+
+    return repaired(value, where(z == 0.0, constant(0.0), share), settle_)
+
+
+def softplus(z: Floats) -> Exact:
+    """log(1 + e**z) = max(z, 0) + log1p(e**-|z|), of any shape."""
+    z = np.asarray(z, dtype=np.float64)
+    curved = log1p(exp(negate(Exact.from_float(np.abs(z)))))
+
+    def settle_(index: Tuple[int, ...]) -> Triple:  # noqa: UP006
+        slow = BinaryRow(float(z[index]), Fraction(0), ONE)
+        return settle(slow.loss, lambda: f"softplus of {float(z[index]).hex()}")
+
+    return repaired(add(Exact.from_float(np.maximum(z, 0.0)), curved), curved, settle_)
+
+
+def log_sigmoid(z: Floats) -> Exact:
+    """log sigmoid(z) = -softplus(-z), of any shape."""
+    return negate(softplus(-np.asarray(z, dtype=np.float64)))

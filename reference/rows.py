@@ -1,0 +1,111 @@
+"""The truths that a judge needs: of every row of a case, and of its reduction."""
+
+from __future__ import annotations
+
+from typing import Tuple  # noqa: UP035 - read by Python 3.9
+
+import numpy as np
+
+from . import truth as shared
+from .binary_rows import (
+    binary_cross_entropy_with_logits_truth,
+    log_sigmoid,
+    sigmoid,
+    softplus,
+)
+from .exact import Exact, divided, weighted_sum
+from .probability_rows import (
+    binary_cross_entropy_truth,
+    clip_bounds,
+    cross_entropy_probabilities_truth,
+)
+from .softmax_rows import cross_entropy_truth, log_softmax, logsumexp, softmax
+from .truth import Truth
+from .vocabulary import Case, Semantics
+
+__all__ = [
+    "Truth",
+    "binary_cross_entropy_truth",
+    "binary_cross_entropy_with_logits_truth",
+    "clip_bounds",
+    "cross_entropy_probabilities_truth",
+    "cross_entropy_truth",
+    "log_sigmoid",
+    "log_softmax",
+    "logsumexp",
+    "reduce_truth",
+    "sigmoid",
+    "softmax",
+    "softplus",
+    "truth",
+]
+
+
+def truth(case: Case, semantics: Semantics) -> Truth:
+    """The exact loss and gradient of every row of a case under a Semantics, unreduced.
+
+    Raises:
+        ValueError: the operation is unknown, or the case is invalid (a label out of range, ...).
+    """
+    if case.operation == "cross_entropy":
+        return cross_entropy_truth(case.inputs, case.target, semantics, case.options)
+    if case.operation == "cross_entropy_probabilities":
+        return cross_entropy_probabilities_truth(
+            case.inputs, case.target, semantics, case.options, case.dtype
+        )
+    target = np.asarray(case.target, dtype=np.float64)
+    if case.operation == "binary_cross_entropy_with_logits":
+        return binary_cross_entropy_with_logits_truth(
+            case.inputs, target, semantics, case.options
+        )
+    if case.operation == "binary_cross_entropy":
+        return binary_cross_entropy_truth(
+            case.inputs, target, semantics, case.options, case.dtype
+        )
+    raise ValueError(f"operation {case.operation!r} is not known")
+
+
+def reduce_truth(
+    rows: Truth, case: Case, semantics: Semantics
+) -> Tuple[Exact, Exact]:  # noqa: UP006
+    """The reduced loss, and the gradient (N, K) of the reduced loss.
+
+    Args:
+        rows: what `truth` gave for the case.
+        case: its options.reduction is "none" (rows as they are), "sum" or "mean".
+        semantics: `mean` names the denominator; for distributions "weights" means the row count.
+            `all_ignored` is the mean over nothing; the gradient is then zero.
+
+    Returns:
+        Loss of shape () or (N,), gradient of shape (N, K). The sum does not depend on the order
+        of the rows.
+    """
+    reduction = case.options.reduction
+    if reduction == "none":
+        return rows.loss, rows.gradient
+    summed = weighted_sum(rows.loss, axis=0)
+    if reduction == "sum":
+        return summed, rows.gradient
+    if reduction != "mean":
+        raise ValueError(f"reduction {reduction!r} is not one of 'none', 'sum', 'mean'")
+    denominator = mean_denominator(case, semantics)
+    if denominator.hi == 0.0:
+        empty = np.nan if semantics.all_ignored == "nan" else 0.0
+        return Exact.from_float(np.asarray(empty)), rows.gradient
+    return divided(summed, denominator), divided(rows.gradient, denominator)
+
+
+def mean_denominator(case: Case, semantics: Semantics) -> Exact:
+    """What the mean of a case divides by, as an exact number of shape ()."""
+    ignored = shared.ignored_rows(
+        case.target, shared.ignore_index(semantics, case.options)
+    )
+    if semantics.mean == "rows":
+        return shared.constant(float(case.rows))
+    weight = shared.class_weights(case.options, case.inputs.shape[1])
+    if semantics.mean == "valid" or weight is None or case.target.ndim != 1:
+        return shared.constant(float(np.count_nonzero(~ignored)))
+    if semantics.mean == "weights":
+        labels = np.asarray(case.target[~ignored], dtype=np.int64)
+        return weighted_sum(Exact.from_float(weight[labels]), axis=0)
+    raise ValueError(f"mean {semantics.mean!r} is not one of 'weights', 'valid', 'rows'")

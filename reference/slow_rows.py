@@ -1,0 +1,162 @@
+"""The formulas of single values in decimal intervals: the fallback of the double-double rows.
+
+Every input is a rational number. A value that is rational is returned as a Fraction, exactly; by
+the theorem of Lindemann and Weierstrass every other value is transcendental, so that it is no
+boundary of rounding and enough digits decide it.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Dict, List, Optional, Sequence, Tuple  # noqa: UP035 - read by Python 3.9
+
+from .decimals import Digits, Enclosure, Interval
+
+ONE = Fraction(1)
+_MINUS_INFINITY = float("-inf")
+
+
+class SoftmaxRow:
+    """One row of `softmax_rows`: logits below +inf, and coefficients a_j."""
+
+    def __init__(self, logits: Sequence[float], weights: Sequence[Fraction]) -> None:
+        self._finite = [j for j, z in enumerate(logits) if z != _MINUS_INFINITY]
+        top = max(self._finite, key=lambda j: logits[j])
+        self._peak = Fraction(logits[top])
+        self._gaps = {j: self._peak - Fraction(logits[j]) for j in self._finite}
+        self._top = top
+        self.weights = weights
+        self._whole = sum(weights, Fraction(0))
+        self._growths: Dict[int, Dict[int, Interval]] = {}  # noqa: UP006
+
+    def linear(self) -> Fraction:
+        """sum_j a_j gap_j."""
+        return sum((self.weights[j] * gap for j, gap in self._gaps.items() if gap), Fraction(0))
+
+    def loss(self, digits: Digits) -> Enclosure:
+        """sum_j a_j gap_j + A log1p(S)."""
+        return self._plus_log(self.linear(), self._whole, digits)
+
+    def rest(self, j: int) -> Fraction:
+        """sum over i != j of a_i."""
+        return self._whole - self.weights[j]
+
+    def log_sum(self, digits: Digits) -> Enclosure:
+        """log sum_j e**z_j = m + log1p(S)."""
+        return self._plus_log(self._peak, ONE, digits)
+
+    def gradient(self, j: int, rest: Optional[Fraction], digits: Digits) -> Enclosure:
+        """(e_j rest - a_j sum_{i != j} e_i) / (1 + S); rest is sum_{i != j} a_i where None."""
+        own = self.weights[j]
+        rest = self.rest(j) if rest is None else rest
+        if j not in self._gaps or rest == -own:
+            return -own
+        count = len(self._finite)
+        if not any(self._gaps.values()):
+            return (rest - own * (count - 1)) / count
+        growth = self._growth(digits)
+        others = self._sum((growth[i] for i in self._finite if i != j), digits)
+        rise = digits.multiply(digits.number(rest), growth[j])
+        fall = digits.multiply(digits.number(own), others)
+        return digits.divide(digits.subtract(rise, fall), digits.add(growth[j], others))
+
+    def _plus_log(self, linear: Fraction, factor: Fraction, digits: Digits) -> Enclosure:
+        if factor == 0 or len(self._finite) == 1:
+            return linear
+        growth = self._growth(digits)
+        others = self._sum((growth[i] for i in self._finite if i != self._top), digits)
+        logarithm = digits.multiply(digits.number(factor), digits.log1p(others))
+        return digits.add(digits.number(linear), logarithm)
+
+    def _growth(self, digits: Digits) -> Dict[int, Interval]:  # noqa: UP006
+        if digits.digits not in self._growths:
+            found = {j: digits.exp(-gap) for j, gap in self._gaps.items()}
+            self._growths[digits.digits] = found
+        return self._growths[digits.digits]
+
+    @staticmethod
+    def _sum(terms, digits: Digits) -> Interval:  # noqa: ANN001
+        total = digits.number(Fraction(0))
+        for term in terms:
+            total = digits.add(total, term)
+        return total
+
+
+class BinaryRow:
+    """One row of `binary_rows`: a finite logit and the factors of -log p and -log(1 - p)."""
+
+    def __init__(self, logit: float, positive: Fraction, negative: Fraction) -> None:
+        self._logit = Fraction(logit)
+        self._positive, self._negative = positive, negative
+
+    def linear(self) -> Fraction:
+        """(c1 if z < 0 else c0) |z|."""
+        return (self._positive if self._logit < 0 else self._negative) * abs(self._logit)
+
+    def limit(self) -> Fraction:
+        """The gradient far out: c0 for z > 0, -c1 else."""
+        return self._negative if self._logit > 0 else -self._positive
+
+    def loss(self, digits: Digits) -> Enclosure:
+        """(c1 if z < 0 else c0) |z| + (c1 + c0) log1p(e**-|z|)."""
+        linear, factor = self.linear(), self._positive + self._negative
+        if factor == 0:
+            return linear
+        logarithm = digits.log1p(digits.exp(-abs(self._logit)))
+        product = digits.multiply(digits.number(factor), logarithm)
+        return digits.add(digits.number(linear), product)
+
+    def gradient(self, digits: Digits) -> Enclosure:
+        """(c0 - c1 E) / (1 + E) for z > 0, (c0 E - c1) / (1 + E) else."""
+        up, down = self._positive, self._negative
+        if up == -down:
+            return down
+        if self._logit == 0:
+            return (down - up) / 2
+        growth = digits.exp(-abs(self._logit))
+        still, moving = (down, -up) if self._logit > 0 else (-up, down)
+        above = digits.add(digits.number(still), digits.multiply(digits.number(moving), growth))
+        return digits.divide(above, digits.add(digits.number(ONE), growth))
+
+
+def log_sum(
+    fixed: Fraction,
+    terms: Sequence[Tuple[Fraction, Fraction]],  # noqa: UP006
+    digits: Digits,
+) -> Enclosure:
+    """fixed + sum of c log x over the terms (c, x), x > 0."""
+    grouped: Dict[Fraction, Fraction] = {}  # noqa: UP006
+    for factor, argument in terms:
+        # log(1/x) = -log x: terms that cancel exactly must do so here.
+        sign, key = (1, argument) if argument >= 1 else (-1, 1 / argument)
+        grouped[key] = grouped.get(key, Fraction(0)) + sign * factor
+    left = {x: c for x, c in grouped.items() if c and x != 1}
+    if not left:
+        return fixed
+    total = digits.number(fixed)
+    for argument, factor in left.items():
+        logarithm = _log(argument, digits)
+        total = digits.add(total, digits.multiply(digits.number(factor), logarithm))
+    return total
+
+
+def _log(x: Fraction, digits: Digits) -> Interval:
+    """log x for x > 1, accurate also just above 1."""
+    return digits.log1p(digits.number(x - 1))
+
+
+def smoothed_weights(
+    share: Sequence[Fraction], eps: float, formula: str, weight: Optional[Sequence[float]]
+) -> List[Fraction]:  # noqa: UP006
+    """The a_j of `truth.coefficients` as exact numbers."""
+    classes, e = len(share), Fraction(eps)
+    whole = sum(share, Fraction(0))
+    if not e:
+        mixed = list(share)
+    elif formula == "eps/K":
+        mixed = [(1 - e) * q + e / classes for q in share]
+    else:
+        mixed = [(1 - e) * q + e / max(classes - 1, 1) * (whole - q) for q in share]
+    if weight is None:
+        return mixed
+    return [Fraction(w) * a for w, a in zip(weight, mixed)]

@@ -1,0 +1,435 @@
+"""Cross-entropy from logits, and softmax with its kin, row by row and without cancellation.
+
+With m = max_j z_j at one index a, gap_j = m - z_j (exact), e_j = exp(-gap_j) and
+S = sum over j != a of e_j, every quantity below is a sum, product or quotient of terms that are
+not negative:
+    loss       = sum_j a_j gap_j + (sum_j a_j) log1p(S)
+    p_j        = e_j / (1 + S),   1 - p_j = (sum over i != j of e_i) / (1 + S)
+    dloss/dz_j = (e_j sum over i != j of a_i  -  a_j sum over i != j of e_i) / (1 + S)
+Only the last difference can cancel, and only where a_j / sum a is close to p_j; for a class index
+one of its two terms is zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Callable, Dict, List, Optional, Tuple  # noqa: UP035 - read by Python 3.9
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import truth as rows
+from .certify import Index, Parts, repaired
+from .decimals import Digits, Enclosure, Triple, settle
+from .exact import (
+    Booleans,
+    Exact,
+    add,
+    broadcast,
+    divided,
+    magnitude,
+    multiplied,
+    negate,
+    put,
+    shift,
+    subtract,
+    total,
+    where,
+)
+from .functions import exp, log1p
+from .slow_rows import SoftmaxRow
+from .truth import Truth, constant, exclusive_sums
+from .vocabulary import Floats, Options, Semantics
+
+# Below this binary exponent of S one probability is so close to 1 that the sticky form is needed.
+_SATURATED = -40
+# A bound of 2**-98 is 2**-6 of the bound that `certify` assumes.
+_SLACK = 6
+# The sum of this many float64 numbers without the largest one is exact as a pair.
+_FEW = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Softmax:
+    """The parts of the formulas in the module docstring; shapes (N, K) and (N,)."""
+
+    gap: Exact
+    growth: Exact
+    others: Exact
+    whole: Exact
+    log_whole: Exact
+    top: NDArray[np.intp]
+
+    def growth_of_others(self) -> Exact:
+        """sum over i != j of e_i: the numerator of 1 - p_j."""
+        rest = subtract(self.whole.reshape(-1, 1), self.growth)
+        at_top = np.arange(self.gap.shape[1]) == self.top[:, None]
+        return where(at_top, self.others.reshape(-1, 1), rest)
+
+
+def softmax_parts(logits: Floats) -> Softmax:
+    """The parts for (N, K) logits below +inf, with at least one finite logit in each row."""
+    top = logits.argmax(axis=1)
+    peak = np.take_along_axis(logits, top[:, None], axis=1)
+    gap = subtract(Exact.from_float(peak), Exact.from_float(logits))
+    growth = exp(negate(gap))
+    at_top = np.arange(logits.shape[1]) == top[:, None]
+    others = total(where(at_top, constant(0.0), growth), axis=1)
+    whole = add(constant(1.0), others)
+    return Softmax(gap, growth, others, whole, log1p(others), top)
+
+
+def cross_entropy_truth(
+    logits: Floats, target: NDArray[np.generic], semantics: Semantics, options: Options
+) -> Truth:
+    """-sum_j a_j log softmax(z)_j for each row, and its gradient with respect to the logits.
+
+    Args:
+        logits: (N, K) exact numbers, infinities and NaN included.
+        target: (N,) class indices, or (N, K) distributions, which need not be normalised.
+        semantics: smoothing, ignore_index, plus_inf and soft_gradient are read here.
+        options: weight, ignore_index and label_smoothing are read here; see `truth.coefficients`.
+
+    Returns:
+        The unreduced rows. Ignored rows are zero even where they hold NaN. A term with a_j = 0
+        is absent, also where log p_j = -inf.
+
+    Raises:
+        ValueError: an invalid label (its position and value), weights that do not fit, wrong shapes.
+    """
+    rows.demand_shape("logits", logits, 2)
+    classes = logits.shape[1]
+    if classes == 0:
+        raise ValueError("logits must have at least one class")
+    ignored = rows.ignored_rows(target, rows.ignore_index(semantics, options))
+    if target.ndim == 1:
+        if target.shape != logits.shape[:1]:
+            raise ValueError(f"target has {target.shape[0]} rows, but the logits {logits.shape[0]}")
+        rows.demand_labels(target, classes, ignored)
+        target = np.where(ignored, 0, target).astype(np.int64)
+    else:
+        rows.demand_same_shape(target, logits)
+
+    def compute(part: slice) -> Truth:
+        return _pass(logits[part], target[part], ignored[part], semantics, options)
+
+    return rows.in_passes(logits.shape[0], classes, compute)
+
+
+def _pass(
+    logits: Floats,
+    target: NDArray[np.generic],
+    ignored: Booleans,
+    semantics: Semantics,
+    options: Options,
+) -> Truth:
+    usable, nan, reason = usable_logits(logits, semantics)
+    parts = softmax_parts(usable)
+    if target.ndim == 2:
+        given = np.asarray(target, dtype=np.float64)
+        nan = nan | np.isnan(given).any(axis=1)
+        infinite = np.isinf(given).any(axis=1) & ~nan
+        reason = np.where(infinite & (reason == ""), rows.INFINITE_TARGET, reason)
+        target = np.where(np.isfinite(given), given, 0.0)
+    row = _Rows(usable, target, softmax_parts(usable), semantics, options)
+    hard = target.ndim == 1 and not options.label_smoothing
+    loss, gradient = _hard(row) if hard else _soft(row)
+    return rows.finish(loss, gradient, nan, ignored, reason)
+
+
+def usable_logits(
+    logits: Floats, semantics: Semantics
+) -> Tuple[Floats, Booleans, NDArray[np.str_]]:  # noqa: UP006
+    """Logits that `softmax_parts` takes, which rows are NaN, and why others are undefined.
+
+    One +inf is the limit of a row whose other logits fall to -inf, and is replaced by that row.
+    """
+    finite = np.isfinite(logits)
+    if finite.all():
+        count = logits.shape[0]
+        return logits, np.zeros(count, dtype=np.bool_), np.full(count, "")
+    nan = np.isnan(logits).any(axis=1)
+    plus = np.isposinf(logits)
+    infinite = plus.sum(axis=1)
+    if semantics.plus_inf == "nan":
+        nan = nan | (infinite > 0)
+    empty = np.isneginf(logits).all(axis=1)
+    reason = rows.reasons(
+        nan, "", empty, rows.ALL_MINUS_INF, infinite > 1, rows.SEVERAL_PLUS_INF
+    )
+    if semantics.plus_inf == "unspecified":
+        reason = np.where(~nan & (infinite == 1), rows.ONE_PLUS_INF, reason)
+    limit = np.where(plus, 0.0, -np.inf)
+    usable = np.where((infinite == 1)[:, None], limit, logits)
+    return np.where((nan | (reason != ""))[:, None], 0.0, usable), nan, reason
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """One pass: usable logits, targets, and the parts of the softmax."""
+
+    logits: Floats
+    target: NDArray[np.generic]
+    parts: Softmax
+    semantics: Semantics
+    options: Options
+    slow_rows: Dict[int, SoftmaxRow] = field(default_factory=dict)  # noqa: UP006
+
+    @property
+    def classes(self) -> int:
+        return self.logits.shape[1]
+
+    def slow(self, row: int) -> SoftmaxRow:
+        """The row for the decimal fallback, made once."""
+        if row not in self.slow_rows:
+            weights = rows.exact_coefficients(
+                np.asarray(self.target[row]), self.classes, self.semantics, self.options
+            )
+            self.slow_rows[row] = SoftmaxRow(self.logits[row].tolist(), weights)
+        return self.slow_rows[row]
+
+    def settle_loss(self, index: Index) -> Triple:
+        row = index[0]
+        return settle(self.slow(row).loss, lambda: self._describe(row))
+
+    def settle_gradient(self, index: Index) -> Triple:
+        slow, j = self.slow(index[0]), index[1]
+        rest = self.rest(index)
+        return settle(
+            lambda digits: slow.gradient(j, rest, digits), lambda: self._describe(index[0])
+        )
+
+    def linear(self, index: Index) -> Fraction:
+        return self.slow(index[0]).linear()
+
+    def rest(self, index: Index) -> Fraction:
+        """sum over i != j of a_i, or 1 - a_j."""
+        slow = self.slow(index[0])
+        return 1 - slow.weights[index[1]] if self.differs() else slow.rest(index[1])
+
+    def limit(self, index: Index, use: Booleans) -> Optional[Fraction]:
+        """What the gradient tends to as the maximum's probability goes to 1."""
+        row, j = index
+        if not use[index]:
+            return None
+        return self.rest(index) if j == self.parts.top[row] else -self.slow(row).weights[j]
+
+    def differs(self) -> bool:
+        """Whether the gradient is p - q for a distribution, whatever its sum."""
+        return self.target.ndim == 2 and self.semantics.soft_gradient == "p - q"
+
+    def _describe(self, row: int) -> str:
+        logits = [z.hex() for z in self.logits[row].tolist()]
+        return f"cross-entropy of logits {logits}, target {self.target[row]}, {self.options}"
+
+
+def _hard(row: _Rows) -> Tuple[Exact, Exact]:  # noqa: UP006
+    """Loss and gradient for class indices: gap_t + log1p(S); e_j, or -(sum of the others), over 1 + S."""
+    parts, target = row.parts, row.target
+    weight = rows.class_weights(row.options, row.classes)
+    factor = constant(1.0) if weight is None else Exact.from_float(weight[target])
+    loss, size, moving = _hard_loss(parts, target, factor, weighted=weight is not None)
+    gradient, gradient_size = _hard_gradient(parts, target, factor, weighted=weight is not None)
+    return (
+        repaired(loss, size, row.settle_loss, Parts(row.linear, moving)),
+        repaired(gradient, gradient_size, row.settle_gradient),
+    )
+
+
+def _hard_loss(
+    parts: Softmax, target: NDArray[np.generic], factor: Exact, *, weighted: bool
+) -> Tuple[Exact, Exact, Exact]:  # noqa: UP006
+    """w (gap_t + log1p(S)), the size of what is not exact in it, and its last term."""
+    linear = parts.gap.take((np.arange(target.shape[0]), target))
+    curved = parts.log_whole
+    if not weighted:
+        return add(linear, curved), curved, curved
+    curved = multiplied(factor, curved)
+    product = rows.nothing_times(factor, linear, multiplied(factor, linear))
+    inexact = where(linear.lo == 0.0, constant(0.0), product)
+    return add(product, curved), add(curved, inexact), curved
+
+
+def _hard_gradient(
+    parts: Softmax, target: NDArray[np.generic], factor: Exact, *, weighted: bool
+) -> Tuple[Exact, Exact]:  # noqa: UP006
+    at_target = np.arange(parts.gap.shape[1]) == target[:, None]
+    numerator = where(at_target, negate(parts.growth_of_others()), parts.growth)
+    gradient = divided(numerator, parts.whole.reshape(-1, 1))
+    if weighted:
+        gradient = multiplied(gradient, factor.reshape(-1, 1))
+    # Two entries can be w times (1 - something tiny): the target, and the maximum where it is not
+    # the target. Those keep the tiny part as a sticky one.
+    size, wrong = gradient, target != parts.top
+    mine = parts.growth.take((np.arange(target.shape[0]), target))
+    for share, column, positive in ((mine, target, False), (parts.others, parts.top, True)):
+        near = np.flatnonzero((share.exponent < _SATURATED) & wrong)
+        if near.size:
+            own = factor.take(near) if weighted else factor
+            tiny = multiplied(own, divided(share.take(near), parts.whole.take(near)))
+            value = subtract(own, tiny) if positive else subtract(tiny, own)
+            gradient = put(gradient, (near, column[near]), value)
+            size = put(size, (near, column[near]), tiny)
+    return gradient, size
+
+
+def _soft(row: _Rows) -> Tuple[Exact, Exact]:  # noqa: UP006
+    parts = row.parts
+    weights = rows.coefficients(row.target, row.classes, row.semantics, row.options)
+    inexact = bool(row.options.label_smoothing)
+    loss, size, moving = _soft_loss(parts, weights, inexact=inexact)
+    loss = repaired(loss, size, row.settle_loss, Parts(row.linear, moving))
+    gradient, size = _soft_gradient(parts, weights, differs=row.differs())
+    gradient, size, limits = _saturated(row, weights, gradient, size, inexact=inexact)
+    return loss, repaired(gradient, size, row.settle_gradient, limits)
+
+
+def _soft_loss(
+    parts: Softmax, weights: Exact, *, inexact: bool
+) -> Tuple[Exact, Exact, Exact]:  # noqa: UP006
+    """sum_j a_j gap_j + A log1p(S), the size of what is not exact in it, and its last term."""
+    terms = rows.nothing_times(weights, parts.gap, multiplied(weights, parts.gap))
+    linear = total(terms, axis=1)
+    curved = multiplied(total(weights, axis=1), parts.log_whole)
+    signed = bool((weights.hi < 0.0).any())
+    size = total(magnitude(terms), axis=1) if signed else linear
+    curve = multiplied(total(magnitude(weights), axis=1), parts.log_whole) if signed else curved
+    # One product of two float64 numbers is exact; else the linear part errs by 2**-98 of its size.
+    single = ((terms.hi != 0.0).sum(axis=1) <= 1) & ~(parts.gap.lo != 0.0).any(axis=1)
+    exact = single & (not inexact)
+    inexact_part = where(exact, constant(0.0), shift(size, -_SLACK))
+    return add(linear, curved), add(inexact_part, curve), curved
+
+
+def _rest(weights: Exact, *, differs: bool) -> Exact:
+    """sum over i != j of a_i, or 1 - a_j."""
+    if differs:
+        return subtract(constant(1.0), weights)
+    return exclusive_sums(weights, rows.largest(weights))
+
+
+def _soft_gradient(
+    parts: Softmax, weights: Exact, *, differs: bool
+) -> Tuple[Exact, Exact]:  # noqa: UP006
+    """(e_j rest_j - a_j sum_{i != j} e_i) / (1 + S), and the size of its two terms.
+
+    rest_j is sum over i != j of a_i, or 1 - a_j where the gradient is p - q.
+    """
+    whole, rest = parts.whole.reshape(-1, 1), _rest(weights, differs=differs)
+    signed = bool((weights.hi < 0.0).any())
+    bound = total(magnitude(weights), axis=1).reshape(-1, 1) if signed else magnitude(rest)
+    rise, fall = multiplied(parts.growth, rest), multiplied(weights, parts.growth_of_others())
+    gradient = divided(subtract(rise, fall), whole)
+    return gradient, divided(add(multiplied(parts.growth, bound), magnitude(fall)), whole)
+
+
+def _saturated(
+    row: _Rows, weights: Exact, gradient: Exact, size: Exact, *, inexact: bool
+) -> Tuple[Exact, Exact, Optional[Parts]]:  # noqa: UP006
+    """The gradient and its size, where p_j is close to 0 or 1 as a limit and a tiny, sticky rest.
+
+    For p_j close to 0 it is -a_j + (a_j + rest_j) p_j, close to 1 rest_j - (a_j + rest_j)(1 - p_j).
+    """
+    parts, whole = row.parts, row.parts.whole.reshape(-1, 1)
+    small = parts.growth.exponent < _SATURATED
+    if not small.any():
+        return gradient, size, None
+    rest = _rest(weights, differs=row.differs())
+    sure = parts.others.exponent < _SATURATED
+    near = sure[:, None] & (parts.top[:, None] == np.arange(row.classes))
+    share = divided(where(near, parts.others.reshape(-1, 1), parts.growth), whole)
+    tiny = multiplied(add(weights, rest), share)
+    moving = where(near, negate(tiny), tiny)
+    still = where(near, rest, negate(weights))
+    few = ((weights.hi != 0.0).sum(axis=1) <= _FEW)[:, None]
+    exact = (few | ~near) & (not inexact)
+    error = add(magnitude(tiny), where(exact, constant(0.0), shift(magnitude(still), -_SLACK)))
+    use = near | small
+    limits = Parts(lambda index: row.limit(index, use), moving)
+    return where(use, add(still, moving), gradient), where(use, error, size), limits
+
+
+def log_softmax(logits: Floats) -> Exact:
+    """(N, K) log p_j = -(gap_j + log1p(S)); a row without a value is NaN.
+
+    One +inf logit is taken as the limit: 0 there and -inf elsewhere.
+    """
+
+    def compute(usable: Floats) -> Exact:
+        parts = softmax_parts(usable)
+        curved = parts.log_whole.reshape(-1, 1)
+
+        def settle_(index: Tuple[int, ...]) -> Triple:  # noqa: UP006
+            weights = [Fraction(int(j == index[1])) for j in range(usable.shape[1])]
+            hi, lo, exponent = _settle_row(usable[index[0]], weights, SoftmaxRow.loss)
+            return -hi, -lo, exponent
+
+        return repaired(negate(add(parts.gap, curved)), broadcast(curved, usable.shape), settle_)
+
+    return _in_passes(logits, compute)
+
+
+def softmax(logits: Floats) -> Exact:
+    """(N, K) p_j = e_j / (1 + S), with the limits of `log_softmax`."""
+
+    def compute(usable: Floats) -> Exact:
+        parts = softmax_parts(usable)
+        whole = parts.whole.reshape(-1, 1)
+        near = (np.arange(usable.shape[1]) == parts.top[:, None]) & (parts.others.exponent < _SATURATED)[:, None]
+        share = divided(where(near, parts.others.reshape(-1, 1), parts.growth), whole)
+        value = where(near, subtract(constant(1.0), share), share)
+
+        def settle_(index: Tuple[int, ...]) -> Triple:  # noqa: UP006
+            row, j = index
+            weights = [Fraction(0)] * usable.shape[1]
+            formula = lambda slow, digits: slow.gradient(j, Fraction(1), digits)  # noqa: E731
+            return _settle_row(usable[row], weights, formula)
+
+        return repaired(value, share, settle_)
+
+    return _in_passes(logits, compute)
+
+
+def logsumexp(logits: Floats) -> Exact:
+    """(N,) log sum_j e**z_j = m + log1p(S); -inf for a row of -inf, +inf with any +inf logit."""
+    infinite = np.isposinf(logits).any(axis=1) & ~np.isnan(logits).any(axis=1)
+    nothing = np.isneginf(logits).all(axis=1)
+    special = infinite | nothing
+    safe = np.where(special[:, None], 0.0, logits)
+
+    def compute(usable: Floats) -> Exact:
+        parts = softmax_parts(usable)
+        peak = np.take_along_axis(usable, parts.top[:, None], axis=1)[:, 0]
+
+        def settle_(index: Tuple[int, ...]) -> Triple:  # noqa: UP006
+            weights = [Fraction(0)] * usable.shape[1]
+            return _settle_row(usable[index[0]], weights, SoftmaxRow.log_sum)
+
+        return repaired(add(Exact.from_float(peak), parts.log_whole), parts.log_whole, settle_)
+
+    result = _in_passes(safe, compute)
+    return where(special, Exact.from_float(np.where(infinite, np.inf, -np.inf)), result)
+
+
+def _settle_row(
+    logits: Floats,
+    weights: List[Fraction],  # noqa: UP006
+    formula: Callable[[SoftmaxRow, Digits], Enclosure],
+) -> Triple:
+    slow = SoftmaxRow(logits.tolist(), weights)
+    return settle(
+        lambda digits: formula(slow, digits),
+        lambda: f"softmax of logits {[z.hex() for z in logits.tolist()]}",
+    )
+
+
+def _in_passes(logits: Floats, compute: Callable[[Floats], Exact]) -> Exact:
+    rows.demand_shape("logits", logits, 2)
+    results = []
+    for part in rows.passes(*logits.shape):
+        usable, nan, reason = usable_logits(logits[part], Semantics(plus_inf="limit"))
+        value = compute(usable)
+        empty = (nan | (reason != "")).reshape((-1,) + (1,) * (len(value.shape) - 1))
+        results.append(where(empty, constant(np.nan), value) if empty.any() else value)
+    return rows.join_exact(results)

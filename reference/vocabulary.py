@@ -1,0 +1,209 @@
+"""The words of lossaudit as data: operations, semantics, arithmetic, cases and outcomes.
+
+These dataclasses cross every room and are loaded in foreign interpreters too, hence Python 3.9
+syntax and nothing beyond NumPy and the standard library.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Dict, Optional, Tuple  # noqa: UP035 - evaluated by workers on Python 3.9
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+OPERATIONS: Dict[str, str] = {  # noqa: UP006
+    "cross_entropy": "-sum_j q_j log softmax(z)_j, from logits z and an index or a distribution q",
+    "cross_entropy_probabilities": "-sum_j q_j log p_j, from probabilities p",
+    "binary_cross_entropy_with_logits": "-(y log sigmoid(z) + (1 - y) log(1 - sigmoid(z)))",
+    "binary_cross_entropy": "-(y log p + (1 - y) log(1 - p)), from a probability p",
+}
+
+TARGETS = ("index", "distribution", "binary")
+
+
+@dataclass(frozen=True)
+class Semantics:
+    """The conventions by which one implementation legitimately differs from another.
+
+    Attributes:
+        smoothing: formula of `label_smoothing`: "eps/K" spreads eps over all K classes,
+            "eps/(K-1)" over the K - 1 others, "toward 1/2" is y (1 - eps) + eps/2 (binary),
+            "none" where the op has no such option.
+        mean: denominator of the mean: "weights" (sum of w[y] over the rows not ignored),
+            "valid" (count of the rows not ignored), "rows" (count of all rows).
+        ignore_index: the label that is ignored when the caller says nothing, or None.
+        all_ignored: the mean when every row is ignored: "nan" or "zero".
+        label_policy: what an index outside [0, K) does: "raises", "nan", "zero", "wraps", "clamps".
+        plus_inf: a row with one +inf logit: "limit" of the mathematics, "nan", or "unspecified"
+            where the op gives the one or the other.
+        soft_gradient: gradient for a distribution q: "sum(q) p - q" (the derivative of the loss)
+            or "p - q" (which assumes sum(q) = 1).
+        guard: how probabilities are kept away from 0 and 1: "none", "clip" (p into [eps, 1 - eps],
+            both rounded to the dtype, gradient 0 outside) or "clamp log" (each log at least
+            `guard_floor`).
+        guard_eps: the eps of "clip" as written in the source, before rounding to the dtype.
+        guard_floor: the floor of "clamp log".
+        guard_gradient: "exact" derivative of the guarded loss, or "clamped denominator" for
+            (p - y) / max(p (1 - p), 1e-12).
+        renormalise: "no", "before" the guard or "after" the guard (p / sum p).
+        output: "input" where the result has the dtype of the logits, else the dtype's name.
+    """
+
+    smoothing: str = "none"
+    mean: str = "rows"
+    ignore_index: Optional[int] = None
+    all_ignored: str = "nan"
+    label_policy: str = "raises"
+    plus_inf: str = "nan"
+    soft_gradient: str = "sum(q) p - q"
+    guard: str = "none"
+    guard_eps: float = 0.0
+    guard_floor: float = 0.0
+    guard_gradient: str = "exact"
+    renormalise: str = "no"
+    output: str = "input"
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """How a subject computes in one dtype: what its a-priori error bound is derived from.
+
+    Attributes:
+        form: of the loss: "A" lse - z_t, "B" (m - z_t) + log s, "C" (m - z_t) + log1p S for CE;
+            "std" max(z,0) - z y + log1p(e^-|z|), "torch" (1-y) z - logsigmoid(z),
+            "split" lam |z| + log1p(e^-|z|) for BCE with logits; "log p" from probabilities.
+        gradient: "division" (e^-d / s), "exp logp" (exp of the rounded log-probability),
+            "sigmoid" (sigmoid(z) - y), "quotient" ((p - y) / (p (1 - p))).
+        working: the format in which intermediate results are rounded.
+        stored: the format in which log-probabilities are kept between forward and backward.
+        height: of the summation tree over classes: "sequential" (K - 1, any order; loose) or
+            "pairwise" (ceil(log2 K) + 16).
+        c_exp, c_log, c_log1p, c_sigmoid: largest error of each function, in units of the unit
+            roundoff of `working` (twice the largest error in ulps).
+        flush: True where subnormal results become zero.
+        origin: where each constant comes from.
+    """
+
+    form: str
+    gradient: str
+    working: str
+    stored: str
+    height: str
+    c_exp: float
+    c_log: float
+    c_log1p: float
+    c_sigmoid: float
+    flush: bool
+    origin: str
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of one call. `weight` has one entry per class; the defaults mean 'not passed'."""
+
+    weight: Optional[Tuple[float, ...]] = None  # noqa: UP006
+    pos_weight: Optional[float] = None
+    ignore_index: Optional[int] = None
+    label_smoothing: float = 0.0
+    reduction: str = "none"
+
+    def passed(self) -> Tuple[str, ...]:  # noqa: UP006
+        """Names of the options that this call passes, `reduction` left out."""
+        default = Options()
+        names = ("weight", "pos_weight", "ignore_index", "label_smoothing")
+        return tuple(name for name in names if getattr(self, name) != getattr(default, name))
+
+
+@dataclass(frozen=True)
+class Case:
+    """One call: the exact numbers that a subject is given.
+
+    Attributes:
+        operation: a key of OPERATIONS.
+        dtype: "float64", "float32", "bfloat16" or "float16", the format of `inputs`.
+        inputs: (N, K) logits or probabilities, float64 holding values of `dtype` exactly;
+            K = 1 for the binary operations.
+        target: (N,) int64 class indices, or (N, K) float64 holding values of `dtype`.
+        options: the options of the call.
+    """
+
+    operation: str
+    dtype: str
+    inputs: Floats
+    target: NDArray[np.generic]
+    options: Options = Options()
+
+    @property
+    def rows(self) -> int:
+        return int(self.inputs.shape[0])
+
+    @property
+    def target_kind(self) -> str:
+        if self.target.ndim == 1:
+            return "index"
+        return "binary" if self.operation.startswith("binary") else "distribution"
+
+    def take(self, rows: NDArray[np.generic]) -> Case:
+        """The same call on some of the rows (indices or a mask)."""
+        return Case(self.operation, self.dtype, self.inputs[rows], self.target[rows], self.options)
+
+    def row_ids(self) -> Tuple[str, ...]:  # noqa: UP006
+        """One id per row: hash of operation, options, dtype and the bits of the row."""
+        head = _hash_head(self)
+        inputs = _canonical(self.inputs)
+        target = _canonical(self.target)
+        return tuple(
+            hashlib.blake2b(
+                head + inputs[i].tobytes() + target[i].tobytes(), digest_size=8
+            ).hexdigest()
+            for i in range(self.rows)
+        )
+
+    def case_id(self) -> str:
+        """Hash of the row ids and the shape: the same in every run for the same bits."""
+        text = "|".join((*self.row_ids(), str(self.inputs.shape)))
+        return hashlib.blake2b(text.encode() + _hash_head(self), digest_size=8).hexdigest()
+
+
+def _canonical(array: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Little-endian contiguous copy with one bit pattern for every NaN."""
+    if array.dtype.kind == "f":
+        array = np.where(np.isnan(array), np.nan, array).astype("<f8")
+    else:
+        array = array.astype("<i8")
+    return np.ascontiguousarray(array)
+
+
+def _hash_head(case: Case) -> bytes:
+    options = {name: getattr(case.options, name) for name in (*case.options.passed(), "reduction")}
+    return json.dumps([case.operation, case.dtype, options], sort_keys=True).encode()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a subject did with a case.
+
+    Attributes:
+        status: "returned", "raised", "crashed", "timed out", "wrong shape" or "unsupported".
+        loss: float64 array holding the returned values: (N,) for reduction "none", else ().
+        gradient: (N, K) gradient of the sum of the loss with respect to the inputs.
+        loss_dtype: name of the dtype in which the loss came back.
+        message: the exception, or what the worker left on stderr when it died.
+        warnings: texts of the warnings raised by the call.
+    """
+
+    status: str
+    loss: Optional[Floats] = None
+    gradient: Optional[Floats] = None
+    loss_dtype: str = ""
+    message: str = ""
+    warnings: Tuple[str, ...] = ()  # noqa: UP006
+
+    @property
+    def returned(self) -> bool:
+        return self.status == "returned"
