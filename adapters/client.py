@@ -1,0 +1,432 @@
+"""The parent's side: starts workers on demand, asks them, and outlives whatever they do.
+
+A call that takes too long, a worker that dies, one that eats the memory: each is an Outcome, costs
+that one call, and the next call finds a fresh worker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import importlib.util
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..reference import formats
+from ..reference.vocabulary import Case, Outcome
+from .protocol import Frame, FrameReader, ProtocolError, RawArray, pack, write_all
+from .runtime import options_to_fields
+from .subject import Framework, Subject
+
+WORKER = Path(__file__).with_name("worker.py")
+NARROW = {"float64": "<f8", "float32": "<f4", "bfloat16": "<f4", "float16": "<f2"}
+STDERR_KEPT = 1 << 16
+STDERR_SHOWN = 2000
+MEMORY_LOOK_SECONDS = 0.25
+
+
+class UnusableFramework(Exception):
+    """A framework that cannot be audited in this environment; `reason` says why and what helps."""
+
+    def __init__(self, framework: str, reason: str) -> None:
+        super().__init__(f"{framework} cannot be used: {reason}")
+        self.framework = framework
+        self.reason = reason
+
+
+class AbsentFramework(UnusableFramework):
+    """A framework that is not installed."""
+
+
+def availability(framework: Framework) -> str:
+    """'' where the packages of a framework are installed in this interpreter, or the reason.
+
+    Looks at metadata only: a framework that is installed and broken is found when it is loaded.
+    """
+    missing = [name for name in framework.packages if not _installed(name)]
+    if not missing:
+        return ""
+    return f"{' and '.join(missing)} not installed; install with: {framework.install}"
+
+
+def _installed(distribution: str) -> bool:
+    try:
+        importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:  # a build from source may lack metadata
+        with contextlib.suppress(ImportError, ValueError):
+            return importlib.util.find_spec(distribution.replace("-", "_")) is not None
+        return False
+    return True
+
+
+class _TimedOut(Exception):
+    """The deadline passed while waiting for the worker."""
+
+
+class _TooLarge(Exception):
+    """The worker holds more memory than it may."""
+
+
+class _Died(Exception):
+    """The worker ended instead of answering."""
+
+
+class Worker:
+    """One worker process and the pipes to it. Not safe for two threads at once."""
+
+    def __init__(
+        self, python: str, environment: Mapping[str, str], seconds: float, memory: int | None
+    ) -> None:
+        self._memory = memory
+        self._deadline = time.monotonic() + seconds
+        self._process = subprocess.Popen(
+            [python, "-I", str(WORKER), str(os.getpid())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, **environment},
+            bufsize=0,
+            start_new_session=True,  # the terminal's Ctrl-C is for the parent alone
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._stdin = self._process.stdin.fileno()
+        self._stdout = self._process.stdout.fileno()
+        os.set_blocking(self._stdin, False)
+        self._readable, self._writable = select.poll(), select.poll()
+        self._readable.register(self._stdout, select.POLLIN)
+        self._writable.register(self._stdin, select.POLLOUT)
+        self._reader = FrameReader(self._stdout, wait=lambda: self._wait(self._readable))
+        self._errors = bytearray()
+        self._drain = threading.Thread(target=self._keep_stderr, daemon=True)
+        self._drain.start()
+        self.loaded: dict[str, Frame] = {}
+        self.hello: dict[str, Any] = {}
+
+    def greet(self) -> None:
+        """Reads the first frame; raises as `ask` does."""
+        self.hello = self._read().fields
+
+    def ask(self, frame: Frame, seconds: float) -> Frame:
+        """Sends a frame and returns the answer."""
+        self._deadline = time.monotonic() + seconds
+        try:
+            write_all(self._stdin, pack(frame), lambda: self._wait(self._writable))
+        except BrokenPipeError:
+            raise _Died from None
+        return self._read()
+
+    def _read(self) -> Frame:
+        try:
+            answer = self._reader.read()
+        except ConnectionResetError:
+            answer = None
+        if answer is None:
+            raise _Died
+        if answer.kind == "refused":
+            raise ProtocolError(f"the worker refused a frame: {answer.fields.get('message')}")
+        return answer
+
+    def _wait(self, poll: select.poll) -> None:
+        while True:
+            left = self._deadline - time.monotonic()
+            slice_ = left if self._memory is None else min(left, MEMORY_LOOK_SECONDS)
+            if poll.poll(max(0, slice_) * 1000):
+                return
+            if left <= 0:
+                raise _TimedOut
+            self._look_at_memory()
+
+    def _look_at_memory(self) -> None:
+        if self._memory is not None:
+            held = resident_bytes(self._process.pid)
+            if held > self._memory:
+                raise _TooLarge(f"held {held >> 20} MiB, the limit is {self._memory >> 20} MiB")
+
+    def _keep_stderr(self) -> None:
+        stream = self._process.stderr
+        assert stream is not None
+        while True:
+            piece = stream.read(STDERR_KEPT)
+            if not piece:
+                return
+            self._errors += piece
+            del self._errors[:-STDERR_KEPT]
+
+    def death(self) -> str:
+        """How the process ended, with the last that it wrote to stderr; ends what it started."""
+        _await_end(self._process.pid, 5.0)
+        self.kill()
+        return "\n".join(filter(None, (ending(self._process.returncode), self.stderr())))
+
+    def stderr(self) -> str:
+        """The last that the worker wrote to standard error."""
+        return bytes(self._errors[-STDERR_SHOWN:]).decode(errors="replace").strip()
+
+    def kill(self) -> None:
+        """Ends the process with everything that it started, and closes the pipes."""
+        if self._process.returncode is None:  # once it is reaped, its number may be another's
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(10)
+        self._drain.join(2)
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+        if self._process.stderr is not None and not self._drain.is_alive():
+            self._process.stderr.close()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+
+def _await_end(pid: int, seconds: float) -> None:
+    """Waits until a child has ended by itself, and leaves its exit status to be read."""
+    end = time.monotonic() + seconds
+    flags = os.WEXITED | os.WNOWAIT | os.WNOHANG
+    while time.monotonic() < end and os.waitid(os.P_PID, pid, flags) is None:
+        time.sleep(0.005)
+
+
+def resident_bytes(pid: int) -> int:
+    """Resident memory of a process, or 0 where /proc does not tell."""
+    try:
+        pages = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]
+    except (OSError, IndexError):
+        return 0
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def ending(code: int | None) -> str:
+    """An exit status in words."""
+    if code is None:
+        return "the worker closed its pipes and cannot be ended"
+    if code >= 0:
+        return f"the worker ended with exit status {code}"
+    try:
+        return f"the worker was killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"the worker was killed by signal {-code}"
+
+
+class WorkerPool:
+    """Asks subjects, each in the worker process that its framework names.
+
+    Args:
+        python: the interpreter that runs the subjects.
+        call_seconds: time limit of one call; the first call of a compiled mode compiles.
+        start_seconds: time limit for starting a worker and importing a framework.
+        memory_bytes: resident memory that a worker may hold, or None for no limit.
+        frameworks: by name; those of lossaudit where None.
+    """
+
+    def __init__(
+        self,
+        python: str = sys.executable,
+        call_seconds: float = 120.0,
+        start_seconds: float = 300.0,
+        memory_bytes: int | None = None,
+        frameworks: Mapping[str, Framework] | None = None,
+    ) -> None:
+        from .registry import FRAMEWORKS
+
+        self._python = python
+        self._call_seconds = call_seconds
+        self._start_seconds = start_seconds
+        self._memory = memory_bytes
+        self._frameworks = FRAMEWORKS if frameworks is None else frameworks
+        self._workers: dict[str, Worker] = {}
+        self._refusals: dict[str, UnusableFramework] = {}
+        self._lock = threading.RLock()
+        self.nanoseconds = 0  # that the subject's framework spent on the last call
+
+    def __enter__(self) -> WorkerPool:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends all workers."""
+        with self._lock:
+            while self._workers:
+                self._workers.popitem()[1].kill()
+
+    def ask(self, subject: Subject, case: Case) -> Outcome:
+        """What the subject does with the case; UnusableFramework where it cannot be asked."""
+        with self._lock:
+            framework = self._frameworks[subject.framework]
+            name, worker = self._ready(framework, subject, case.dtype)
+            frame = call_frame(framework, subject, case)
+            return self._outcome(name, worker, frame)
+
+    def versions(self, framework: str) -> dict[str, str]:
+        """Versions of a framework's packages in the interpreter of the subjects; loads it."""
+        return dict(self._loaded_frame(framework).fields["versions"])
+
+    def facts(self, framework: str) -> dict[str, str]:
+        """Build facts, flags and devices of a framework that move numbers; loads it."""
+        return dict(self._loaded_frame(framework).fields["facts"])
+
+    def environment(self) -> dict[str, dict[str, Any]]:
+        """For each live worker: its interpreter and machine, and each framework that it loaded."""
+        with self._lock:
+            return {name: _described(worker) for name, worker in self._workers.items()}
+
+    def process_ids(self) -> dict[str, int]:
+        """The process id of each live worker."""
+        with self._lock:
+            return {name: worker.pid for name, worker in self._workers.items()}
+
+    def _loaded_frame(self, name: str) -> Frame:
+        with self._lock:
+            framework = self._frameworks[name]
+            subject = framework.subjects[0]
+            dtype = "float32" if "float32" in subject.dtypes else subject.dtypes[0]
+            worker = self._ready(framework, subject, dtype)[1]
+            return worker.loaded[framework.module]
+
+    def _ready(self, framework: Framework, subject: Subject, dtype: str) -> tuple[str, Worker]:
+        """A live worker that has loaded the framework."""
+        name, environment = framework.worker(subject, dtype)
+        worker = self._workers.get(name)
+        if worker is None or framework.module not in worker.loaded:
+            self._refuse_again(framework)
+            worker = self._load(framework, name, environment)
+        return name, worker
+
+    def _refuse_again(self, framework: Framework) -> None:
+        """Raises at once what loading raised before: an import that fails is not tried per call."""
+        if framework.name in self._refusals:
+            raise self._refusals[framework.name]
+
+    def _load(self, framework: Framework, name: str, environment: Mapping[str, str]) -> Worker:
+        reason = ""
+        try:
+            worker = self._workers.get(name) or self._start(name, environment)
+            answer = worker.ask(Frame("load", {"module": framework.module}), self._start_seconds)
+            if answer.kind == "loaded":
+                worker.loaded[framework.module] = answer
+                return worker
+            reason = str(answer.fields.get("message"))
+        except _TimedOut:
+            reason = f"not ready after {self._start_seconds:g} s"
+        except (_Died, _TooLarge) as error:
+            reason = str(error) or self._workers[name].death()
+        except (OSError, ProtocolError) as error:
+            reason = f"{self._python}: {error}"
+        raise self._give_up(framework, name, reason)
+
+    def _give_up(self, framework: Framework, name: str, reason: str) -> UnusableFramework:
+        worker = self._workers.get(name)
+        if worker is not None and not worker.loaded:  # it serves no other framework
+            self._discard(name)
+        absent = reason.startswith("ModuleNotFoundError")
+        hint = f"; install with: {framework.install}" if absent else ""
+        kind = AbsentFramework if absent else UnusableFramework
+        self._refusals[framework.name] = kind(framework.name, reason + hint)
+        return self._refusals[framework.name]
+
+    def _start(self, name: str, environment: Mapping[str, str]) -> Worker:
+        worker = Worker(self._python, environment, self._start_seconds, self._memory)
+        self._workers[name] = worker
+        worker.greet()
+        return worker
+
+    def _outcome(self, name: str, worker: Worker, frame: Frame) -> Outcome:
+        try:
+            answer = worker.ask(frame, self._call_seconds)
+            outcome = outcome_from_frame(answer)
+        except _TimedOut:
+            self._discard(name)
+            return Outcome("timed out", message=f"no answer after {self._call_seconds:g} s")
+        except _TooLarge as error:
+            self._discard(name)
+            return Outcome("crashed", message=f"killed by lossaudit: the worker {error}")
+        except _Died:
+            message = worker.death()
+            self._discard(name)
+            return Outcome("crashed", message=message)
+        except BaseException:  # the pipe may hold half an answer: never reuse it
+            self._discard(name)
+            raise
+        self.nanoseconds = int(answer.fields["nanoseconds"])
+        return outcome
+
+    def _discard(self, name: str) -> None:
+        worker = self._workers.pop(name, None)
+        if worker is not None:
+            worker.kill()
+
+
+def _described(worker: Worker) -> dict[str, Any]:
+    frameworks = {
+        module: {"versions": frame.fields["versions"], "facts": frame.fields["facts"]}
+        for module, frame in worker.loaded.items()
+    }
+    return {**worker.hello, "frameworks": frameworks}
+
+
+def call_frame(framework: Framework, subject: Subject, case: Case) -> Frame:
+    """The frame that makes a call."""
+    fields = {
+        "module": framework.module,
+        "op": subject.op,
+        "mode": subject.mode,
+        "dtype": case.dtype,
+        "options": options_to_fields(case.options),
+    }
+    index = case.target.ndim == 1
+    target = RawArray("int64", case.target) if index else raw_floats(case.target, case.dtype)
+    return Frame("call", fields, {"inputs": raw_floats(case.inputs, case.dtype), "target": target})
+
+
+def raw_floats(values: NDArray[Any], dtype: str) -> RawArray:
+    """The bits of values of a format, by NumPy's own rounding where that changes nothing.
+
+    This is several times faster than `formats.encode`, which is left the NaN payloads, and the
+    message where a value does not belong to the format.
+    """
+    narrow = values.astype(NARROW[dtype], copy=False)
+    bits = narrow.view(f"<u{narrow.itemsize}")
+    if (narrow == values).all():
+        if dtype != "bfloat16":
+            return RawArray(dtype, bits)
+        if not (bits & np.uint32(0xFFFF)).any():
+            return RawArray(dtype, (bits >> np.uint32(16)).astype("<u2"))
+    return RawArray(dtype, formats.encode(values, dtype))
+
+
+def outcome_from_frame(frame: Frame) -> Outcome:
+    """The outcome in a worker's answer to a call."""
+    if frame.kind != "outcome":
+        raise ProtocolError(f"a worker answered a call with {frame.kind!r}")
+    fields = frame.fields
+    loss, gradient = frame.arrays.get("loss"), frame.arrays.get("gradient")
+    return Outcome(
+        status=fields["status"],
+        loss=None if loss is None else formats.decode(loss.bits, loss.dtype),
+        gradient=None if gradient is None else formats.decode(gradient.bits, gradient.dtype),
+        loss_dtype="" if loss is None else loss.dtype,
+        message=fields["message"],
+        warnings=tuple(fields["warnings"]),
+    )

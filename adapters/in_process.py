@@ -1,0 +1,64 @@
+"""A stand-in for the worker pool that calls a plain function, for tests and mutants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..reference.vocabulary import Case, Floats, Outcome
+from .subject import Subject
+
+Function = Callable[[Case], "tuple[Floats, Floats]"]
+
+
+class InProcess:
+    """Asks functions instead of workers.
+
+    Args:
+        functions: (case) -> (loss, gradient) for every subject, or by the subject's op or name.
+    """
+
+    def __init__(self, functions: Function | dict[str, Function]) -> None:
+        self._functions = functions
+
+    def __enter__(self) -> InProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+    def ask(self, subject: Subject, case: Case) -> Outcome:
+        """What the function returns or raises, as an outcome."""
+        try:
+            loss, gradient = self._function(subject)(case)
+        except Exception as error:  # noqa: BLE001 - what the function raises is the outcome
+            return Outcome("raised", message=f"{type(error).__name__}: {error}")
+        loss, gradient = np.asarray(loss, np.float64), np.asarray(gradient, np.float64)
+        right = (case.rows,) if case.options.reduction == "none" else ()
+        if loss.shape != right or gradient.shape != case.inputs.shape:
+            message = f"loss {loss.shape}, gradient {gradient.shape} for inputs {case.inputs.shape}"
+            return Outcome("wrong shape", message=message)
+        return Outcome("returned", loss, gradient, case.dtype)
+
+    def versions(self, framework: str) -> dict[str, str]:
+        """A framework that runs in this process has no version of its own."""
+        return {framework: "in process"}
+
+    def facts(self, framework: str) -> dict[str, str]:
+        """No facts that move numbers are known."""
+        del framework
+        return {}
+
+    def environment(self) -> dict[str, dict[str, Any]]:
+        """No worker, no environment."""
+        return {}
+
+    def _function(self, subject: Subject) -> Function:
+        if callable(self._functions):
+            return self._functions
+        return self._functions.get(subject.name) or self._functions[subject.op]

@@ -1,0 +1,76 @@
+"""Pieces of the scripts that reproduce a call with the framework alone."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..reference.vocabulary import Case
+from .subject import Subject
+
+Number = Callable[[float], str]
+LONG_RUN = 3
+
+
+def number(value: float) -> str:
+    """A number that reads back exactly, as Python writes it."""
+    return repr(float(value)) if math.isfinite(value) else f"float('{value}')"
+
+
+def nested(values: NDArray[Any]) -> str:
+    """An array as nested Python lists; runs of equal rows as `[row] * n`."""
+    write = repr if values.dtype.kind in "iu" else number
+    rows = [_row(value, write) for value in values]
+    return " + ".join(_run(rows)) or "[]"
+
+
+def _row(row: Any, write: Number) -> str:
+    if np.ndim(row) == 0:
+        return write(row.item())
+    return "[" + ", ".join(write(value.item()) for value in row) + "]"
+
+
+def _run(rows: list[str]) -> Iterator[str]:
+    """Pieces of a list: single rows together, one line each, and long runs of equal rows."""
+    single: list[str] = []
+    for row, group in itertools.groupby(rows):
+        count = len(list(group))
+        if count <= LONG_RUN:
+            single += [row] * count
+            continue
+        if single:
+            yield _listed(single)
+            single = []
+        yield f"[{row}] * {count}"
+    if single:
+        yield _listed(single)
+
+
+def _listed(rows: list[str]) -> str:
+    nested_rows = rows[0].startswith("[")
+    return "[" + (",\n     " if nested_rows else ", ").join(rows) + "]"
+
+
+def vector(values: Sequence[float]) -> str:
+    """Numbers as one Python list."""
+    return "[" + ", ".join(map(number, values)) + "]"
+
+
+def arguments(pieces: dict[str, str]) -> str:
+    """Keyword arguments, as in `, reduction='none'`, or ''."""
+    return "".join(f", {name}={value}" for name, value in pieces.items())
+
+
+def input_name(subject: Subject) -> str:
+    """What the inputs are called in a script: z for logits, p for probabilities."""
+    return "z" if subject.from_logits else "p"
+
+
+def target_name(case: Case) -> str:
+    """What the target is called in a script: q for a distribution, else y."""
+    return "q" if case.target_kind == "distribution" else "y"

@@ -1,0 +1,217 @@
+"""The worker: started by path in the subject's own interpreter, serves calls over its pipes.
+
+    python -I <folder>/adapters/worker.py <process id of the parent>
+
+It needs NumPy, the framework, and the files of `adapters/` and `reference/`; nothing is installed.
+Standard output is the protocol's: its descriptor is put aside at once and descriptor 1 made a
+second standard error, so that nothing a framework prints can end up between two frames.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import platform
+import sys
+import threading
+import time
+import types
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lossaudit.adapters.protocol import Frame
+    from lossaudit.adapters.runtime import Call, Result, Runtime
+
+PACKAGE = "lossaudit"
+WARNINGS_KEPT = 8
+
+
+def put_pipes_aside() -> tuple[int, int]:
+    """Private copies of standard input and output; the originals become null and stderr."""
+    incoming, outgoing = os.dup(0), os.dup(1)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    os.dup2(2, 1)
+    return incoming, outgoing
+
+
+def load_package() -> None:
+    """Makes `lossaudit` importable from the folder of this file, whatever that folder's name."""
+    root = Path(__file__).resolve().parent.parent
+    start = root / "__init__.py"
+    if start.exists():
+        spec = importlib.util.spec_from_file_location(
+            PACKAGE, start, submodule_search_locations=[str(root)]
+        )
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[PACKAGE] = module
+        spec.loader.exec_module(module)
+    else:  # only `adapters/` and `reference/` were copied here
+        module = types.ModuleType(PACKAGE)
+        module.__path__ = [str(root)]
+        sys.modules[PACKAGE] = module
+
+
+def leave_with_parent(parent: int) -> None:
+    """Ends this process soon after its parent, even in the middle of a call that never ends."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(3)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def adapter_module(name: str) -> types.ModuleType:
+    """A module of `adapters/` by its name, or any module by the path of its file."""
+    if not name.endswith(".py"):
+        return importlib.import_module(f"{PACKAGE}.adapters.{name}")
+    path = Path(name)
+    spec = importlib.util.spec_from_file_location(f"{PACKAGE}_adapter_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"cannot load {name}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def hello() -> dict[str, Any]:
+    """Facts of the process that hold for every framework in it."""
+    import numpy as np
+
+    return {
+        "python": platform.python_version(),
+        "executable": sys.executable,
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "numpy": np.__version__,
+        "pid": os.getpid(),
+    }
+
+
+class Server:
+    """Answers frames; holds the frameworks that were loaded."""
+
+    def __init__(self) -> None:
+        from lossaudit.adapters import protocol, runtime
+
+        self._protocol = protocol
+        self._runtime = runtime
+        self._loaded: dict[str, Runtime] = {}
+
+    def answer(self, frame: Frame) -> Frame:
+        if frame.kind == "load":
+            return self._load(str(frame.fields.get("module", "")))
+        if frame.kind == "call":
+            return self._call(frame)
+        return self._protocol.Frame("refused", {"message": f"unknown kind of frame {frame.kind!r}"})
+
+    def _load(self, name: str) -> Frame:
+        try:
+            module = adapter_module(name)
+            loaded: Runtime = self._loaded.get(name) or module.load()
+            fields = {"versions": loaded.versions(), "facts": loaded.facts()}
+        except Exception as error:  # noqa: BLE001 - any failure to import is a reason to report
+            return self._protocol.Frame("unusable", {"message": describe(error)})
+        self._loaded[name] = loaded
+        return self._protocol.Frame("loaded", fields)
+
+    def _call(self, frame: Frame) -> Frame:
+        try:
+            runtime = self._loaded[frame.fields["module"]]
+            call = self._runtime.call_from_frame(frame)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            message = f"a call that cannot be understood: {describe(error)}"
+            return self._protocol.Frame("refused", {"message": message})
+        return self._outcome(runtime, call, frame.arrays["inputs"].bits)
+
+    def _outcome(self, runtime: Runtime, call: Call, original: Any) -> Frame:
+        status, message, result = "returned", "", None
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            warnings.simplefilter("ignore", DeprecationWarning)  # about code, not about numbers
+            start = time.perf_counter_ns()
+            try:
+                result = runtime.call(call)
+            except self._runtime.Unsupported as error:
+                status, message = "unsupported", str(error)
+            except Exception as error:  # noqa: BLE001 - what the op raises is what is asked
+                status, message = "raised", describe(error)
+            spent = time.perf_counter_ns() - start
+        texts = unique_texts(caught)
+        if (call.inputs != original).any():
+            texts.append("the op changed its inputs in place")
+        fields = {"status": status, "message": message, "warnings": texts, "nanoseconds": spent}
+        return self._result(call, result, fields)
+
+    def _result(self, call: Call, result: Any, fields: dict[str, Any]) -> Frame:
+        if result is None:
+            return self._protocol.Frame("outcome", fields)
+        wrong = self._wrong(call, result)
+        if wrong:
+            fields.update(status="wrong shape", message=wrong)
+            return self._protocol.Frame("outcome", fields)
+        arrays = {"loss": result.loss, "gradient": result.gradient}
+        return self._protocol.Frame("outcome", fields, arrays)
+
+    def _wrong(self, call: Call, result: Result) -> str:
+        for name, array in (("loss", result.loss), ("gradient", result.gradient)):
+            if array.dtype not in self._runtime.FLOATS:
+                return f"the {name} has the dtype {array.dtype}"
+        return self._runtime.wrong_shape(call.inputs.shape, call.options.reduction, result)
+
+
+def describe(error: BaseException) -> str:
+    """An exception as `Type: text`, cut to a length that a report can hold."""
+    return f"{type(error).__name__}: {error}"[:4000]
+
+
+def unique_texts(caught: list[warnings.WarningMessage]) -> list[str]:
+    """Texts of warnings, each once."""
+    texts = (f"{warning.category.__name__}: {warning.message}"[:1000] for warning in caught)
+    return list(dict.fromkeys(texts))[:WARNINGS_KEPT]
+
+
+def serve(incoming: int, outgoing: int) -> int:
+    """Greets, then answers until the parent closes its end; the exit status."""
+    from lossaudit.adapters import protocol
+
+    server = Server()
+    reader = protocol.FrameReader(incoming)
+    protocol.write_all(outgoing, protocol.pack(protocol.Frame("hello", hello())))
+    while True:
+        try:
+            frame = reader.read()
+        except protocol.ProtocolError as error:
+            refusal = protocol.Frame("refused", {"message": str(error)})
+            protocol.write_all(outgoing, protocol.pack(refusal))
+            return 2
+        if frame is None:
+            return 0
+        protocol.write_all(outgoing, protocol.pack(server.answer(frame)))
+
+
+def main() -> int:
+    incoming, outgoing = put_pipes_aside()
+    if len(sys.argv) > 1:
+        leave_with_parent(int(sys.argv[1]))
+    load_package()
+    try:
+        return serve(incoming, outgoing)
+    except BrokenPipeError:  # the parent is gone
+        return 0
+
+
+if __name__ == "__main__":
+    status = main()
+    sys.stderr.flush()
+    os._exit(status)  # at once: threads and atexit hooks of frameworks can hang

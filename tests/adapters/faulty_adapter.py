@@ -1,0 +1,140 @@
+# ruff: noqa: T201
+"""A framework that does not exist, whose ops go wrong in every way that a worker must survive."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import time
+import warnings
+from typing import Any
+
+import numpy as np
+
+from lossaudit.adapters.protocol import RawArray
+from lossaudit.adapters.runtime import Call, Result, Unsupported
+from lossaudit.adapters.subject import Framework, Subject
+from lossaudit.reference.vocabulary import Case, Semantics
+
+OPS = (
+    "echo",
+    "raise",
+    "warn",
+    "unsupported",
+    "sleep",
+    "kill",
+    "segfault",
+    "exit",
+    "allocate",
+    "noise",
+    "flood",
+    "mutate",
+    "wrong shape",
+    "wrong dtype",
+)
+
+
+def subject(op: str, framework: str = "faulty") -> Subject:
+    return Subject(
+        framework=framework,
+        op=op,
+        operation="cross_entropy",
+        target="index",
+        mode="eager",
+        dtypes=("float64", "float32", "bfloat16", "float16"),
+        options=frozenset(),
+        reductions=("none", "sum"),
+        semantics=Semantics(),
+        arithmetic={},
+    )
+
+
+def _worker(chosen: Subject, dtype: str) -> tuple[str, dict[str, str]]:
+    return f"faulty {dtype == 'float64'}", {"FAULTY": chosen.framework}
+
+
+def _snippet(chosen: Subject, case: Case) -> str:
+    return f"print({chosen.op!r}, {case.rows})\n"
+
+
+def framework(name: str = "faulty", module: str = __file__) -> Framework:
+    subjects = tuple(subject(op, name) for op in OPS)
+    return Framework(name, module, ("numpy",), "pip install numpy", subjects, _worker, _snippet)
+
+
+class FaultyRuntime:
+    def versions(self) -> dict[str, str]:
+        return {"faulty": "1.0"}
+
+    def facts(self) -> dict[str, str]:
+        return {"variable": os.environ["FAULTY"]}
+
+    def call(self, call: Call) -> Result:
+        getattr(self, "_" + call.op.replace(" ", "_"), self._echo)(call)
+        loss = call.inputs[:, 0].copy()
+        if call.options.reduction == "sum":
+            loss = np.asarray(call.inputs[0, 0])
+        if call.op == "wrong shape":
+            loss = call.inputs[:, :1].copy()
+        kind = "complex64" if call.op == "wrong dtype" else call.dtype
+        return Result(RawArray(kind, loss), RawArray(call.dtype, call.inputs))
+
+    def _echo(self, _call: Call) -> None:
+        """The loss is the first column, the gradient the inputs."""
+
+    def _raise(self, call: Call) -> None:
+        raise IndexError(f"label {call.target[0]} is out of range")
+
+    def _warn(self, call: Call) -> None:
+        for _ in range(3):
+            warnings.warn(f"{len(call.inputs)} rows are suspicious", stacklevel=2)
+
+    def _unsupported(self, call: Call) -> None:
+        raise Unsupported(f"no {call.op} on this machine")
+
+    def _sleep(self, _call: Call) -> None:
+        time.sleep(600)
+
+    def _kill(self, _call: Call) -> None:
+        print("these were my last words", file=sys.stderr, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def _segfault(self, _call: Call) -> None:
+        ctypes.string_at(0)
+
+    def _exit(self, _call: Call) -> None:
+        os._exit(7)
+
+    def _allocate(self, _call: Call) -> None:
+        held: list[Any] = []
+        while True:
+            held.append(np.ones(1 << 20))
+            time.sleep(0.001)
+
+    def _noise(self, _call: Call) -> None:
+        print("printed")
+        sys.__stdout__.write("written\n")
+        os.write(1, b"LSAU and straight to the descriptor\n")
+        os.system("echo from a child process")  # noqa: S605
+
+    def _flood(self, _call: Call) -> None:
+        for _ in range(64):
+            os.write(1, b"x" * (1 << 16))
+            os.write(2, b"y" * (1 << 16))
+
+    def _mutate(self, call: Call) -> None:
+        call.inputs[0, 0] += 1
+
+
+def load() -> FaultyRuntime:
+    if os.environ["FAULTY"] == "broken":
+        raise ImportError("libfaulty.so.1: cannot open shared object file")
+    if os.environ["FAULTY"] == "absent":
+        raise ModuleNotFoundError("No module named 'faulty'")
+    if os.environ["FAULTY"] == "fatal":
+        ctypes.string_at(0)
+    if os.environ["FAULTY"] == "slow":
+        time.sleep(600)
+    return FaultyRuntime()

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lossaudit.adapters
+from lossaudit.adapters.client import availability
+from lossaudit.adapters.registry import FRAMEWORKS, subjects
+from lossaudit.adapters.subject import Subject
+from lossaudit.reference.formats import FORMATS
+from lossaudit.reference.vocabulary import OPERATIONS, TARGETS, Options
+
+ALL = subjects(depth="deep")
+LISTING = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from lossaudit.adapters.registry import subjects
+subjects()
+print(*sys.modules)
+"""
+
+
+def by_name(subject: Subject) -> str:
+    return subject.name
+
+
+def test_listing_imports_no_framework(tmp_path: Path):
+    (tmp_path / "lossaudit").symlink_to(Path(lossaudit.adapters.__file__).parent.parent)
+    command = [sys.executable, "-c", LISTING, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    loaded = set(done.stdout.split())
+    assert "lossaudit.adapters.pytorch" in loaded
+    assert not loaded & {"torch", "tensorflow", "keras", "jax", "optax"}
+
+
+def test_names_are_unique():
+    assert len({subject.name for subject in ALL}) == len(ALL)
+
+
+@pytest.mark.parametrize("subject", ALL, ids=by_name)
+def test_declarations_hold_together(subject: Subject):
+    assert subject.operation in OPERATIONS
+    assert subject.target in TARGETS
+    assert set(subject.dtypes) <= set(FORMATS)
+    assert set(subject.arithmetic) == set(subject.dtypes)
+    assert all(arithmetic.origin for arithmetic in subject.arithmetic.values())
+    assert "none" in subject.reductions
+    assert subject.options <= set(Options.__dataclass_fields__) - {"reduction"}
+    assert (subject.shape is None) == (subject.mode == "eager")
+    assert (subject.semantics.smoothing == "none") == ("label_smoothing" not in subject.options)
+
+
+@pytest.mark.parametrize("subject", ALL, ids=by_name)
+def test_siblings_exist(subject: Subject):
+    siblings = {s.op: s for s in FRAMEWORKS[subject.framework].subjects if s.mode == subject.mode}
+    if subject.index_sibling:
+        assert siblings[subject.index_sibling].target == "index"
+        assert siblings[subject.index_sibling].operation == subject.operation
+    if subject.binary_sibling:
+        assert siblings[subject.binary_sibling].operation == "binary_cross_entropy_with_logits"
+
+
+def test_depths_nest():
+    quick, standard = subjects(depth="quick"), subjects(depth="standard")
+    assert {s.mode for s in quick} == {"eager"}
+    assert {s.name for s in quick} < {s.name for s in standard} == {s.name for s in ALL}
+    assert all(not s.options and s.reductions == ("none",) for s in standard if s.compiled)
+    with pytest.raises(ValueError, match="quick, standard, deep"):
+        subjects(depth="shallow")
+
+
+def test_frameworks_can_be_chosen():
+    assert {s.framework for s in subjects(["jax"])} == {"jax"}
+    with pytest.raises(KeyError):
+        subjects(["theano"])
+
+
+def test_what_is_not_installed_is_told_with_the_command_that_installs_it(faulty):
+    missing = faulty.framework()
+    object.__setattr__(missing, "packages", ("numpy", "no-such-distribution"))
+    assert availability(missing) == (
+        "no-such-distribution not installed; install with: pip install numpy"
+    )
+    assert availability(faulty.framework()) == ""
