@@ -1,0 +1,165 @@
+"""The bench on which a law examines one subject in one dtype: answers, truth and bounds."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Protocol, TypeVar
+
+import numpy as np
+
+from ..adapters.subject import Subject
+from ..reference.bounds import Bounds, bounds, demanded
+from ..reference.formats import FORMATS, Format
+from ..reference.rows import Truth, truth
+from ..reference.vocabulary import Arithmetic, Case, Floats, Outcome, Semantics
+
+T = TypeVar("T")
+
+CACHE = 512
+"""Cases remembered per bench and in common: a cell of the deepest profile draws fewer."""
+
+
+class Session(Protocol):
+    """Whatever answers for subjects: a pool of workers, or a function in this process."""
+
+    def ask(self, subject: Subject, case: Case) -> Outcome: ...
+
+    def versions(self, framework: str) -> dict[str, str]: ...
+
+
+class Failed(Exception):
+    """The subject did not return; the outcome says what it did instead."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.message)
+        self.outcome = outcome
+
+
+class Memory:
+    """The last results of a function of a case, by the bits of the case."""
+
+    def __init__(self, size: int = CACHE) -> None:
+        self._kept: OrderedDict[tuple[object, ...], object] = OrderedDict()
+        self._size = size
+
+    def get(self, key: tuple[object, ...], make: Callable[[], T]) -> T:
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]  # type: ignore[return-value]
+        result = make()
+        self._kept[key] = result
+        if len(self._kept) > self._size:
+            self._kept.popitem(last=False)
+        return result
+
+
+def digest(case: Case) -> bytes:
+    """A key for the bits of a case, much cheaper than its row ids."""
+    head = repr((case.operation, case.dtype, case.options, case.inputs.shape)).encode()
+    h = hashlib.blake2b(head, digest_size=16)
+    h.update(case.inputs.tobytes())
+    h.update(case.target.tobytes())
+    return h.digest()
+
+
+@dataclass
+class Bench:
+    """One subject in one dtype, under the Semantics that were measured.
+
+    Attributes:
+        others: finds another subject of the same framework, mode and device by its op, or the
+            same op in another mode.
+        truths: shared between benches, since subjects share cases.
+    """
+
+    subject: Subject
+    dtype: str
+    session: Session
+    semantics: Semantics
+    others: Callable[[str, str], Subject | None]
+    truths: Memory
+
+    def __post_init__(self) -> None:
+        self._outcomes = Memory()
+        self._bounds = Memory()
+        self._siblings: dict[tuple[str, str], Bench] = {}
+
+    @cached_property
+    def fmt(self) -> Format:
+        return FORMATS[self.dtype]
+
+    @cached_property
+    def arithmetic(self) -> Arithmetic | None:
+        return self.subject.arithmetic.get(self.dtype)
+
+    def sibling(self, op: str | None, mode: str | None = None) -> Bench | None:
+        """The bench of a related subject, if the framework has it in this dtype."""
+        key = (op or self.subject.op, mode or self.subject.mode)
+        if key not in self._siblings:
+            other = self.others(*key)
+            if other is None or self.dtype not in other.dtypes:
+                return None
+            self._siblings[key] = Bench(
+                other, self.dtype, self.session, other.semantics, self.others, self.truths
+            )
+        return self._siblings[key]
+
+    def outcome(self, case: Case) -> Outcome:
+        """What the subject does with a case; a compiled one is called at its own shape."""
+        key = (digest(case),)
+        return self._outcomes.get(key, lambda: self._ask(case))
+
+    def _ask(self, case: Case) -> Outcome:
+        shape = self.subject.shape
+        if shape is None or case.inputs.shape == shape:
+            return self.session.ask(self.subject, case)
+        if case.rows == 0 or case.rows > shape[0] or case.options.reduction != "none":
+            return Outcome("unsupported", message=f"compiled for the shape {shape} only")
+        padded = case.take(np.resize(np.arange(case.rows), shape[0]))
+        outcome = self.session.ask(self.subject, padded)
+        if not outcome.returned or outcome.loss is None or outcome.gradient is None:
+            return outcome
+        return replace(
+            outcome, loss=outcome.loss[: case.rows], gradient=outcome.gradient[: case.rows]
+        )
+
+    def outputs(self, case: Case) -> tuple[Floats, Floats]:
+        """Loss and gradient.
+
+        Raises:
+            Failed: if the subject raised, died, hung or returned another shape.
+        """
+        outcome = self.outcome(case)
+        if not outcome.returned or outcome.loss is None or outcome.gradient is None:
+            raise Failed(outcome)
+        return outcome.loss, outcome.gradient
+
+    def truth(self, case: Case, semantics: Semantics | None = None) -> Truth:
+        meant = semantics or self.semantics
+        return self.truths.get((digest(case), meant), lambda: truth(case, meant))
+
+    def demand(self, case: Case) -> Bounds:
+        """The bounds that are the same for every subject of this working precision."""
+        if self.arithmetic is None:
+            return self._unknown(case)
+        arithmetic = demanded(self.arithmetic)
+        return self._bounds.get(
+            ("demand", digest(case)), lambda: bounds(case, self.semantics, arithmetic)
+        )
+
+    def declared(self, case: Case) -> Bounds:
+        """The bounds of the arithmetic that the subject declares."""
+        if self.arithmetic is None:
+            return self._unknown(case)
+        arithmetic = self.arithmetic
+        return self._bounds.get(
+            ("declared", digest(case)), lambda: bounds(case, self.semantics, arithmetic)
+        )
+
+    @staticmethod
+    def _unknown(case: Case) -> Bounds:
+        return Bounds(np.full(case.rows, np.inf), np.full(case.inputs.shape, np.inf))

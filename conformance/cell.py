@@ -1,0 +1,465 @@
+"""One cell of an audit: one law on one subject in one dtype.
+
+The fixed corpus comes first, then Hypothesis searches beyond it; what failed is shrunk, and the
+cell says its tallies and findings as events.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import hypothesis
+import msgspec
+import numpy as np
+from hypothesis import strategies as st
+
+from ..adapters.registry import FRAMEWORKS
+from ..adapters.subject import Subject
+from ..reference.vocabulary import Case, Outcome
+from .bench import Bench, Failed
+from .events import Event
+from .judge import RANK
+from .known import Entry
+from .law import NOT_JUDGED, Law, Verdict
+from .records import from_record, numbers, to_record
+from .regions import Plan, Region, batch_rows, make_case, regions_for
+from .run import FINDING_GRADES, GRADES, Finding, Incident, KnownRecord, Tally
+from .shrink import shrink
+
+FIRST_FINDING = RANK[FINDING_GRADES[0]]
+
+STRETCH = 6
+"""A search may scale logits by 2^-6 to 2^6, which takes scale 8 from 1/8 to past 500."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How far a depth goes.
+
+    Attributes:
+        name: "quick", "standard" or "deep".
+        corpus: cases per region, class count and set of options.
+        classes: class counts of the regions that name none.
+        examples: cases that Hypothesis draws beyond the corpus, per cell.
+    """
+
+    name: str
+    corpus: int
+    classes: tuple[int, ...]
+    examples: int
+
+
+PROFILES = {
+    "quick": Profile("quick", 1, (3,), 4),
+    "standard": Profile("standard", 1, (3, 10), 12),
+    "deep": Profile("deep", 8, (2, 3, 10), 200),
+}
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """The first row that showed a grade in a region, with its verdict."""
+
+    region: str
+    verdict: Verdict
+    row: int
+
+
+class Cell:
+    """Audits one law on one subject in one dtype."""
+
+    def __init__(
+        self,
+        bench: Bench,
+        law: Law,
+        profile: Profile,
+        seed: int,
+        emit: Callable[[Event], None],
+        known: tuple[Entry, ...] = (),
+    ) -> None:
+        self._bench, self._law, self._profile = bench, law, profile
+        self._seed, self._emit, self._known = seed, emit, known
+        self._tallies: dict[tuple[str, str], Counter[str]] = {}
+        self._worst: dict[tuple[str, str], float] = {}
+        self._suspects: dict[tuple[str, str, str], Suspect] = {}
+        self._failures: dict[tuple[str, str], tuple[Case, Outcome]] = {}
+
+    @property
+    def subject(self) -> Subject:
+        return self._bench.subject
+
+    def run(self) -> tuple[int, str]:
+        """Look at the corpus, search, shrink; return the number of rows and the worst grade."""
+        for plan in self._corpus():
+            self.examine(plan)
+        self._search()
+        for entry in self._known:
+            self._replay(entry)
+        self._say_tallies()
+        self._say_findings()
+        rows = sum(sum(counts.values()) for counts in self._tallies.values())
+        grades = {g for counts in self._tallies.values() for g in counts}
+        return rows, max(grades, key=GRADES.index, default="")
+
+    # --- what is drawn ------------------------------------------------------------------------
+
+    def regions(self) -> list[Region]:
+        wanted = self._law.regions
+        found = [r for r in regions_for(self.subject.operation) if not wanted or r.name in wanted]
+        if not (self._law.invalid and self.subject.target == "index"):
+            found = [r for r in found if r.valid]
+        if self.subject.shape is not None:
+            # A compiled subject has one shape: neither no rows nor another number of classes.
+            found = [r for r in found if not r.classes]
+        if self._law.classes:
+            found = [r for r in found if not r.classes or r.name == "empty"]
+        return found
+
+    def _classes(self, region: Region) -> tuple[int, ...]:
+        if self.subject.target == "binary":
+            return (2,)
+        if self.subject.shape is not None:
+            return (self.subject.shape[1],)
+        return self._law.classes or region.classes or self._profile.classes
+
+    def _variants(self, region: Region) -> list[tuple[tuple[str, ...], str]]:
+        """(options, reduction) that a region is drawn with."""
+        options = tuple(sorted(self.subject.options))
+        if self._law.options == "smoothing":
+            return [(("label_smoothing",), "none")]
+        variants: list[tuple[tuple[str, ...], str]] = [((), "none")]
+        if self._law.options == "all" and region.name == "ordinary":
+            variants += [((name,), "none") for name in options]
+            if len(options) > 1:
+                variants.append((options, "none"))
+            for reduction in self.subject.reductions:
+                if reduction != "none":
+                    variants += (
+                        [((), reduction), (options, reduction)] if options else [((), reduction)]
+                    )
+        return variants
+
+    def _plan(
+        self, region: Region, classes: int, variant: tuple[tuple[str, ...], str], seed: int
+    ) -> Plan:
+        rows = self.subject.shape[0] if self.subject.shape else batch_rows(classes)
+        return Plan(
+            region=region,
+            operation=self.subject.operation,
+            target=self.subject.target,
+            dtype=self._bench.dtype,
+            rows=rows,
+            classes=classes,
+            options=variant[0],
+            reduction=variant[1],
+            seed=seed,
+        )
+
+    def _corpus(self) -> Iterator[Plan]:
+        for region in self.regions():
+            for classes in self._classes(region):
+                for variant in self._variants(region):
+                    for seed in range(self._profile.corpus):
+                        yield self._plan(region, classes, variant, seed)
+
+    def _search(self) -> None:
+        """Let Hypothesis draw plans beyond the corpus, climbing on the largest error."""
+        regions = [r for r in self.regions() if r.name != "empty"]
+        if not regions or not self._profile.examples:
+            return
+
+        @st.composite
+        def plans(draw: st.DrawFn) -> Plan:
+            region = draw(st.sampled_from(regions))
+            classes = draw(st.sampled_from(self._classes(region)))
+            variant = draw(st.sampled_from(self._variants(region)))
+            # The corpus has the seeds from 0 on.
+            seed = draw(st.integers(2**16, 2**32 - 1))
+            plan = self._plan(region, classes, variant, seed)
+            return replace(plan, stretch=draw(st.integers(-STRETCH, STRETCH)))
+
+        @hypothesis.seed(self._own_seed())
+        @hypothesis.settings(
+            max_examples=self._profile.examples,
+            database=None,
+            deadline=None,
+            phases=(hypothesis.Phase.generate, hypothesis.Phase.target),
+            suppress_health_check=[
+                hypothesis.HealthCheck.too_slow,
+                hypothesis.HealthCheck.data_too_large,
+                hypothesis.HealthCheck.large_base_example,
+            ],
+        )
+        @hypothesis.given(plans())
+        def search(plan: Plan) -> None:
+            worst = self.examine(plan)
+            if worst > 0:
+                # In bits: errors range over forty binades.
+                hypothesis.target(float(np.log2(1 + min(worst, 2.0**64))), label=plan.region.name)
+
+        search()
+
+    def _own_seed(self) -> int:
+        """One seed for all laws and subjects of an operation in a dtype.
+
+        They are then asked the same cases while `target` finds nothing to climb on, so that a
+        truth is computed once for all of them.
+        """
+        key = f"{self._seed}|{self.subject.operation}|{self.subject.target}|{self._bench.dtype}"
+        return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big")
+
+    # --- what is seen -------------------------------------------------------------------------
+
+    def examine(self, plan: Plan) -> float:
+        """Check the law on the case of a plan; return the largest finite error in ulps."""
+        case = make_case(plan)
+        try:
+            verdicts = self._law.check(self._bench, case)
+        except Failed as failed:
+            self._note_failure(plan.region.name, case, failed.outcome)
+            return 0.0
+        return max((self._note(plan.region.name, v) for v in verdicts), default=0.0)
+
+    def _note(self, region: str, verdict: Verdict) -> float:
+        judged = verdict.grade != NOT_JUDGED
+        key = (region, verdict.output)
+        counts = self._tallies.setdefault(key, Counter())
+        for rank in np.unique(verdict.grade[judged]):
+            grade = GRADES[rank]
+            rows = np.flatnonzero(verdict.grade == rank)
+            counts[grade] += rows.size
+            if rank >= FIRST_FINDING:
+                suspect = Suspect(region, verdict, int(rows[0]))
+                self._suspects.setdefault((*key, grade), suspect)
+        errors = verdict.ulps[judged]
+        errors = errors[np.isfinite(errors)]
+        worst = float(errors.max(initial=0.0))
+        if errors.size:
+            self._worst[key] = max(worst, self._worst.get(key, 0.0))
+        return worst
+
+    def _note_failure(self, region: str, case: Case, outcome: Outcome) -> None:
+        """The call did not return: every row of every output gets the grade of that."""
+        if outcome.status == "unsupported":
+            return
+        grade = outcome.status if outcome.status in ("crashed", "timed out") else "policy"
+        for output in self._law.outputs:
+            counts = self._tallies.setdefault((region, output), Counter())
+            counts[grade] += max(case.rows, 1)
+        self._failures.setdefault((region, grade), (case, outcome))
+
+    # --- what is said -------------------------------------------------------------------------
+
+    def _say_tallies(self) -> None:
+        for (region, output), counts in sorted(self._tallies.items()):
+            if not counts:
+                continue
+            self._emit(
+                Tally(
+                    subject=self.subject.name,
+                    law=self._law.name,
+                    dtype=self._bench.dtype,
+                    region=region,
+                    output=output,
+                    grades={g: counts[g] for g in GRADES if counts[g]},
+                    worst_ulps=self._worst.get((region, output)),
+                )
+            )
+
+    def _say_findings(self) -> None:
+        for (region, output, grade), suspect in sorted(self._suspects.items()):
+            verdict, row = self._smallest(suspect, grade)
+            rows = self._tallies[region, output][grade]
+            self._emit(self._finding(region, output, grade, verdict, row, rows))
+        for (region, grade), (case, outcome) in sorted(self._failures.items()):
+            self._say_failure(region, grade, case, outcome)
+
+    def _smallest(self, suspect: Suspect, grade: str) -> tuple[Verdict, int]:
+        """The verdict on the smallest input that shows the grade; the found one if none smaller."""
+        verdict, rank = suspect.verdict, RANK[grade]
+        if verdict.whole:
+            return self._fewest_rows(verdict, rank)
+        row = verdict.case.take(np.array([suspect.row]))
+        output = verdict.output
+
+        def still_fails(case: Case) -> np.ndarray:
+            found = self._verdict(case, output)
+            return np.zeros(case.rows, dtype=bool) if found is None else found.grade == rank
+
+        small = shrink(row, still_fails, keep_classes=self._fixed_classes)
+        # Alone, as the script will call it: a vectorised op may treat a row of a batch otherwise.
+        # A compiled subject is called at its own shape all the same (`Bench.outcome`).
+        for alone in (small, row):
+            again = self._verdict(alone, output)
+            if again is not None and again.grade[0] == rank:
+                return again, 0
+        return verdict, suspect.row
+
+    @property
+    def _fixed_classes(self) -> bool:
+        return self.subject.shape is not None or bool(self._law.classes)
+
+    def _fewest_rows(self, verdict: Verdict, rank: int) -> tuple[Verdict, int]:
+        """Halve a batch whose reduced loss fails while it goes on failing."""
+        best = verdict
+        while best.case.rows > 1:
+            half = best.case.take(np.arange(best.case.rows // 2))
+            found = self._verdict(half, verdict.output)
+            if found is None or found.grade[0] != rank:
+                break
+            best = found
+        return best, 0
+
+    def _verdict(self, case: Case, output: str) -> Verdict | None:
+        try:
+            verdicts = self._law.check(self._bench, case)
+        except (Failed, ValueError):
+            # A candidate may be no valid input (a label without a class, a sum of zero).
+            return None
+        return next((v for v in verdicts if v.output == output), None)
+
+    def _finding(
+        self, region: str, output: str, kind: str, verdict: Verdict, row: int, rows: int
+    ) -> Finding:
+        at = 0 if verdict.whole else row
+        value, right = numbers(verdict.value[at]), numbers(verdict.right[at])
+        finding = Finding(
+            id=self._finding_id(region, output, kind),
+            law=self._law.name,
+            subject=self.subject.name,
+            dtype=self._bench.dtype,
+            region=region,
+            output=output,
+            kind=kind,
+            status="new",
+            rows=rows,
+            case=to_record(verdict.case),
+            row=row,
+            value=value,
+            right=right,
+            ulps=_known_number(verdict.ulps[at]),
+            demand_ulps=_known_number(verdict.demand[at]),
+            declared_ulps=_known_number(verdict.declared[at]),
+            message=_message(verdict, output, value, right),
+            snippet=self._snippet(verdict),
+        )
+        return self._marked(finding)
+
+    def _marked(self, finding: Finding) -> Finding:
+        """The finding with the entry that knows it, if one does."""
+        for entry in self._known:
+            if entry.covers(finding):
+                return msgspec.structs.replace(
+                    finding, status="known", known=entry.id, cause=entry.cause, link=entry.link
+                )
+        return finding
+
+    def _finding_id(self, region: str, output: str, kind: str) -> str:
+        parts = (self._law.name, self.subject.name, self._bench.dtype, output, region, kind)
+        return hashlib.blake2b("|".join(parts).encode(), digest_size=5).hexdigest()
+
+    def _snippet(self, verdict: Verdict) -> str:
+        """The call alone, and the other call of a relation after it."""
+        text = self._script(self.subject, verdict.case)
+        if verdict.against is None:
+            return text
+        subject, case = verdict.against
+        if case.rows != verdict.case.rows:
+            case = case.take(np.arange(verdict.case.rows))
+        return f"{text}\n# and the call that it is compared with:\n{self._script(subject, case)}"
+
+    @staticmethod
+    def _script(subject: Subject, case: Case) -> str:
+        if subject.framework not in FRAMEWORKS:
+            return ""
+        return FRAMEWORKS[subject.framework].snippet(subject, case)
+
+    def _say_failure(self, region: str, grade: str, case: Case, outcome: Outcome) -> None:
+        """A call that did not return is one finding of each output's first name."""
+        case = self._failing_row(case, outcome.status)
+        first = (outcome.message.strip().splitlines() or [outcome.status])[0]
+        output = self._law.outputs[0]
+        finding = Finding(
+            id=self._finding_id(region, output, grade),
+            law=self._law.name,
+            subject=self.subject.name,
+            dtype=self._bench.dtype,
+            region=region,
+            output=output,
+            kind=grade,
+            status="new",
+            rows=self._tallies[region, output][grade],
+            case=to_record(case),
+            row=0,
+            value=[],
+            right=[],
+            ulps=None,
+            demand_ulps=None,
+            declared_ulps=None,
+            message=f"the call {outcome.status}: {first}",
+            snippet=self._script(self.subject, case),
+        )
+        self._emit(self._marked(finding))
+        if grade in ("crashed", "timed out"):
+            self._emit(
+                Incident(
+                    subject=self.subject.name,
+                    law=self._law.name,
+                    dtype=self._bench.dtype,
+                    message=outcome.message or outcome.status,
+                )
+            )
+
+    def _failing_row(self, case: Case, status: str) -> Case:
+        """The first row alone, where the subject raises for it too; never after a crash or hang."""
+        if status != "raised" or case.rows <= 1:
+            return case
+        alone = case.take(np.array([0]))
+        return alone if self._bench.outcome(alone).status == status else case
+
+    # --- known findings -----------------------------------------------------------------------
+
+    def _replay(self, entry: Entry) -> None:
+        """Show the entry's input to the subject; only this says whether the deviation is gone."""
+        record = entry.input_for(self._bench.dtype)
+        if record is None or (entry.kind in ("crashed", "timed out")):
+            return
+        where = f"{self.subject.name} {self._bench.dtype} {self._law.name}"
+        seen = self._shows(from_record(record), entry)
+        self._emit(
+            KnownRecord(
+                entry=entry.id,
+                state="seen" if seen else "gone",
+                detail=where
+                if seen
+                else f"{where}: the input no longer shows {entry.kind!r}; "
+                "remove the entry, or narrow its versions",
+            )
+        )
+
+    def _shows(self, case: Case, entry: Entry) -> bool:
+        try:
+            verdicts = self._law.check(self._bench, case)
+        except Failed as failed:
+            status = failed.outcome.status
+            grade = status if status in ("crashed", "timed out") else "policy"
+            return grade == entry.kind
+        rank = RANK[entry.kind]
+        return any(v.output in entry.outputs and bool((v.grade == rank).any()) for v in verdicts)
+
+
+def _known_number(x: float) -> float | None:
+    return float(x) if np.isfinite(x) else None
+
+
+def _message(verdict: Verdict, output: str, value: list[str], right: list[str]) -> str:
+    if verdict.note:
+        return f"{verdict.note}: {_listed(value)} and {_listed(right)}"
+    return f"{output} {_listed(value)}, right is {_listed(right)}"
+
+
+def _listed(texts: list[str]) -> str:
+    return texts[0] if len(texts) == 1 else "[" + ", ".join(texts[:8]) + "]"

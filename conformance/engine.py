@@ -1,0 +1,371 @@
+"""The engine: audits subjects under laws and says what it sees as events.
+
+`audit` has two fronts: the command line calls it for everything, the pytest suite for one cell at
+a time. Both see the same findings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import queue
+import signal
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from multiprocessing.process import BaseProcess
+
+from ..adapters.client import UnusableFramework, WorkerPool, availability
+from ..adapters.registry import FRAMEWORKS
+from ..adapters.registry import subjects as all_subjects
+from ..adapters.subject import Subject
+from ..reference.vocabulary import Case, Outcome, Semantics
+from .bench import Bench, Memory, Session
+from .cell import PROFILES, Cell, Profile
+from .events import CellFinished, CellStarted, Event, PlanMade, WorkerReady
+from .known import Known
+from .law import Law
+from .laws.registry import LAWS
+from .probe import probe
+from .run import (
+    Absence,
+    CaseRecord,
+    Convention,
+    Finding,
+    Incident,
+    LawRecord,
+    SubjectRecord,
+)
+
+Emit = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What an audit is asked for."""
+
+    depth: str = "quick"
+    seed: int = 0
+    laws: tuple[str, ...] = ()
+    known: Known = field(default_factory=Known)
+
+    @property
+    def profile(self) -> Profile:
+        return PROFILES[self.depth]
+
+    def chosen_laws(self) -> tuple[Law, ...]:
+        return tuple(law for law in LAWS if not self.laws or law.name in self.laws)
+
+
+TRUTHS = 1024
+"""Truths kept for all subjects of a part: the corpus of an operation in four dtypes, twice."""
+
+LOST_LIMIT = 3
+"""Calls that a subject may lose to crashes and time-outs before the rest of it is left alone: each
+costs a new worker or the whole time limit, and says no more than the one before."""
+
+
+class Patience:
+    """A session that stops asking a subject that keeps dying or hanging."""
+
+    def __init__(self, session: Session, emit: Emit) -> None:
+        self._session, self._emit = session, emit
+        self._lost: Counter[str] = Counter()
+
+    def ask(self, subject: Subject, case: Case) -> Outcome:
+        if self._lost[subject.name] >= LOST_LIMIT:
+            return Outcome("unsupported", message="not asked any more: too many calls were lost")
+        outcome = self._session.ask(subject, case)
+        if outcome.status in ("crashed", "timed out"):
+            self._lost[subject.name] += 1
+            if self._lost[subject.name] == LOST_LIMIT:
+                message = f"{LOST_LIMIT} calls were lost; the rest of this subject was not audited"
+                self._emit(Incident(subject=subject.name, law="", dtype="", message=message))
+        return outcome
+
+    def versions(self, framework: str) -> dict[str, str]:
+        return self._session.versions(framework)
+
+
+class Auditor:
+    """Audits the subjects of some frameworks over one session."""
+
+    def __init__(
+        self, session: Session, subjects: Sequence[Subject], settings: Settings, emit: Emit
+    ) -> None:
+        self._session = Patience(session, emit)
+        self._settings, self._emit = settings, emit
+        self._by_name = {(s.framework, s.op, s.mode): s for s in subjects}
+        self._truths = Memory(TRUTHS)
+        self._semantics: dict[str, Semantics] = {}
+        self._benches: dict[tuple[str, str], Bench] = {}
+
+    def cells(self, subject: Subject) -> Iterator[tuple[Law, str]]:
+        """The laws and dtypes in which a subject is looked at."""
+        for law in self._settings.chosen_laws():
+            if law.fits(subject):
+                for dtype in subject.dtypes:
+                    yield law, dtype
+
+    def probe(self, subject: Subject) -> Semantics:
+        """Measure the conventions of a subject, once, and say them; return the measured ones."""
+        if subject.name not in self._semantics:
+            measured, conventions = probe(self._bench(subject, subject.semantics))
+            self._semantics[subject.name] = measured
+            for convention in conventions:
+                self._emit(convention)
+                if convention.agrees is False:
+                    self._emit(contradiction(convention))
+        return self._semantics[subject.name]
+
+    def cell(self, subject: Subject, law: Law, dtype: str, versions: dict[str, str]) -> None:
+        """Audit one cell; a fault of lossaudit's own is an incident and not the end."""
+        self._emit(CellStarted(subject.name, law.name, dtype))
+        rows, worst = 0, ""
+        try:
+            bench = self.bench(subject, dtype)
+            entries = self._settings.known.about(subject, law.name, dtype, versions)
+            settings = self._settings
+            cell = Cell(bench, law, settings.profile, settings.seed, self._emit, entries)
+            rows, worst = cell.run()
+        except UnusableFramework:
+            raise
+        except Exception:  # noqa: BLE001 - the other cells must be audited all the same
+            text = traceback.format_exc(limit=-6)
+            self._emit(
+                Incident(
+                    subject=subject.name, law=law.name, dtype=dtype, message=f"internal: {text}"
+                )
+            )
+        self._emit(CellFinished(subject.name, law.name, dtype, rows, worst))
+
+    def bench(self, subject: Subject, dtype: str) -> Bench:
+        """The bench of a subject under its measured conventions; kept, for what it remembers."""
+        key = (subject.name, dtype)
+        if key not in self._benches:
+            self._benches[key] = replace(self._bench(subject, self.probe(subject)), dtype=dtype)
+        return self._benches[key]
+
+    def _bench(self, subject: Subject, semantics: Semantics) -> Bench:
+        # float32 is what every subject has and what its conventions are declared for.
+        dtype = "float32" if "float32" in subject.dtypes else subject.dtypes[0]
+
+        def others(op: str, mode: str) -> Subject | None:
+            return self._by_name.get((subject.framework, op, mode))
+
+        return Bench(subject, dtype, self._session, semantics, others, self._truths)
+
+
+CONVENTIONS = LawRecord(
+    name="conventions",
+    statement="the conventions measured from the numbers are the declared ones",
+    source="the declaration in lossaudit.adapters; the probe in lossaudit.conformance.probe",
+)
+
+
+def contradiction(convention: Convention) -> Finding:
+    """A declaration that the probe contradicts, as a finding."""
+    key = f"conventions|{convention.subject}|{convention.field}"
+    return Finding(
+        id=hashlib.blake2b(key.encode(), digest_size=5).hexdigest(),
+        law=CONVENTIONS.name,
+        subject=convention.subject,
+        dtype="float32",
+        region="ordinary",
+        output=convention.field,
+        kind="policy",
+        status="new",
+        rows=1,
+        case=CaseRecord(operation="", dtype="float32", inputs=[], target=[]),
+        row=0,
+        value=[convention.measured],
+        right=[convention.declared],
+        ulps=None,
+        demand_ulps=None,
+        declared_ulps=None,
+        message=f"{convention.field} is declared {convention.declared!r} and measured "
+        f"{convention.measured!r}: {convention.evidence}",
+        snippet="",
+    )
+
+
+def record(subject: Subject, versions: dict[str, str]) -> SubjectRecord:
+    return SubjectRecord(
+        name=subject.name,
+        framework=subject.framework,
+        op=subject.op,
+        operation=subject.operation,
+        mode=subject.mode,
+        device=subject.device,
+        dtypes=list(subject.dtypes),
+        versions=versions,
+        arithmetic={dtype: _described(subject, dtype) for dtype in subject.dtypes},
+    )
+
+
+def _described(subject: Subject, dtype: str) -> str:
+    found = subject.arithmetic.get(dtype)
+    if found is None:
+        return "none declared: no bound"
+    loose = " (loose)" if found.height == "sequential" else ""
+    return (
+        f"form {found.form}, gradient {found.gradient}, working {found.working}, "
+        f"height {found.height}{loose}; {found.origin}"
+    )
+
+
+def audit(
+    subjects: Sequence[Subject],
+    settings: Settings,
+    emit: Emit,
+    session: Session,
+    context: Sequence[Subject] = (),
+) -> None:
+    """Audit subjects one after the other; siblings are looked up among them and `context`."""
+    auditor = Auditor(session, [*context, *subjects], settings, emit)
+    for subject in subjects:
+        _audit_subject(auditor, subject, emit, session)
+
+
+def _audit_subject(auditor: Auditor, subject: Subject, emit: Emit, session: Session) -> None:
+    versions = session.versions(subject.framework)
+    emit(record(subject, versions))
+    auditor.probe(subject)
+    for law, dtype in auditor.cells(subject):
+        auditor.cell(subject, law, dtype, versions)
+
+
+# --- everything, in as many processes as there are cores ------------------------------------------
+
+
+@dataclass(frozen=True)
+class Part:
+    """Subjects that one process audits with workers of its own."""
+
+    name: str
+    subjects: tuple[Subject, ...]
+    context: tuple[Subject, ...]
+    """All subjects of the framework: siblings are looked up among them."""
+
+
+def plan(frameworks: Iterable[str], depth: str) -> tuple[list[Part], list[Absence]]:
+    """Parts to audit, the longest first, and the frameworks that are not installed."""
+    parts, absent = [], []
+    for name in frameworks:
+        framework = FRAMEWORKS[name]
+        reason = availability(framework)
+        if reason:
+            absent.append(Absence(framework=name, reason=reason, hint=framework.install))
+            continue
+        every = all_subjects([name], depth)
+        for compiled in (True, False):
+            some = tuple(s for s in every if s.compiled is compiled)
+            if some:
+                mode = "compiled" if compiled else "eager"
+                parts.append(Part(f"{name} {mode}", some, every))
+    return parts, absent
+
+
+def audit_all(frameworks: Sequence[str], settings: Settings, emit: Emit, jobs: int = 2) -> None:
+    """Audit frameworks in `jobs` processes with workers of their own; say events as they come.
+
+    Raises:
+        KeyboardInterrupt: after the processes were ended; what was said until then stands.
+    """
+    parts, absent = plan(frameworks, settings.depth)
+    for absence in absent:
+        emit(absence)
+    laws = settings.chosen_laws()
+    cells = sum(
+        len(s.dtypes) for part in parts for s in part.subjects for law in laws if law.fits(s)
+    )
+    emit(PlanMade(cells))
+    if jobs <= 1:
+        for part in parts:
+            audit_part(part, settings, emit)
+        return
+    _Processes(parts, settings, emit, jobs).run()
+
+
+def audit_part(part: Part, settings: Settings, emit: Emit) -> None:
+    """Audit one part with a pool of workers of its own."""
+    with WorkerPool() as pool:
+        try:
+            audit(part.subjects, settings, emit, pool, part.context)
+        except UnusableFramework as error:
+            hint = FRAMEWORKS[error.framework].install
+            emit(Absence(framework=error.framework, reason=error.reason, hint=hint))
+        for worker, facts in pool.environment().items():
+            emit(WorkerReady(worker, {k: str(v) for k, v in facts.items()}))
+
+
+class _Processes:
+    """Runs parts in processes and passes their events on."""
+
+    def __init__(self, parts: list[Part], settings: Settings, emit: Emit, jobs: int) -> None:
+        self._parts, self._settings, self._emit, self._jobs = list(parts), settings, emit, jobs
+        self._context = multiprocessing.get_context("spawn")
+        self._events = self._context.Queue()
+        self._running: dict[str, BaseProcess] = {}
+        self._done: set[str] = set()
+
+    def run(self) -> None:
+        try:
+            while self._parts or self._running:
+                self._start()
+                self._pass_on()
+                self._reap()
+        finally:
+            for process in self._running.values():
+                process.terminate()
+            for process in self._running.values():
+                process.join(10)
+
+    def _start(self) -> None:
+        while self._parts and len(self._running) < self._jobs:
+            part = self._parts.pop(0)
+            process = self._context.Process(
+                target=_work, args=(part.name, part.context, self._settings, self._events)
+            )
+            process.start()
+            self._running[part.name] = process
+
+    def _pass_on(self) -> None:
+        """Hand on what came, waiting a moment for the first."""
+        try:
+            name, event = self._events.get(timeout=0.2)
+            while True:
+                if event is None:
+                    self._done.add(name)
+                else:
+                    self._emit(event)
+                name, event = self._events.get_nowait()
+        except queue.Empty:
+            return
+
+    def _reap(self) -> None:
+        for name, process in list(self._running.items()):
+            if process.is_alive():
+                continue
+            # What it said before it ended may still be on its way.
+            self._pass_on()
+            del self._running[name]
+            if name not in self._done:
+                message = f"internal: the process auditing {name} ended with {process.exitcode}"
+                self._emit(Incident(subject=name, law="", dtype="", message=message))
+
+
+def _work(
+    name: str,
+    context: tuple[Subject, ...],
+    settings: Settings,
+    events: multiprocessing.Queue[object],
+) -> None:
+    """Audit one part in a process of its own."""
+    # Ctrl-C is for the parent, which ends its parts.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    compiled = name.endswith("compiled")
+    subjects = tuple(s for s in context if s.compiled is compiled)
+    audit_part(Part(name, subjects, context), settings, lambda event: events.put((name, event)))
+    events.put((name, None))

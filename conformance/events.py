@@ -1,0 +1,53 @@
+"""What the engine says while it works. Reporters consume these; the engine knows none of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .run import Absence, Convention, Finding, Incident, KnownRecord, SubjectRecord, Tally
+
+
+@dataclass(frozen=True)
+class PlanMade:
+    """How many cells (law, subject, dtype) will be looked at."""
+
+    cells: int
+
+
+@dataclass(frozen=True)
+class CellStarted:
+    subject: str
+    law: str
+    dtype: str
+
+
+@dataclass(frozen=True)
+class CellFinished:
+    subject: str
+    law: str
+    dtype: str
+    rows: int
+    worst: str
+
+
+@dataclass(frozen=True)
+class WorkerReady:
+    """A worker process told what it is (versions, threads, flags)."""
+
+    worker: str
+    facts: dict[str, str]
+
+
+Event = (
+    PlanMade
+    | CellStarted
+    | CellFinished
+    | WorkerReady
+    | Tally
+    | Finding
+    | Convention
+    | SubjectRecord
+    | Absence
+    | Incident
+    | KnownRecord
+)

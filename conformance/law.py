@@ -1,0 +1,138 @@
+"""What a law is, and what it says of the rows of a case."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..adapters.subject import Subject
+from ..reference.vocabulary import Case, Floats
+from .bench import Bench
+from .judge import RANK, Judgement
+
+NOT_JUDGED = -1
+"""The rank of a row about which a law says nothing."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a law says of one output of the rows of a case.
+
+    Attributes:
+        output: "loss" or "gradient".
+        case: the case whose row i is meant by entry i (a law may have changed what it was given).
+        grade: (N,) rank of the worst element of each row, or NOT_JUDGED.
+        ulps: (N,) largest error of each row, NaN where there is none.
+        value, right: (N, E) what came and what is right, E = 1 for the loss.
+        demand, declared: (N,) the bounds in ulps at the worst element.
+        note: what the two numbers are where they are not 'returned' and 'exact'.
+        whole: True where the case as a whole has the one entry (a reduced loss).
+        against: the other call of a relation, if there is one.
+    """
+
+    output: str
+    case: Case
+    grade: np.ndarray
+    ulps: Floats
+    value: Floats
+    right: Floats
+    demand: Floats
+    declared: Floats
+    note: str = ""
+    whole: bool = False
+    against: tuple[Subject, Case] | None = None
+
+
+@dataclass(frozen=True)
+class Law:
+    """A statement with its source, the subjects that it fits, and how it is checked.
+
+    Attributes:
+        name: as in test ids.
+        statement: the formula.
+        source: paper, issue or documentation that it comes from.
+        fits: whether the law applies to a subject.
+        check: (bench, case) -> verdicts; a function of each row of the case alone.
+        outputs: what it judges, for outcomes that never came.
+        regions: names of the regions it is checked in, () for all of the operation.
+        classes: the class counts, () for those of the depth.
+        options: "none", "all" (each option that the subject takes), or "smoothing".
+        invalid: whether it also speaks about invalid labels.
+    """
+
+    name: str
+    statement: str
+    source: str
+    fits: Callable[[Subject], bool]
+    check: Callable[[Bench, Case], list[Verdict]]
+    outputs: tuple[str, ...] = ("loss", "gradient")
+    regions: tuple[str, ...] = ()
+    classes: tuple[int, ...] = ()
+    options: str = "none"
+    invalid: bool = False
+
+
+def by_row(
+    output: str, case: Case, found: Judgement, value: Floats, note: str = "", *, whole: bool = False
+) -> Verdict:
+    """The verdict of a judgement of (N,) losses or (N, K) gradients: the worst of each row."""
+    shape = (value.shape[0], -1) if value.ndim else (1, 1)
+    if value.size == 0:
+        shape = (value.shape[0], max(value.size, 1) if value.ndim < 2 else value.shape[1])
+    grade = found.grade.reshape(shape)
+    ulps = found.ulps.reshape(shape)
+    if grade.size == 0:
+        none = np.zeros(0)
+        empty = np.zeros((0, 1))
+        return Verdict(output, case, none.astype(int), none, empty, empty, none, none, note)
+    # Among the elements of the worst grade, the one with the largest error.
+    key = grade * 1e30 + np.nan_to_num(ulps, nan=0.0, posinf=1e29)
+    at = (np.arange(shape[0]) if value.ndim else np.zeros(1, dtype=int), np.argmax(key, axis=1))
+    finite = np.where(np.isnan(ulps), -np.inf, ulps).max(axis=1)
+    return Verdict(
+        output,
+        case,
+        grade[at],
+        np.where(np.isfinite(finite), finite, np.where(finite > 0, finite, np.nan)),
+        value.reshape(shape),
+        found.right.reshape(shape),
+        found.demand.reshape(shape)[at],
+        found.declared.reshape(shape)[at],
+        note,
+        whole,
+    )
+
+
+def from_relation(
+    output: str,
+    case: Case,
+    grade: np.ndarray,
+    gap: Floats,
+    unit: Floats,
+    left: Floats,
+    right: Floats,
+    demand: Floats,
+    declared: Floats,
+    note: str,
+) -> Verdict:
+    """The verdict of a relation over (N,) or (N, K) numbers, distances in units of `unit`."""
+    with np.errstate(all="ignore"):
+        found = Judgement(grade, gap / unit, right, demand / unit, declared / unit)
+    return by_row(output, case, found, left, note)
+
+
+def only(verdict: Verdict, rows: np.ndarray) -> Verdict:
+    """The verdict with the other rows not judged."""
+    grade = np.where(rows, verdict.grade, NOT_JUDGED)
+    return replace(verdict, grade=grade)
+
+
+def always(_: Subject) -> bool:
+    return True
+
+
+EXACT = RANK["exact"]
+WRONG_KIND = RANK["wrong kind"]
+VIOLATES = RANK["violates"]

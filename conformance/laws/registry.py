@@ -1,0 +1,31 @@
+"""Every law, in the order in which reports show them."""
+
+from __future__ import annotations
+
+from ..law import Law
+from .conventions import SINGLE_SOFTMAX, SMOOTHING
+from .relations import MODES, ONE_HOT, TWO_CLASS
+from .symmetry import FINITE, MIRROR, SHIFT, ZERO_SUM
+from .value import GRADIENT, VALUE
+
+LAWS: tuple[Law, ...] = (
+    VALUE,
+    GRADIENT,
+    FINITE,
+    ZERO_SUM,
+    SHIFT,
+    ONE_HOT,
+    MIRROR,
+    TWO_CLASS,
+    SMOOTHING,
+    SINGLE_SOFTMAX,
+    MODES,
+)
+
+
+def law(name: str) -> Law:
+    """The law of that name; KeyError with the names that exist."""
+    for candidate in LAWS:
+        if candidate.name == name:
+            return candidate
+    raise KeyError(f"no law is called {name!r}; there are: {', '.join(x.name for x in LAWS)}")

@@ -1,0 +1,62 @@
+"""A finding in words: what a failing test says."""
+
+from __future__ import annotations
+
+from .run import CaseRecord, Finding, KnownRecord
+
+
+def told(item: Finding | KnownRecord, statement: str) -> str:
+    """The law, the smallest input, the value, the right value, the error and a script."""
+    if isinstance(item, KnownRecord):
+        return f"known finding {item.entry} is gone: {item.detail}"
+    lines = [
+        f"{item.law}: {statement}",
+        f"  {item.subject} {item.dtype}, finding {item.id}",
+        f"  {item.kind} in {item.rows} rows of {item.output} in the region {item.region}",
+        f"  smallest input: {_row(item.case, item.row)}",
+        f"  value: {_joined(item.value)}",
+        f"  right: {_joined(item.right)}",
+    ]
+    if item.ulps is not None:
+        lines.append(f"  error: {item.ulps:.6g} ulps{_allowed(item)}")
+    lines += [f"  {item.message}", "", "Reproduce it with:", "", _indented(item.snippet)]
+    return "\n".join(lines)
+
+
+def _row(case: CaseRecord, row: int) -> str:
+    options = [
+        f"{name}={value}"
+        for name, value in (
+            ("weight", case.weight),
+            ("pos_weight", case.pos_weight),
+            ("ignore_index", case.ignore_index),
+            ("label_smoothing", case.label_smoothing if case.label_smoothing != "0.0" else None),
+            ("reduction", case.reduction if case.reduction != "none" else None),
+        )
+        if value is not None
+    ]
+    if case.reduction != "none":
+        shown = f"inputs {case.inputs}, target {case.target}"
+    elif not case.inputs:
+        shown = "an empty batch"
+    else:
+        target = case.target[row]
+        shown = f"inputs {_joined(case.inputs[row])}, target {target}"
+    return ", ".join([shown, *options])
+
+
+def _joined(texts: list[str]) -> str:
+    return texts[0] if len(texts) == 1 else "[" + ", ".join(texts) + "]"
+
+
+def _allowed(item: Finding) -> str:
+    parts = []
+    if item.demand_ulps is not None:
+        parts.append(f"demand {item.demand_ulps:.4g}")
+    if item.declared_ulps is not None:
+        parts.append(f"declared bound {item.declared_ulps:.4g}")
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    {line}".rstrip() for line in text.splitlines())

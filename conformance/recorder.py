@@ -1,0 +1,144 @@
+"""Collects the events of an audit into a Run that is valid at every moment."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import time
+from datetime import UTC, datetime
+
+from .. import __version__
+from ..adapters.registry import FRAMEWORKS
+from .engine import CONVENTIONS, Settings
+from .events import Event, WorkerReady
+from .known import Entry
+from .regions import CORPUS
+from .run import (
+    Absence,
+    Convention,
+    Environment,
+    Finding,
+    Incident,
+    KnownRecord,
+    LawRecord,
+    Run,
+    SubjectRecord,
+    Tally,
+)
+
+
+class Recorder:
+    """Takes events in any order; `run()` may be asked for at any time."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._started = datetime.now(UTC)
+        self._clock = time.monotonic()
+        self._subjects: dict[str, SubjectRecord] = {}
+        self._absent: dict[str, Absence] = {}
+        self._tallies: list[Tally] = []
+        self._findings: dict[str, Finding] = {}
+        self._conventions: list[Convention] = []
+        self._incidents: list[Incident] = []
+        self._known: list[KnownRecord] = []
+        self._workers: dict[str, dict[str, str]] = {}
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case SubjectRecord():
+                self._subjects[event.name] = event
+            case Absence():
+                self._absent[event.framework] = event
+            case Tally():
+                self._tallies.append(event)
+            case Finding():
+                self._findings[event.id] = event
+            case Convention():
+                self._conventions.append(event)
+            case Incident():
+                self._incidents.append(event)
+            case KnownRecord():
+                self._known.append(event)
+            case WorkerReady():
+                self._workers[event.worker] = event.facts
+            case _:
+                pass  # progress is for whoever shows it
+
+    def run(self, *, complete: bool) -> Run:
+        """Everything seen so far, in an order that does not depend on which process was faster."""
+        return Run(
+            lossaudit=__version__,
+            started=self._started.isoformat(timespec="seconds"),
+            seconds=round(time.monotonic() - self._clock, 1),
+            depth=self._settings.depth,
+            seed=self._settings.seed,
+            corpus=CORPUS,
+            complete=complete,
+            environment=_environment(self._workers),
+            subjects=sorted(self._subjects.values(), key=lambda s: _place(s.name)),
+            absent=sorted(self._absent.values(), key=lambda a: _place(a.framework)),
+            laws=[
+                CONVENTIONS,
+                *(
+                    LawRecord(name=law.name, statement=law.statement, source=law.source)
+                    for law in self._settings.chosen_laws()
+                ),
+            ],
+            tallies=sorted(self._tallies, key=_tally_order),
+            findings=sorted(self._findings.values(), key=_finding_order),
+            conventions=sorted(self._conventions, key=lambda c: (_place(c.subject), c.field)),
+            incidents=sorted(self._incidents, key=lambda i: (i.subject, i.law, i.dtype)),
+            known=_merged(self._settings.known.entries, self._known),
+        )
+
+
+def _place(name: str) -> tuple[int, str]:
+    """Frameworks in the order of the registry, subjects by name within each."""
+    order = list(FRAMEWORKS)
+    framework = name.partition(":")[0]
+    return (order.index(framework) if framework in order else len(order), name)
+
+
+def _tally_order(tally: Tally) -> tuple[object, ...]:
+    return (_place(tally.subject), tally.law, tally.dtype, tally.region, tally.output)
+
+
+def _finding_order(finding: Finding) -> tuple[object, ...]:
+    where = (finding.law, finding.dtype, finding.region, finding.output, finding.kind)
+    return (_place(finding.subject), *where)
+
+
+def _environment(workers: dict[str, dict[str, str]]) -> Environment:
+    names = ("lossaudit", "numpy", "hypothesis", "pytest", "msgspec")
+    packages = {}
+    for name in names:
+        try:
+            packages[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            packages[name] = "not installed as a distribution"
+    return Environment(
+        python=platform.python_version(),
+        platform=platform.platform(),
+        machine=platform.machine(),
+        processors=os.cpu_count() or 1,
+        packages=packages,
+        workers=dict(sorted(workers.items())),
+    )
+
+
+def _merged(entries: tuple[Entry, ...], records: list[KnownRecord]) -> list[KnownRecord]:
+    """One record per entry that is gone somewhere or was not looked at, one for each seen."""
+    merged = []
+    for entry in entries:
+        mine = [r for r in records if r.entry == entry.id]
+        gone = sorted(r.detail for r in mine if r.state == "gone")
+        if gone:
+            merged.append(KnownRecord(entry=entry.id, state="gone", detail="; ".join(gone)))
+        elif mine:
+            detail = f"replayed on {len(mine)} subjects, laws and dtypes"
+            merged.append(KnownRecord(entry=entry.id, state="seen", detail=detail))
+        else:
+            detail = "its subject, version, mode or depth is not in this run"
+            merged.append(KnownRecord(entry=entry.id, state="not looked at", detail=detail))
+    return merged

@@ -1,0 +1,65 @@
+"""Cases to records and back: exact numbers as text."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..reference.vocabulary import Case, Floats, Options
+from .run import CaseRecord
+
+
+def number(value: float) -> str:
+    """Text that reads back to the same float64."""
+    return repr(float(value))
+
+
+def numbers(row: Floats) -> list[str]:
+    return [number(value) for value in np.asarray(row, dtype=np.float64).reshape(-1)]
+
+
+def to_record(case: Case) -> CaseRecord:
+    options = case.options
+    target: list[int | list[str]]
+    if case.target.ndim == 1:
+        target = [int(label) for label in case.target]
+    else:
+        target = [numbers(row) for row in case.target]
+    return CaseRecord(
+        operation=case.operation,
+        dtype=case.dtype,
+        inputs=[numbers(row) for row in case.inputs],
+        target=target,
+        weight=None if options.weight is None else [number(w) for w in options.weight],
+        pos_weight=None if options.pos_weight is None else number(options.pos_weight),
+        ignore_index=options.ignore_index,
+        label_smoothing=number(options.label_smoothing),
+        reduction=options.reduction,
+    )
+
+
+def from_record(record: CaseRecord) -> Case:
+    """The case of a record.
+
+    Raises:
+        ValueError: if a number cannot be read or the shapes do not fit.
+    """
+    classes = len(record.inputs[0]) if record.inputs else 0
+    inputs = np.array([[float(x) for x in row] for row in record.inputs], dtype=np.float64).reshape(
+        len(record.inputs), classes
+    )
+    if record.target and isinstance(record.target[0], list):
+        target = np.array(
+            [[float(x) for x in row] for row in record.target if isinstance(row, list)]
+        )
+    else:
+        target = np.array(record.target, dtype=np.int64)
+    if target.shape[0] != inputs.shape[0]:
+        raise ValueError(f"{inputs.shape[0]} rows of inputs, {target.shape[0]} targets")
+    options = Options(
+        weight=None if record.weight is None else tuple(float(w) for w in record.weight),
+        pos_weight=None if record.pos_weight is None else float(record.pos_weight),
+        ignore_index=record.ignore_index,
+        label_smoothing=float(record.label_smoothing),
+        reduction=record.reduction,
+    )
+    return Case(record.operation, record.dtype, inputs, target, options)

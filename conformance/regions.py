@@ -1,0 +1,365 @@
+"""Regions: the named parts of the input space, and the rows that are drawn in each.
+
+A region is a function of a `Stream` and a format; limits come from the format (where exp
+underflows, where 1 + x rounds to 1), never from a list of known failures. The corpus feeds it a
+stream of fixed seeds; Hypothesis feeds it seeds that it draws itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..reference.formats import FORMATS, Format, next_up, round_to_format
+from ..reference.vocabulary import Case, Floats, Options
+from .stream import Stream
+
+CORPUS = 1
+"""Version of the corpus. Raised whenever a region or the generator changes what it draws."""
+
+ROWS = 64
+"""Rows of a batch: one shape serves a whole region, since a new shape costs JAX up to a second."""
+
+WIDE_ROWS = 4
+"""Rows of a batch of more than ROWS classes: about as many numbers as a square batch of ROWS."""
+
+LN2 = 0.6931471805599453
+
+Draw = Callable[[Stream, Format, int, int], "tuple[Floats, np.ndarray]"]
+"""(stream, format, rows, classes) -> inputs (rows, classes) and a preferred class of each row."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """A named part of the input space of some operations.
+
+    Attributes:
+        name: as reports show it.
+        purpose: what it is for.
+        inputs: "logits" or "probabilities".
+        draw: see `Draw`; for binary operations it is called with two classes (0, z).
+        classes: the class counts that it is drawn with; () for those of the depth.
+        binary: whether it makes sense for a single logit or probability.
+        valid: False where one label of the batch lies outside [0, K).
+    """
+
+    name: str
+    purpose: str
+    inputs: str
+    draw: Draw
+    classes: tuple[int, ...] = ()
+    binary: bool = True
+    valid: bool = True
+
+
+def _thresholds(fmt: Format) -> np.ndarray:
+    """Gaps at which something happens: 1 + e^-g = 1, e^-g subnormal, e^-g = 0, and half of each."""
+    ends = np.array([fmt.precision, -fmt.emin, -fmt.emin + fmt.precision]) * LN2
+    return np.concatenate([ends / 2, ends])
+
+
+def _gaps(stream: Stream, fmt: Format, rows: int) -> Floats:
+    """Half near a threshold, half over the whole range up to a tenth past the last one."""
+    near = stream.choice(_thresholds(fmt), rows) * (0.9 + 0.2 * stream.uniform(rows))
+    wide = _thresholds(fmt)[-1] * 1.1 * stream.uniform(rows)
+    return np.where(stream.uniform(rows) < 0.5, near, wide)
+
+
+def _ordinary(stream: Stream, _: Format, rows: int, k: int) -> tuple[Floats, np.ndarray]:
+    scale = np.ldexp(1.0, stream.integers(-3, 4, rows))[:, None]
+    return stream.normal(rows, k) * scale, stream.integers(0, k, rows)
+
+
+def _ties(stream: Stream, fmt: Format, rows: int, k: int) -> tuple[Floats, np.ndarray]:
+    base = round_to_format(stream.normal(rows)[:, None] * np.ones(k), fmt)
+    near = np.where(stream.uniform(rows, k) < 0.5, base, next_up(base, fmt))
+    tied = stream.uniform(rows)[:, None] < 0.5
+    return np.where(tied, base, near), stream.integers(0, k, rows)
+
+
+def _with_gap(stream: Stream, fmt: Format, rows: int, k: int) -> tuple[Floats, np.ndarray]:
+    """Rows whose class `top` leads the next one by a gap around the thresholds."""
+    z = -np.abs(stream.normal(rows, k))
+    top = stream.integers(0, k, rows)
+    z[np.arange(rows), top] = 0.0
+    if k > 1:
+        rest = np.where(np.arange(k) == top[:, None], -np.inf, z).max(axis=1)
+        z = np.where(np.arange(k) == top[:, None], 0.0, z - rest[:, None])
+        z = np.where(np.arange(k) == top[:, None], 0.0, z - _gaps(stream, fmt, rows)[:, None])
+    return z + np.rint(stream.normal(rows))[:, None], top
+
+
+def _saturated_right(stream: Stream, fmt: Format, rows: int, k: int) -> tuple[Floats, np.ndarray]:
+    return _with_gap(stream, fmt, rows, k)
+
+
+def _saturated_wrong(stream: Stream, fmt: Format, rows: int, k: int) -> tuple[Floats, np.ndarray]:
+    z, top = _with_gap(stream, fmt, rows, k)
+    return z, (top + 1 + stream.integers(0, max(k - 1, 1), rows)) % k
+
+
+def _large_offset(stream: Stream, fmt: Format, rows: int, k: int) -> tuple[Floats, np.ndarray]:
+    z, target = _ordinary(stream, fmt, rows, k)
+    # Up to where half of the significand is left for the differences, and then all the way up.
+    low = np.ldexp(1.0, stream.integers(3, fmt.precision, rows))
+    high = np.ldexp(1.0, stream.integers(fmt.emax - 4, fmt.emax, rows))
+    offset = np.where(stream.uniform(rows) < 0.75, low, high)
+    sign = np.where(stream.uniform(rows) < 0.5, -1.0, 1.0)
+    return z + (offset * sign)[:, None], target
+
+
+def _huge(stream: Stream, fmt: Format, rows: int, k: int) -> tuple[Floats, np.ndarray]:
+    scale = np.ldexp(1.0, stream.integers(fmt.emax // 2, fmt.emax, rows))[:, None]
+    return (2 * stream.uniform(rows, k) - 1) * scale, stream.integers(0, k, rows)
+
+
+def _subnormal(stream: Stream, fmt: Format, rows: int, k: int) -> tuple[Floats, np.ndarray]:
+    steps = np.rint(stream.normal(rows, k) * 2.0 ** min(fmt.precision - 3, 40))
+    return steps * fmt.least_subnormal, stream.integers(0, k, rows)
+
+
+def _special(value: float, at_target: bool) -> Draw:
+    def draw(stream: Stream, fmt: Format, rows: int, k: int) -> tuple[Floats, np.ndarray]:
+        z, target = _ordinary(stream, fmt, rows, k)
+        here = np.arange(k) == target[:, None]
+        if at_target:
+            return np.where(here, value, z), target
+        # At least one other class, and each further one with an even chance.
+        chosen = stream.uniform(rows, k) < 0.5
+        first = (target + 1) % k
+        chosen = chosen | (np.arange(k) == first[:, None])
+        return np.where(chosen & ~here, value, z), target
+
+    return draw
+
+
+def _plus_inf(stream: Stream, fmt: Format, rows: int, k: int) -> tuple[Floats, np.ndarray]:
+    z, target = _ordinary(stream, fmt, rows, k)
+    where = stream.integers(0, k, rows)
+    return np.where(np.arange(k) == where[:, None], np.inf, z), target
+
+
+def _nan(stream: Stream, fmt: Format, rows: int, k: int) -> tuple[Floats, np.ndarray]:
+    """Every other row has one NaN; the rows between must not be touched by it."""
+    z, target = _ordinary(stream, fmt, rows, k)
+    where = stream.integers(0, k, rows)
+    struck = (np.arange(k) == where[:, None]) & (np.arange(rows) % 2 == 0)[:, None]
+    return np.where(struck, np.nan, z), target
+
+
+def _probabilities(stream: Stream, _: Format, rows: int, k: int) -> tuple[Floats, np.ndarray]:
+    x = stream.uniform(rows, k) + 2.0**-10
+    return x / x.sum(axis=1, keepdims=True), stream.integers(0, k, rows)
+
+
+def _confident(stream: Stream, fmt: Format, rows: int, k: int) -> tuple[Floats, np.ndarray]:
+    """One class takes all but 2^-j, j up to past the precision; the others share the rest."""
+    top = stream.integers(0, k, rows)
+    rest = np.ldexp(0.5 + 0.5 * stream.uniform(rows), -stream.integers(1, fmt.precision + 2, rows))
+    share = stream.uniform(rows, k) + 2.0**-4
+    share = np.where(np.arange(k) == top[:, None], 0.0, share)
+    share = share / np.maximum(share.sum(axis=1, keepdims=True), 2.0**-4) * rest[:, None]
+    p = np.where(np.arange(k) == top[:, None], (1.0 - rest)[:, None], share)
+    return p, np.where(stream.uniform(rows) < 0.5, top, (top + 1) % k)
+
+
+def _zeros(stream: Stream, _: Format, rows: int, k: int) -> tuple[Floats, np.ndarray]:
+    """Exact zeros and an exact one."""
+    top = stream.integers(0, k, rows)
+    p = (np.arange(k) == top[:, None]).astype(np.float64)
+    return p, np.where(stream.uniform(rows) < 0.5, top, (top + 1) % k)
+
+
+def _tiny(stream: Stream, fmt: Format, rows: int, k: int) -> tuple[Floats, np.ndarray]:
+    """One class near the least normal number, below and above it."""
+    p, target = _probabilities(stream, fmt, rows, k)
+    small = np.ldexp(0.5 + 0.5 * stream.uniform(rows), fmt.emin + stream.integers(-4, 5, rows))
+    return np.where(np.arange(k) == target[:, None], small[:, None], p), target
+
+
+REGIONS: tuple[Region, ...] = (
+    Region("ordinary", "logits as they occur in training, scales 1/8 to 8", "logits", _ordinary),
+    Region("ties", "equal logits, and logits one ulp apart", "logits", _ties),
+    Region(
+        "saturated-right",
+        "the target leads by a gap up to and past the underflow of exp",
+        "logits",
+        _saturated_right,
+    ),
+    Region(
+        "saturated-wrong",
+        "another class leads the target by such a gap",
+        "logits",
+        _saturated_wrong,
+        binary=True,
+    ),
+    Region(
+        "large-offset",
+        "a common offset that costs forms without a shift their digits",
+        "logits",
+        _large_offset,
+        binary=False,
+    ),
+    Region("huge", "both signs, up to the largest finite number", "logits", _huge),
+    Region("subnormal", "logits below the least normal number", "logits", _subnormal),
+    Region(
+        "minus-inf-non-target",
+        "masked classes: -inf where the target has no weight",
+        "logits",
+        _special(-np.inf, at_target=False),
+    ),
+    Region(
+        "minus-inf-target",
+        "-inf at the target itself",
+        "logits",
+        _special(-np.inf, at_target=True),
+    ),
+    Region("plus-inf", "one logit is +inf", "logits", _plus_inf),
+    Region("nan", "NaN in every other row", "logits", _nan),
+    Region("one-class", "a single class", "logits", _ordinary, classes=(1,), binary=False),
+    Region("wide", "a thousand classes", "logits", _ordinary, classes=(1000,), binary=False),
+    Region("empty", "no rows at all", "logits", _ordinary, classes=(3,)),
+    Region(
+        "invalid-label",
+        "one label of the batch is negative or too large",
+        "logits",
+        _ordinary,
+        binary=False,
+        valid=False,
+    ),
+    Region("ordinary", "probabilities away from 0 and 1", "probabilities", _probabilities),
+    Region("confident", "one class takes nearly all", "probabilities", _confident),
+    Region("zero-and-one", "probabilities of exactly 0 and 1", "probabilities", _zeros),
+    Region("subnormal", "a probability near the least normal number", "probabilities", _tiny),
+    Region("empty", "no rows at all", "probabilities", _probabilities, classes=(3,)),
+)
+
+
+def batch_rows(classes: int) -> int:
+    """Rows of a batch with so many classes."""
+    return WIDE_ROWS if classes > ROWS else ROWS
+
+
+def regions_for(operation: str) -> tuple[Region, ...]:
+    """The regions in which an operation is probed."""
+    inputs = "probabilities" if operation.endswith(("probabilities", "entropy")) else "logits"
+    if operation == "cross_entropy":
+        inputs = "logits"
+    binary = operation.startswith("binary")
+    return tuple(r for r in REGIONS if r.inputs == inputs and (r.binary or not binary))
+
+
+def region(name: str, operation: str) -> Region:
+    return next(r for r in regions_for(operation) if r.name == name)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is drawn: enough to make the same case again."""
+
+    region: Region
+    operation: str
+    target: str
+    dtype: str
+    rows: int
+    classes: int
+    options: tuple[str, ...]
+    reduction: str
+    seed: int
+    stretch: int = 0
+    """Inputs are multiplied by 2^stretch: what a targeted search can climb on."""
+
+
+def make_case(plan: Plan) -> Case:
+    """Draw the case of a plan: a pure function of it."""
+    fmt = FORMATS[plan.dtype]
+    # The seed alone does not name the stream: two regions must not share their numbers.
+    stream = Stream(CORPUS, plan.region.name, plan.operation, plan.seed)
+    rows = 0 if plan.region.name == "empty" else plan.rows
+    if plan.target == "binary":
+        return _binary_case(plan, stream, fmt, rows)
+    inputs, label = plan.region.draw(stream, fmt, rows, plan.classes)
+    inputs = round_to_format(_stretched(inputs, plan), fmt)
+    target: np.ndarray = label.astype(np.int64)
+    if not plan.region.valid:
+        # Which row, and how far outside: both sides of [0, K), never the common default -100.
+        outside = stream.integers(0, 50, 1)
+        below = bool(stream.uniform(1)[0] < 0.5)
+        target[stream.integers(0, max(rows, 1), 1)] = (
+            -1 - outside if below else plan.classes + outside
+        )
+    if plan.target == "distribution":
+        target = distributions(stream, fmt, label, plan.classes, allowed=inputs != -np.inf)
+    options, target = _options(plan, stream, target)
+    return Case(plan.operation, plan.dtype, inputs, target, options)
+
+
+def _stretched(inputs: Floats, plan: Plan) -> Floats:
+    """Logits times a power of two; a probability stays what it is."""
+    if plan.region.inputs != "logits":
+        return inputs
+    with np.errstate(over="ignore"):
+        return inputs * 2.0**plan.stretch
+
+
+def _binary_case(plan: Plan, stream: Stream, fmt: Format, rows: int) -> Case:
+    """Two classes (0, z): the logit is z_1 - z_0, the label whether class 1 was preferred.
+
+    Two infinite logits in one row, of which the difference says nothing, become one.
+    """
+    pair, label = plan.region.draw(stream, fmt, rows, 2)
+    if plan.region.inputs == "probabilities":
+        inputs = pair[:, 1:]
+    else:
+        with np.errstate(invalid="ignore"):
+            inputs = pair[:, 1:] - pair[:, :1]
+        # The difference of two huge finite logits must not become an infinite one.
+        finite = np.isfinite(pair).all(axis=1, keepdims=True)
+        inputs = np.where(finite, np.clip(_stretched(inputs, plan), -fmt.max, fmt.max), inputs)
+    inputs = round_to_format(inputs, fmt)
+    hard = label.astype(np.float64)[:, None]
+    soft = np.rint(stream.uniform(rows, 1) * 16) / 16
+    infinite = ~np.isfinite(inputs)
+    target = np.where((stream.uniform(rows, 1) < 0.75) | infinite, hard, soft)
+    options, _ = _options(plan, stream, target)
+    return Case(plan.operation, plan.dtype, inputs, target, options)
+
+
+def distributions(
+    stream: Stream, fmt: Format, label: np.ndarray, classes: int, allowed: np.ndarray
+) -> Floats:
+    """Target distributions that sum to 1 exactly: multiples of 2^-b shared out over the classes.
+
+    A third one-hot at the label, a third spread over the classes that are allowed (those whose
+    logit is not -inf), a third peaked at the label with two thirds of the weight.
+    """
+    rows = label.shape[0]
+    bits = min(fmt.precision, 16) - 1
+    units = 2**bits
+    hot = np.arange(classes) == label[:, None]
+    some = allowed & (stream.uniform(rows, classes) < 0.8) & ~hot
+    count = some.sum(axis=1, keepdims=True)
+    kept = stream.choice(np.array([units, units // 4, (2 * units) // 3]), rows)[:, None]
+    each = np.where(some, (units - kept) // np.maximum(count, 1), 0)
+    shares = np.where(hot, units - each.sum(axis=1, keepdims=True), each)
+    return shares.astype(np.float64) / units
+
+
+def _options(plan: Plan, stream: Stream, target: np.ndarray) -> tuple[Options, np.ndarray]:
+    weight = None
+    ignore_index = None
+    if "weight" in plan.options:
+        # Halves between 1/2 and 4: exact in every format.
+        weight = tuple(float(w) for w in stream.integers(1, 9, plan.classes) / 2)
+    if "ignore_index" in plan.options:
+        ignore_index = -1 - int(stream.integers(0, 4, 1)[0])
+        target = np.where(stream.uniform(target.shape[0]) < 0.25, ignore_index, target)
+    eps = 0.0
+    if "label_smoothing" in plan.options:
+        eps = float(stream.integers(1, 8, 1)[0]) / 16
+    pos_weight = None
+    if "pos_weight" in plan.options:
+        pos_weight = float(stream.integers(1, 9, 1)[0]) / 2
+    return Options(weight, pos_weight, ignore_index, eps, plan.reduction), target

@@ -1,0 +1,253 @@
+"""What one audit saw, as data that is written to `run.json` and read by every report.
+
+Numbers that come from a subject or from the reference are stored as text (`repr` of the float64
+that holds them, so they read back exactly, and "nan", "inf" and "-inf" need no special JSON).
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+FORMAT = 1
+"""Version of the run file. Raised when a field changes its meaning; older files are refused."""
+
+GRADES = (
+    "exact",
+    "faithful",
+    "bounded",
+    "no bound",
+    "unspecified",
+    "precision",
+    "violates",
+    "wrong kind",
+    "policy",
+    "timed out",
+    "crashed",
+)
+"""Best to worst. The grades from "precision" on are findings."""
+
+FINDING_GRADES = GRADES[GRADES.index("precision") :]
+
+
+class CaseRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The exact numbers of one call, as text."""
+
+    operation: str
+    dtype: str
+    inputs: list[list[str]]
+    target: list[int | list[str]]
+    weight: list[str] | None = None
+    pos_weight: str | None = None
+    ignore_index: int | None = None
+    label_smoothing: str = "0.0"
+    reduction: str = "none"
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One reproducible deviation, with the smallest input found.
+
+    `id` is the hash of (law, subject without its version, dtype, output, region, kind).
+    `row` is the row of `case` that shows it; `value` and `right` are what the subject returned
+    there and what is right, one text per element (one for the loss, K for a gradient).
+    """
+
+    id: str
+    law: str
+    subject: str
+    dtype: str
+    region: str
+    output: str
+    kind: str
+    status: Literal["new", "known"]
+    rows: int
+    case: CaseRecord
+    row: int
+    value: list[str]
+    right: list[str]
+    ulps: float | None
+    demand_ulps: float | None
+    declared_ulps: float | None
+    message: str
+    snippet: str
+    known: str = ""
+    cause: str = ""
+    link: str = ""
+
+
+class Tally(msgspec.Struct, frozen=True, kw_only=True):
+    """How many rows of one cell got which grade, and the worst of them in ulps."""
+
+    subject: str
+    law: str
+    dtype: str
+    region: str
+    output: str
+    grades: dict[str, int]
+    worst_ulps: float | None = None
+
+    @property
+    def rows(self) -> int:
+        return sum(self.grades.values())
+
+    @property
+    def worst(self) -> str:
+        return worst_grade(self.grades)
+
+
+class Convention(msgspec.Struct, frozen=True, kw_only=True):
+    """One field of a subject's Semantics: declared, and measured from numbers alone.
+
+    `agrees` is None where nothing could be measured, and `evidence` then says why.
+    """
+
+    subject: str
+    field: str
+    declared: str
+    measured: str
+    agrees: bool | None
+    evidence: str
+
+
+class SubjectRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One subject as it was audited."""
+
+    name: str
+    framework: str
+    op: str
+    operation: str
+    mode: str
+    device: str
+    dtypes: list[str]
+    versions: dict[str, str]
+    arithmetic: dict[str, str]
+    laws: list[str] = []
+    """Names of the laws that fit it; where a law is not named, the cell is 'not applicable'."""
+
+
+class Absence(msgspec.Struct, frozen=True, kw_only=True):
+    """A framework that could not be audited, with the reason and what mends it."""
+
+    framework: str
+    reason: str
+    hint: str
+
+
+class LawRecord(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    statement: str
+    source: str
+
+
+class Incident(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker that died, hung or had to be restarted, or a part of the audit that failed."""
+
+    subject: str
+    law: str
+    dtype: str
+    message: str
+
+
+class KnownRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one entry of the known findings: "seen", "gone" or "not looked at"."""
+
+    entry: str
+    state: Literal["seen", "gone", "not looked at"]
+    detail: str
+
+
+class Environment(msgspec.Struct, frozen=True, kw_only=True):
+    python: str
+    platform: str
+    machine: str
+    processors: int
+    packages: dict[str, str]
+    workers: dict[str, dict[str, str]]
+    """Per worker process: what it said of itself when it started (threads, flags, build)."""
+
+
+class Run(msgspec.Struct, kw_only=True):
+    """Everything one audit saw."""
+
+    format: int = FORMAT
+    lossaudit: str
+    started: str
+    seconds: float
+    depth: str
+    seed: int
+    corpus: int
+    complete: bool
+    environment: Environment
+    subjects: list[SubjectRecord]
+    absent: list[Absence]
+    laws: list[LawRecord]
+    tallies: list[Tally]
+    findings: list[Finding]
+    conventions: list[Convention]
+    incidents: list[Incident]
+    known: list[KnownRecord]
+
+    def new_findings(self) -> list[Finding]:
+        return [finding for finding in self.findings if finding.status == "new"]
+
+    def gone(self) -> list[KnownRecord]:
+        return [record for record in self.known if record.state == "gone"]
+
+
+class RunFileError(Exception):
+    """A run file that cannot be read; the text says which, where and what to do."""
+
+
+def worst_grade(grades: dict[str, int]) -> str:
+    """The worst grade with at least one row; "" where there is no row."""
+    return max((g for g, n in grades.items() if n), key=GRADES.index, default="")
+
+
+def write_run(run: Run, path: Path) -> None:
+    """Write atomically: a reader, or a crash, sees the old file or the whole new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = msgspec.json.format(msgspec.json.encode(run), indent=1)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def read_run(path: Path) -> Run:
+    """Read and check a run file.
+
+    Raises:
+        RunFileError: if the file is missing, truncated, of another format, or not a run file.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise RunFileError(f"cannot read {path}: {error.strerror or error}") from error
+    try:
+        head = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RunFileError(
+            f"{path} is not valid JSON ({error}): truncated or edited? Make it anew with "
+            "`lossaudit run --out FILE`."
+        ) from error
+    if not isinstance(head, dict) or "format" not in head or "tallies" not in head:
+        raise RunFileError(f"{path} is JSON, but not a lossaudit run file.")
+    if head["format"] != FORMAT:
+        raise RunFileError(
+            f"{path} has run format {head['format']!r}, this lossaudit reads {FORMAT}. "
+            "Make it anew with `lossaudit run --out FILE`."
+        )
+    try:
+        return msgspec.convert(head, Run)
+    except msgspec.ValidationError as error:
+        raise RunFileError(f"{path} is damaged: {error}") from error

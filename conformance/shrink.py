@@ -1,0 +1,214 @@
+"""Make a failing row small: the row-level search that is seeded with what was found.
+
+Hypothesis cannot be started from a given row, and asks one example at a time where a subject
+answers 64 rows for the price of one. So candidates are tried a batch at a time: every one that
+still fails in the same way is kept if it is simpler, until none is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from ..reference.formats import FORMATS, round_to_format
+from ..reference.vocabulary import Case, Floats, Options
+from .regions import batch_rows
+
+STILL_FAILS = Callable[[Case], np.ndarray]
+"""(case of many rows) -> which rows show the same output in the same grade."""
+
+SMALLEST_CLASSES = 3
+"""Rows of more classes are cut to this: readable, and a shape that every subject was given."""
+
+MANY_CLASSES = 16
+"""Past this many classes a number at a time is too slow: blocks of them are set to zero."""
+
+ROUNDS = 16
+"""Each round halves at least one number's digits or removes it; 16 rounds end for every format."""
+
+
+def shrink(row: Case, still_fails: STILL_FAILS, *, keep_classes: bool) -> Case:
+    """The simplest row found that still fails.
+
+    Args:
+        row: a case of one row.
+        still_fails: the predicate, batched.
+        keep_classes: True where the subject is compiled for one shape.
+    """
+    row = _without_options(row, still_fails)
+    if not keep_classes:
+        row = _fewer_classes(row, still_fails)
+    for _ in range(ROUNDS):
+        better = _best(row, list(_simpler_rows(row)), still_fails)
+        if better is None:
+            return row
+        row = better
+    return row
+
+
+def size(row: Case) -> tuple[float, ...]:
+    """What 'simple' means: few classes, few digits, small numbers, few signs."""
+    everything = row.inputs.reshape(-1)
+    if row.target.ndim > 1:
+        everything = np.concatenate([everything, np.asarray(row.target).reshape(-1)])
+    digits = sum(_digits(x) for x in everything)
+    finite = everything[np.isfinite(everything)]
+    label = float(row.target.reshape(-1)[0]) if row.target.ndim == 1 else 0.0
+    signs = float(np.signbit(finite).sum())
+    return (row.inputs.shape[1], digits, float(np.abs(finite).sum()), signs, label)
+
+
+def _digits(x: float) -> int:
+    """Characters of the number; a zero counts nothing, an infinity or NaN one."""
+    if x == 0:
+        return 0
+    if not np.isfinite(x):
+        return 1
+    return len(repr(abs(float(x))).removesuffix(".0"))
+
+
+def stack(rows: list[Case]) -> Case:
+    """One case of rows that share everything else."""
+    first = rows[0]
+    inputs = np.concatenate([r.inputs for r in rows])
+    target = np.concatenate([r.target for r in rows])
+    return replace(first, inputs=inputs, target=target)
+
+
+def _failing(candidates: list[Case], still_fails: STILL_FAILS) -> list[Case]:
+    """Those that fail, asked in batches of one shape: a new shape is slow in some frameworks."""
+    kept: list[Case] = []
+    step = batch_rows(candidates[0].inputs.shape[1]) if candidates else 1
+    for start in range(0, len(candidates), step):
+        part = candidates[start : start + step]
+        case = stack(part)
+        full = case.take(np.resize(np.arange(len(part)), step))
+        fails = still_fails(full)[: len(part)]
+        kept += [c for c, failed in zip(part, fails, strict=True) if failed]
+    return kept
+
+
+def _best(row: Case, candidates: list[Case], still_fails: STILL_FAILS) -> Case | None:
+    simpler = [c for c in candidates if size(c) < size(row) and _in_domain(c)]
+    failing = _failing(simpler, still_fails)
+    return min(failing, key=size, default=None)
+
+
+def _in_domain(row: Case) -> bool:
+    """A probability must stay one; logits may be anything."""
+    if not row.operation.endswith(("probabilities", "binary_cross_entropy")):
+        return True
+    return bool(((row.inputs >= 0) & (row.inputs <= 1)).all())
+
+
+def _without_options(row: Case, still_fails: STILL_FAILS) -> Case:
+    """The row without options, or with fewer of them, where that fails too."""
+    plain = replace(row, options=Options(reduction=row.options.reduction))
+    simpler = [plain] + [
+        replace(row, options=replace(row.options, **{name: getattr(Options(), name)}))
+        for name in row.options.passed()
+    ]
+    for candidate in simpler:
+        if candidate.options != row.options and _failing([candidate], still_fails):
+            return candidate
+    return row
+
+
+def _fewer_classes(row: Case, still_fails: STILL_FAILS) -> Case:
+    classes = row.inputs.shape[1]
+    if classes <= SMALLEST_CLASSES:
+        return row
+    candidates = [_keep(row, np.array(kept)) for kept in _subsets(row, classes)]
+    failing = _failing([c for c in candidates if c is not None], still_fails)
+    return min(failing, key=size, default=row)
+
+
+def _subsets(row: Case, classes: int) -> Iterator[list[int]]:
+    """Class sets of the wanted size that hold the label and the largest logits."""
+    z = np.nan_to_num(row.inputs[0], nan=np.inf)
+    label = int(row.target[0]) if row.target.ndim == 1 else int(np.argmax(row.target[0]))
+    label = label if 0 <= label < classes else 0
+    others = [int(j) for j in np.argsort(-z, kind="stable") if j != label]
+    picks = others[:8] + others[-8:]
+    seen = set()
+    for i in picks:
+        for j in picks:
+            kept = tuple(sorted({label, i, j}))
+            if len(kept) == SMALLEST_CLASSES and kept not in seen:
+                seen.add(kept)
+                yield list(kept)
+
+
+def _keep(row: Case, kept: np.ndarray) -> Case | None:
+    """The row on some of its classes; None where a dropped class had weight in the target."""
+    options = row.options
+    if options.weight is not None:
+        options = replace(options, weight=tuple(options.weight[j] for j in kept))
+    if row.target.ndim == 1:
+        place = np.flatnonzero(kept == row.target[0])
+        label = place.astype(np.int64) if place.size else row.target
+        return replace(row, inputs=row.inputs[:, kept], target=label, options=options)
+    target = np.asarray(row.target)[:, kept]
+    lost = np.asarray(row.target).sum() - target.sum()
+    # What the dropped classes weighed goes to the heaviest one, so that the sum stays.
+    target = target.copy()
+    target[0, np.argmax(target[0])] += lost
+    return replace(row, inputs=row.inputs[:, kept], target=target, options=options)
+
+
+def _simpler_numbers(x: float) -> list[float]:
+    """Numbers that are simpler than x and may still do."""
+    if not np.isfinite(x) or x == 0:
+        return []
+    rounded = [np.rint(x * 2.0**k) / 2.0**k for k in (0, 1, 2, 4, 8, 16)]
+    tens = [10.0 ** int(k) for k in np.arange(-2, 3)]
+    decimal = [np.rint(x / t) * t for t in tens if abs(x) > t]
+    power = float(np.copysign(2.0 ** np.rint(np.log2(abs(x))), x))
+    return [0.0, float(np.sign(x)), -x, *map(float, rounded), *decimal, power]
+
+
+def _simpler_rows(row: Case) -> Iterator[Case]:
+    fmt = FORMATS[row.dtype]
+    z = row.inputs[0]
+    everywhere = np.stack([z - z[j] for j in range(z.size) if np.isfinite(z[j])] or [z])
+    for shifted in round_to_format(everywhere, fmt):
+        yield _with_inputs(row, shifted)
+    whole = [np.rint(z), np.rint(z * 4) / 4, np.rint(z * 64) / 64]
+    for candidate in whole:
+        yield _with_inputs(row, round_to_format(candidate, fmt))
+    if z.size > MANY_CLASSES:
+        yield from _flattened_blocks(row)
+        return
+    for j, x in enumerate(z):
+        for simpler in _simpler_numbers(float(x)):
+            changed = z.copy()
+            changed[j] = simpler
+            yield _with_inputs(row, round_to_format(changed, fmt))
+    if row.target.ndim > 1:
+        yield from _simpler_targets(row)
+
+
+def _flattened_blocks(row: Case) -> Iterator[Case]:
+    """Blocks of a wide row set to zero, halves first: too many classes to try one by one."""
+    z = row.inputs[0]
+    for parts in (2, 4, 8, 16, 32):
+        for block in np.array_split(np.arange(z.size), parts):
+            changed = z.copy()
+            changed[block] = 0.0
+            yield _with_inputs(row, changed)
+
+
+def _with_inputs(row: Case, z: Floats) -> Case:
+    return replace(row, inputs=z[None, :])
+
+
+def _simpler_targets(row: Case) -> Iterator[Case]:
+    target = np.asarray(row.target, dtype=np.float64)[0]
+    for j in range(target.size):
+        hot = (np.arange(target.size) == j).astype(np.float64)
+        yield replace(row, target=hot[None, :])
+    if target.size == 1:
+        for value in (0.0, 1.0, 0.5):
+            yield replace(row, target=np.array([[value]]))

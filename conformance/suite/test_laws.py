@@ -1,0 +1,69 @@
+"""Every law on every subject that it fits, in every dtype: one test a cell."""
+
+from __future__ import annotations
+
+import pytest
+
+from ...adapters.client import availability
+from ...adapters.registry import FRAMEWORKS
+from ...adapters.registry import subjects as all_subjects
+from ...adapters.subject import Subject
+from ..engine import CONVENTIONS
+from ..events import Event
+from ..law import Law
+from ..laws.registry import LAWS
+from ..message import told
+from ..plugin import OPTIONS, Options
+from ..run import Finding, Incident
+from .session import new_or_gone, session
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Subjects, and cells in the order of subjects, so that neighbours share a worker."""
+    subjects = _subjects(metafunc.config.stash[OPTIONS])
+    if "law" not in metafunc.fixturenames:
+        metafunc.parametrize("subject", [pytest.param(s, id=s.name) for s in subjects])
+        return
+    cells = [
+        pytest.param(subject, law, dtype, id=f"{law.name}-{subject.name}-{dtype}")
+        for subject in subjects
+        for law in LAWS
+        if law.fits(subject)
+        for dtype in subject.dtypes
+    ]
+    metafunc.parametrize(("subject", "law", "dtype"), cells)
+
+
+def _subjects(options: Options) -> tuple[Subject, ...]:
+    """Those of the installed frameworks; a framework asked for by name must be installed."""
+    asked = options.backends or ()
+    lacking = [f"{name}: {availability(FRAMEWORKS[name])}" for name in asked
+               if availability(FRAMEWORKS[name])]  # fmt: skip
+    if lacking:
+        raise pytest.UsageError(f"--lossaudit-backend: {'; '.join(lacking)}")
+    names = [name for name in asked or tuple(FRAMEWORKS) if not availability(FRAMEWORKS[name])]
+    return all_subjects(names, options.depth)
+
+
+def test_conventions(subject: Subject, request: pytest.FixtureRequest) -> None:
+    """What the probe measures is what the subject declares."""
+    _demand_nothing_new(session(request.config).probe(subject), CONVENTIONS.statement)
+
+
+def test_law(subject: Subject, law: Law, dtype: str, request: pytest.FixtureRequest) -> None:
+    """No deviation that is not known, and no known one that is gone."""
+    events = session(request.config).audit(subject, law, dtype)
+    faults = [e for e in events if isinstance(e, Incident) and e.message.startswith("internal:")]
+    assert not faults, faults[0].message
+    _demand_nothing_new([e for e in events if not _is_contradiction(e)], law.statement)
+
+
+def _is_contradiction(event: Event) -> bool:
+    """The probe runs before the first law of a subject; `test_conventions` reports it."""
+    return isinstance(event, Finding) and event.law == CONVENTIONS.name
+
+
+def _demand_nothing_new(events: list[Event], statement: str) -> None:
+    bad = new_or_gone(events)
+    if bad:
+        pytest.fail("\n\n".join(told(item, statement) for item in bad), pytrace=False)

@@ -1,0 +1,239 @@
+"""Stand-ins for a framework: a right implementation, and wrong ones that each break one law."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+
+from lossaudit.adapters.in_process import Function, InProcess
+from lossaudit.adapters.registry import FRAMEWORKS
+from lossaudit.adapters.subject import Subject
+from lossaudit.conformance.engine import CONVENTIONS, Settings, audit
+from lossaudit.conformance.events import Event
+from lossaudit.conformance.run import Convention, Finding, Incident
+from lossaudit.reference.exact import round_exact, to_float
+from lossaudit.reference.formats import FORMATS, round_to_format
+from lossaudit.reference.rows import reduce_truth, truth
+from lossaudit.reference.vocabulary import Case, Floats
+
+
+def right(subject: Subject) -> Function:
+    """A correctly rounded implementation of a subject, by its own Semantics."""
+
+    def call(case: Case) -> tuple[Floats, Floats]:
+        fmt = FORMATS[case.dtype]
+        labels = np.asarray(case.target)
+        if case.target.ndim == 1 and subject.semantics.label_policy == "raises":
+            ignored = (labels == case.options.ignore_index) | (
+                labels == subject.semantics.ignore_index
+            )
+            if ((labels < 0) | (labels >= case.inputs.shape[1]))[~ignored].any():
+                raise IndexError("label out of range")
+        rows = truth(case, subject.semantics)
+        loss, gradient = reduce_truth(rows, case, subject.semantics)
+        return round_exact(loss, fmt), round_exact(gradient, fmt)
+
+    return call
+
+
+def nan_times_zero(subject: Subject) -> Function:
+    """-inf times a target of zero: the sum over all classes of q log p, without the limit."""
+
+    def call(case: Case) -> tuple[Floats, Floats]:
+        loss, gradient = right(subject)(case)
+        if case.target.ndim > 1 and case.options.reduction == "none":
+            struck = (np.isneginf(case.inputs) & (np.asarray(case.target) == 0)).any(axis=1)
+            loss = np.where(struck, np.nan, loss)
+        return loss, gradient
+
+    return call
+
+
+def scaled_loss(subject: Subject) -> Function:
+    """One part in 64 too much: past any bound in float32, and in bfloat16 by a few ulps."""
+
+    def call(case: Case) -> tuple[Floats, Floats]:
+        loss, gradient = right(subject)(case)
+        return round_to_format(loss * (1 + 2.0**-6), FORMATS[case.dtype]), gradient
+
+    return call
+
+
+def scaled_gradient(subject: Subject) -> Function:
+    def call(case: Case) -> tuple[Floats, Floats]:
+        loss, gradient = right(subject)(case)
+        return loss, round_to_format(gradient * (1 + 2.0**-6), FORMATS[case.dtype])
+
+    return call
+
+
+def lost_target_gradient(subject: Subject) -> Function:
+    """softmax(z) without - y in the first class of every row."""
+
+    def call(case: Case) -> tuple[Floats, Floats]:
+        loss, gradient = right(subject)(case)
+        gradient = gradient.copy()
+        if gradient.size:
+            gradient[:, 0] = np.abs(gradient[:, 0])
+        return loss, gradient
+
+    return call
+
+
+def unshifted(subject: Subject) -> Function:
+    """log(sum(exp(z))) - z_t in the format, without subtracting the maximum."""
+
+    def call(case: Case) -> tuple[Floats, Floats]:
+        fmt = FORMATS[case.dtype]
+        loss, gradient = right(subject)(case)
+        if case.target.ndim > 1 or not case.rows:
+            return loss, gradient
+        with np.errstate(all="ignore"):
+            e = round_to_format(np.exp(case.inputs), fmt)
+            lse = round_to_format(np.log(round_to_format(e.sum(axis=1), fmt)), fmt)
+            picked = np.take_along_axis(case.inputs, np.asarray(case.target)[:, None], 1)[:, 0]
+            naive = round_to_format(lse - picked, fmt)
+        return (naive if case.options.reduction == "none" else loss), gradient
+
+    return call
+
+
+def naive_tail(subject: Subject) -> Function:
+    """BCE as max(z, 0) - z y + log(1 + e^-|z|) with the sum rounded: nothing left of a tail."""
+
+    def call(case: Case) -> tuple[Floats, Floats]:
+        loss, gradient = right(subject)(case)
+        if case.options != type(case.options)():
+            return loss, gradient
+        fmt = FORMATS[case.dtype]
+        z, y = case.inputs[:, 0], np.asarray(case.target)[:, 0]
+        with np.errstate(all="ignore"):
+            one_plus = round_to_format(1 + np.exp(-np.abs(z)), fmt)
+            tail = np.where(z < 0, np.log(one_plus), np.log1p(np.exp(-np.abs(z))))
+            naive = round_to_format(np.maximum(z, 0) - z * y + tail, fmt)
+        return np.where(np.isfinite(z), naive, loss), gradient
+
+    return call
+
+
+def twice(subject: Subject) -> Function:
+    def call(case: Case) -> tuple[Floats, Floats]:
+        loss, gradient = right(subject)(case)
+        return round_to_format(2 * loss, FORMATS[case.dtype]), gradient
+
+    return call
+
+
+def other_smoothing(subject: Subject) -> Function:
+    """eps/(K-1) where eps/K is declared."""
+    other = replace(subject, semantics=replace(subject.semantics, smoothing="eps/(K-1)"))
+    return right(other)
+
+
+def double_softmax(subject: Subject) -> Function:
+    def call(case: Case) -> tuple[Floats, Floats]:
+        z = case.inputs
+        with np.errstate(all="ignore"):
+            e = np.exp(z - z.max(axis=1, keepdims=True, initial=-np.inf))
+            p = round_to_format(e / e.sum(axis=1, keepdims=True), FORMATS[case.dtype])
+        return right(subject)(replace(case, inputs=p))
+
+    return call
+
+
+def silent(subject: Subject) -> Function:
+    """Invalid labels give 0 instead of an exception, as a compiled mode might."""
+
+    def call(case: Case) -> tuple[Floats, Floats]:
+        labels = np.asarray(case.target)
+        bad = (labels < 0) | (labels >= case.inputs.shape[1])
+        loss, gradient = right(subject)(replace(case, target=np.where(bad, 0, labels)))
+        return np.where(bad, 0.0, loss), np.where(bad[:, None], 0.0, gradient)
+
+    return call
+
+
+@dataclass(frozen=True)
+class Audited:
+    """What an audit of stand-ins said."""
+
+    events: list[Event]
+
+    @property
+    def findings(self) -> list[Finding]:
+        faults = [e for e in self.events if isinstance(e, Incident)]
+        assert not faults, faults[0].message
+        return [e for e in self.events if isinstance(e, Finding) and e.law != CONVENTIONS.name]
+
+    @property
+    def contradictions(self) -> dict[str, str]:
+        """Fields that the probe measured otherwise than declared."""
+        conventions = [e for e in self.events if isinstance(e, Convention)]
+        return {c.field: c.measured for c in conventions if c.agrees is False}
+
+
+Replace = Callable[[Subject], Function]
+
+
+@pytest.fixture(scope="session")
+def torch_subjects() -> dict[str, Subject]:
+    """Declarations of the torch subjects by `op` or `op/mode`; torch itself is not asked."""
+    found = {}
+    for subject in FRAMEWORKS["torch"].subjects:
+        key = subject.op if subject.mode == "eager" else f"{subject.op}/{subject.mode}"
+        found[key] = subject
+    return found
+
+
+@pytest.fixture(scope="session")
+def audited(torch_subjects: dict[str, Subject]) -> Callable[..., Audited]:
+    """Audit stand-ins for torch: right ones, but for those replaced by name."""
+
+    def run(
+        judged: str,
+        law: str = "",
+        *,
+        dtypes: tuple[str, ...] = ("float32",),
+        seed: int = 0,
+        depth: str = "quick",
+        **replaced: Replace,
+    ) -> Audited:
+        wrong = {torch_subjects[k.replace("__", "/")].name: v for k, v in replaced.items()}
+        functions = {s.name: wrong.get(s.name, right)(s) for s in torch_subjects.values()}
+        context = [replace(s, dtypes=dtypes) for s in torch_subjects.values()]
+        subject = replace(torch_subjects[judged], dtypes=dtypes)
+        events: list[Event] = []
+        settings = Settings(depth, seed, (law,) if law else ())
+        audit([subject], settings, events.append, InProcess(functions), context)
+        return Audited(events)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def mutants() -> dict[str, Replace]:
+    return {
+        function.__name__: function
+        for function in (
+            nan_times_zero,
+            scaled_loss,
+            scaled_gradient,
+            lost_target_gradient,
+            unshifted,
+            naive_tail,
+            twice,
+            other_smoothing,
+            double_softmax,
+            silent,
+            right,
+        )
+    }
+
+
+@pytest.fixture(scope="session")
+def floats() -> Callable[..., Floats]:
+    """The float64 nearest to an Exact, for assertions."""
+    return to_float

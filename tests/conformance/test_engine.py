@@ -1,0 +1,218 @@
+"""The engine over real worker processes that die, hang and misbehave: findings, never the end."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lossaudit.adapters.client import WorkerPool
+from lossaudit.adapters.registry import FRAMEWORKS
+from lossaudit.conformance.engine import LOST_LIMIT, Auditor, Patience, Settings, audit, plan
+from lossaudit.conformance.events import CellFinished
+from lossaudit.conformance.known import Known, load
+from lossaudit.conformance.laws.registry import LAWS, law
+from lossaudit.conformance.recorder import Recorder
+from lossaudit.conformance.run import (
+    Convention,
+    Finding,
+    Incident,
+    KnownRecord,
+    read_run,
+    write_run,
+)
+
+FAULTY = Path(__file__).parents[1] / "adapters" / "faulty_adapter.py"
+
+
+@pytest.fixture(scope="module")
+def faulty():
+    spec = importlib.util.spec_from_file_location("faulty_for_the_engine", FAULTY)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def audited(faulty, *ops, seconds=2.0, laws=("value", "finite-where-finite"), during=None):
+    """Audit ops of the faulty framework in float32; return the events."""
+    framework = faulty.framework()
+    subjects = [replace(faulty.subject(op), dtypes=("float32",)) for op in ops]
+    events = []
+    with WorkerPool(call_seconds=seconds, frameworks={"faulty": framework}) as pool:
+        if during is not None:
+            threading.Thread(target=during, args=(pool,), daemon=True).start()
+        audit(subjects, Settings("quick", 0, laws), events.append, pool)
+    return events
+
+
+def findings(events, kind):
+    return [e for e in events if isinstance(e, Finding) and e.kind == kind]
+
+
+def test_worker_that_kills_itself_is_a_finding_and_the_audit_goes_on(faulty):
+    events = audited(faulty, "kill", "echo")
+    crashed = findings(events, "crashed")
+    assert crashed
+    assert all(f.subject == "faulty:kill[eager,cpu]" for f in crashed)
+    assert "SIGKILL" in crashed[0].message
+    assert any("these were my last words" in e.message for e in events if isinstance(e, Incident))
+    done = [e for e in events if isinstance(e, CellFinished) and "echo" in e.subject]
+    assert len(done) == 2
+    assert all(e.rows > 0 for e in done)
+
+
+def test_worker_that_sleeps_for_ever_is_a_finding_and_the_audit_goes_on(faulty):
+    events = audited(faulty, "sleep", "echo", seconds=0.5)
+    assert {f.subject for f in findings(events, "timed out")} == {"faulty:sleep[eager,cpu]"}
+    assert any(isinstance(e, CellFinished) and "echo" in e.subject and e.rows for e in events)
+
+
+def test_a_subject_that_keeps_dying_is_left_alone_and_that_is_said(faulty):
+    events = audited(faulty, "kill")
+    said = [e.message for e in events if isinstance(e, Incident) and e.law == ""]
+    assert said == [f"{LOST_LIMIT} calls were lost; the rest of this subject was not audited"]
+
+
+def test_worker_killed_from_outside_loses_one_call(faulty):
+    """A SIGKILL in the middle of a run, as the kernel's out-of-memory killer sends it."""
+    killed = []
+
+    def strike(pool):
+        while not killed:
+            for pid in pool.process_ids().values():
+                time.sleep(0.3)
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+            time.sleep(0.01)
+
+    events = audited(faulty, "echo", laws=tuple(x.name for x in LAWS), during=strike)
+    assert killed
+    crashed = [e for e in events if isinstance(e, (Finding, Convention)) and "SIGKILL" in str(e)]
+    assert len(crashed) <= 2, "one lost call is one finding, or one field that was not measured"
+    assert any(isinstance(e, CellFinished) and e.rows > 0 for e in events)
+
+
+def test_raising_on_valid_input_and_wrong_shapes_are_policy_findings(faulty):
+    for op in ("raise", "wrong shape"):
+        found = findings(audited(faulty, op), "policy")
+        assert found, op
+        assert all(f.subject == f"faulty:{op}[eager,cpu]" for f in found)
+
+
+def test_unsupported_is_neither_passed_nor_a_finding(faulty):
+    events = audited(faulty, "unsupported")
+    assert not [e for e in events if isinstance(e, Finding)]
+    assert all(e.rows == 0 for e in events if isinstance(e, CellFinished))
+
+
+def test_a_fault_of_a_law_is_an_incident_and_the_other_cells_go_on(faulty, monkeypatch):
+    broken = replace(law("value"), check=lambda _bench, _case: 1 / 0)
+    monkeypatch.setattr("lossaudit.conformance.engine.LAWS", (broken, law("finite-where-finite")))
+    events = audited(faulty, "echo")
+    faults = [e for e in events if isinstance(e, Incident)]
+    assert [f.law for f in faults] == ["value"]
+    assert faults[0].message.startswith("internal:")
+    assert "ZeroDivisionError" in faults[0].message
+    done = [e.law for e in events if isinstance(e, CellFinished) and e.rows]
+    assert done == ["finite-where-finite"]
+
+
+def test_plan_says_which_frameworks_are_absent(monkeypatch):
+    monkeypatch.setattr("lossaudit.conformance.engine.availability", lambda f: f"no {f.name} here")
+    parts, absent = plan(["torch", "jax"], "quick")
+    assert not parts
+    assert [a.framework for a in absent] == ["torch", "jax"]
+    assert absent[0].hint == FRAMEWORKS["torch"].install
+
+
+def test_a_partial_run_is_a_valid_file(faulty, tmp_path):
+    recorder = Recorder(Settings())
+    for event in audited(faulty, "echo"):
+        recorder(event)
+        run = recorder.run(complete=False)
+    write_run(run, tmp_path / "run.json")
+    again = read_run(tmp_path / "run.json")
+    assert again == run
+    assert not again.complete
+    assert again.findings
+
+
+KNOWN = """
+[[finding]]
+id = "echo-is-no-loss"
+laws = ["value"]
+subjects = ["faulty:echo"]
+modes = ["eager"]
+versions = {{ faulty = ">=1,<2" }}
+dtypes = ["float32"]
+regions = {regions}
+outputs = ["loss"]
+kind = "{kind}"
+cause = "it returns its first logit"
+link = "tests/adapters/faulty_adapter.py"
+[[finding.inputs]]
+operation = "cross_entropy"
+dtype = "float32"
+inputs = [["{z}", "0.0"]]
+target = [0]
+"""
+
+
+def audited_knowing(faulty, tmp_path, text):
+    path = tmp_path / "known.toml"
+    path.write_text(text)
+    framework, events = faulty.framework(), []
+    subject = replace(faulty.subject("echo"), dtypes=("float32",))
+    settings = Settings("quick", 0, ("value",), load(path))
+    with WorkerPool(frameworks={"faulty": framework}) as pool:
+        audit([subject], settings, events.append, pool)
+    return events
+
+
+def test_an_entry_knows_its_region_output_and_kind_and_nothing_else(faulty, tmp_path):
+    plain = audited(faulty, "echo", laws=("value",))
+    everything = {(f.region, f.kind): f.id for f in plain if isinstance(f, Finding)}
+    region, kind = next(k for k in everything if k[1] == "no bound" or k[1] != "policy")
+    text = KNOWN.format(regions=f'["{region}"]', kind=kind, z="1.0")
+    events = audited_knowing(faulty, tmp_path, text)
+    found = [e for e in events if isinstance(e, Finding)]
+    known = [(f.region, f.kind) for f in found if f.status == "known"]
+    assert known == [(region, kind)]
+    assert {(f.region, f.kind): f.id for f in found} == everything, "knowing hides nothing"
+
+
+def test_only_the_replay_says_that_an_entry_is_gone(faulty, tmp_path):
+    """log(1 + e^0) is not 1: still wrong. A row on which the first logit is right: gone."""
+    still = audited_knowing(
+        faulty, tmp_path, KNOWN.format(regions='["ordinary"]', kind="violates", z="1.0")
+    )
+    states = {e.state for e in still if isinstance(e, KnownRecord)}
+    gone = audited_knowing(
+        faulty, tmp_path, KNOWN.format(regions='["ordinary"]', kind="crashed", z="1.0")
+    )
+    assert not [e for e in gone if isinstance(e, KnownRecord)], "a crash is never replayed"
+    kinds = {f.kind for f in still if isinstance(f, Finding)}
+    assert states == {"seen" if "violates" in kinds else "gone"}
+
+
+def test_an_empty_file_knows_nothing(tmp_path):
+    path = tmp_path / "known.toml"
+    path.write_text("")
+    assert load(path) == Known()
+
+
+def test_patience_counts_each_subject_apart(faulty):
+    framework = faulty.framework()
+    with WorkerPool(frameworks={"faulty": framework}) as pool:
+        auditor = Auditor(pool, [], Settings("quick"), lambda _: None)
+        assert isinstance(auditor._session, Patience)

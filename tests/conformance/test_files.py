@@ -1,0 +1,162 @@
+"""Run files, records and the file of known findings: exact, checked, and clear when broken."""
+
+from __future__ import annotations
+
+import os
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from lossaudit.adapters.registry import FRAMEWORKS
+from lossaudit.conformance.engine import Settings
+from lossaudit.conformance.known import KnownFindingsError, load
+from lossaudit.conformance.recorder import Recorder
+from lossaudit.conformance.records import from_record, to_record
+from lossaudit.conformance.run import (
+    CaseRecord,
+    RunFileError,
+    read_run,
+    worst_grade,
+    write_run,
+)
+from lossaudit.reference.vocabulary import Case, Options
+
+ENTRY = """
+[[finding]]
+id = "torch-nan"
+laws = ["value"]
+subjects = ["torch:cross_entropy.*"]
+modes = ["eager"]
+dtypes = ["float32"]
+regions = ["minus-inf-non-target"]
+outputs = ["loss"]
+kind = "wrong kind"
+cause = "0 * -inf"
+link = "https://example.org"
+[finding.versions]
+torch = ">=2.13,<2.16"
+[[finding.inputs]]
+operation = "cross_entropy"
+dtype = "float32"
+inputs = [["0.0", "-inf"]]
+target = [["1.0", "0.0"]]
+"""
+
+
+@given(
+    arrays(np.float64, (3, 2), elements=st.floats(width=32)),
+    st.one_of(st.none(), st.tuples(st.floats(0, 8), st.floats(0, 8))),
+    st.sampled_from(["none", "sum", "mean"]),
+)
+def test_records_read_back_exactly(inputs, weight, reduction):
+    case = Case(
+        "cross_entropy",
+        "float64",
+        inputs,
+        np.array([0, 1, -100]),
+        Options(weight=weight, reduction=reduction),
+    )
+    packed = msgspec.json.encode(to_record(case))
+    again = from_record(msgspec.json.decode(packed, type=CaseRecord))
+    np.testing.assert_array_equal(again.inputs, case.inputs)
+    numbers = ~np.isnan(case.inputs)  # every NaN is one NaN
+    signs = np.signbit(case.inputs)
+    np.testing.assert_array_equal(np.signbit(again.inputs)[numbers], signs[numbers])
+    assert again.options == case.options
+    assert again.case_id() == case.case_id()
+
+
+def test_run_file_reads_back(tmp_path):
+    run = Recorder(Settings()).run(complete=False)
+    path = tmp_path / "deep er" / "run.json"
+    write_run(run, path)
+    assert read_run(path) == run
+    assert list(path.parent.iterdir()) == [path]  # nothing is left beside it
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "cannot read"),
+        (b"", "not valid JSON"),
+        (b'{"format": 1, "tal', "truncated"),
+        (b"[1, 2]", "not a lossaudit run file"),
+        (b'{"format": 99, "tallies": []}', "run format 99"),
+        (b'{"format": 1, "tallies": []}', "damaged"),
+        (b"\xff\xfe", "not valid JSON"),
+    ],
+)
+def test_broken_run_file_is_named_and_explained(tmp_path, content, said):
+    path = tmp_path / "run.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(RunFileError, match=said) as caught:
+        read_run(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the rename is atomic by POSIX")
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    run = Recorder(Settings()).run(complete=True)
+    path = tmp_path / "run.json"
+    write_run(run, path)
+    before = path.read_bytes()
+
+    def full_disk(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        write_run(run, path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def known(tmp_path, text):
+    path = tmp_path / "known.toml"
+    path.write_text(text)
+    return load(path)
+
+
+def test_an_entry_is_about_its_subject_version_and_mode_only(tmp_path):
+    entries = known(tmp_path, ENTRY)
+    torch = {s.name: s for s in FRAMEWORKS["torch"].subjects}
+    eager = torch["torch:cross_entropy.index[eager,cpu]"]
+    compiled = torch["torch:cross_entropy.index[compile,cpu]"]
+    other = torch["torch:nll_loss[eager,cpu]"]
+    assert entries.about(eager, "value", "float32", {"torch": "2.13.0+cpu"})
+    assert not entries.about(eager, "value", "float32", {"torch": "2.16.0"})
+    assert not entries.about(eager, "value", "float16", {"torch": "2.13.0"})
+    assert not entries.about(eager, "mirror", "float32", {"torch": "2.13.0"})
+    assert not entries.about(compiled, "value", "float32", {"torch": "2.13.0"})
+    assert not entries.about(other, "value", "float32", {"torch": "2.13.0"})
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("kind = ", "sort = "), "torch-nan"),
+        (('"wrong kind"', '"odd"'), "odd"),
+        (('dtypes = ["float32"]', 'dtypes = ["float32", "float16"]'), "no input .* float16"),
+        ((">=2.13", "about 2"), "torch-nan"),
+        (('cause = "0 * -inf"', 'cause = ""'), "cause"),
+        (("[[finding]]", "[[finding"), "cannot read"),
+    ],
+)
+def test_a_broken_entry_is_named_and_explained(tmp_path, change, said):
+    with pytest.raises(KnownFindingsError, match=said):
+        known(tmp_path, ENTRY.replace(*change))
+
+
+def test_the_shipped_file_is_in_order():
+    entries = load().entries
+    assert len({entry.id for entry in entries}) == len(entries)
+
+
+def test_worst_grade():
+    assert worst_grade({"exact": 3, "precision": 1, "violates": 0}) == "precision"
+    assert worst_grade({}) == ""
