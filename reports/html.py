@@ -1,0 +1,133 @@
+"""One HTML file that opens offline: all styles and scripts inside, nothing loaded, text escaped."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import secrets
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from ..conformance.run import GRADES, Finding, Run
+from . import digest as digests
+from . import markdown, text, views
+
+_TEMPLATES = Path(__file__).with_name("templates")
+
+SHOWN = 400
+"""Characters of a long text shown at once."""
+
+KEPT = 20_000
+"""Characters of a long text kept in the page; all of it is in the run file."""
+
+
+def write_html(run: Run, path: Path) -> None:
+    """Write the report of a run atomically: a reader sees the old file or the whole new one."""
+    page = render_html(run).encode("utf-8")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name[:100]}.{secrets.token_hex(4)}.part")
+    try:
+        part.write_bytes(page)  # not mkstemp, whose private mode would keep others from reading
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def render_html(run: Run) -> str:
+    """The page as text."""
+    digest = digests.Digest(run)
+    style, script = _asset("report.css"), _asset("report.js")
+    regions = list(dict.fromkeys(tally.region for tally in run.tallies))
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(
+            run=run,
+            digest=digest,
+            regions=regions,
+            dtypes=views.dtypes(digest),
+            style=Markup(style),  # noqa: S704 - files of our own, not text of the run
+            script=Markup(script),  # noqa: S704
+            policy=_policy(style, script),
+        )
+    )
+
+
+def _asset(name: str) -> str:
+    return (_TEMPLATES / name).read_text(encoding="utf-8").strip()
+
+
+def _policy(style: str, script: str) -> str:
+    """Content-Security-Policy: the two inlined texts by their hash, and nothing else.
+
+    It holds even where an escape were forgotten: a script of the run would not match the hash.
+    """
+    return (
+        f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _hash(content: str) -> str:
+    digest = hashlib.sha256(content.encode("utf-8")).digest()
+    return f"sha256-{base64.b64encode(digest).decode()}"
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters.update(
+        line=text.one_line,
+        moment=text.moment,
+        visible=text.visible,
+        long=_long,
+        hex=_hex,
+        num=lambda number: f"{number:,}",
+        ulps=text.ulps_text,
+        duration=text.duration,
+        web=text.web_link,
+        slug=lambda name: "".join(c if c.isalnum() else "-" for c in name if c.isascii()),
+        spaced=lambda name: text.one_line(name).replace("_", "_\u200b").replace(".", ".\u200b"),
+    )
+    environment.globals.update(
+        anchor=text.anchor,
+        call_text=digests.call_text,
+        count=text.count,
+        grades=GRADES,
+        markdown=_card_markdown,
+        meanings=digests.MEANINGS,
+        options=digests.options,
+        outcome_text=digests.outcome_text,
+        sign=digests.sign,
+        versions=digests.versions,
+        views=views,
+    )
+    return environment
+
+
+def _long(content: str) -> dict[str, Any]:
+    """A text of any length, as the macro `long` of the templates shows it."""
+    shown = text.visible(content[: SHOWN * 2])
+    return {
+        "head": shown[:SHOWN],
+        "rest": text.clip(text.visible(content[:KEPT]), KEPT) if len(content) > SHOWN else "",
+        "cut": max(0, len(content) - KEPT),
+    }
+
+
+def _hex(number: str) -> str:
+    """Hexadecimal form where the decimal one is not obviously exact, else ""."""
+    return text.hex_float(number) if len(number) > len("-0.0625") else ""
+
+
+def _card_markdown(finding: Finding, digest: digests.Digest) -> str:
+    return text.visible(markdown.finding_markdown(finding, digest, snippet=markdown.PLACEHOLDER))

@@ -1,0 +1,242 @@
+"""The HTML report in a real browser: offline, usable, accessible."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lossaudit.conformance.run import Finding, Run
+from lossaudit.reports.html import write_html
+
+if TYPE_CHECKING:  # the browser's driver is loaded by the fixture, where there is a browser
+    from playwright.sync_api import Browser, BrowserContext, Page
+
+Opener = Callable[..., "Page"]
+
+pytestmark = pytest.mark.browser
+
+SIZES = {"phone": (390, 844), "wide": (1440, 900)}
+
+
+@pytest.fixture
+def report(make_run: Callable[..., Run], tmp_path: Path) -> str:
+    path = tmp_path / "report with space.html"
+    write_html(make_run(), path)
+    return path.as_uri()
+
+
+@pytest.fixture
+def open_page(chromium: Browser) -> Iterator[Opener]:
+    """Open an address offline; console errors and requests beyond the file fail the test."""
+    contexts: list[BrowserContext] = []
+    trouble: list[str] = []
+
+    def opened(address: str, size: str = "wide", **options: Any) -> Page:
+        width, height = SIZES[size]
+        context = chromium.new_context(
+            viewport={"width": width, "height": height},
+            offline=True,
+            reduced_motion="reduce",
+            **options,
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: trouble.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: trouble.append(str(error)))
+        page.on("request", lambda request: _note(request.url))
+        page.goto(address)
+        return page
+
+    def _note(address: str) -> None:
+        if not address.startswith(("file:", "data:")):
+            trouble.append(f"request to {address}")
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert not trouble
+
+
+def shown_cards(page: Page) -> int:
+    return page.locator("#findings .item:not([hidden])").count()
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_page_never_scrolls_sideways(open_page: Opener, report: str, size: str, theme: str):
+    page = open_page(report, size, color_scheme=theme)
+    page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_a_filter_narrows_cards_and_rows_and_stays_in_the_address(open_page: Opener, report: str):
+    page = open_page(report)
+    everything = shown_cards(page)
+    page.select_option("select[name=framework]", "jax")
+    assert 0 < shown_cards(page) < everything
+    assert page.locator("#matrix tr[data-framework=torch]:visible").count() == 0
+    assert page.locator("#matrix tr[data-framework=jax]:visible").count() == 6
+    page.select_option("select[name=kind]", "policy")
+    assert shown_cards(page) == 1
+    assert "framework=jax&kind=policy" in page.url
+    again = open_page(page.url)
+    assert shown_cards(again) == 1
+    again.get_by_role("button", name="Show all", exact=True).click()
+    again.wait_for_function("location.hash === ''")
+    assert shown_cards(again) == everything
+
+
+def test_a_filter_by_dtype_grades_the_cells_anew(open_page: Opener, report: str):
+    page = open_page(report)
+    cell = page.locator(
+        '#matrix tr[data-subject="torch:cross_entropy.index[compile,cpu]"] td[data-law=gradient] .s'
+    )
+    assert cell.inner_text() == "VI"
+    page.select_option("select[name=dtype]", "float32")
+    assert cell.inner_text() != "VI"
+    page.select_option("select[name=dtype]", "float16")
+    assert cell.inner_text() == "0"  # a compiled mode has no row in that dtype
+    page.select_option("select[name=dtype]", "")
+    assert cell.inner_text() == "VI"
+
+
+def test_text_search_finds_a_card(open_page: Opener, report: str):
+    page = open_page(report)
+    page.fill("input[name=q]", "SIGSEGV")
+    assert shown_cards(page) == 1
+    page.fill("input[name=q]", "no such text")
+    assert page.locator("#nothing").is_visible()
+
+
+def test_a_deep_link_opens_its_card(open_page: Opener, report: str):
+    page = open_page(f"{report}#finding-bce0000000000002")
+    card = page.locator("#finding-bce0000000000002")
+    assert card.locator(".snippet").is_visible()
+    assert page.evaluate("document.activeElement.id") == "finding-bce0000000000002"
+    box = card.bounding_box()
+    assert box is not None
+    assert 0 <= box["y"] < SIZES["wide"][1]
+
+
+def test_a_link_to_a_filtered_card_shows_it(open_page: Opener, report: str):
+    page = open_page(f"{report}#framework=jax")
+    page.evaluate("location.hash = 'finding-bce0000000000001'")
+    page.locator("#finding-bce0000000000001 .snippet").wait_for(state="visible")
+
+
+def test_a_cell_shows_its_findings_and_back_returns(open_page: Opener, report: str):
+    page = open_page(report)
+    everything = shown_cards(page)
+    row = page.locator('#matrix tr[data-subject="torch:cross_entropy.distribution[eager,cpu]"]')
+    row.locator("td[data-law=finite] a").click()
+    assert shown_cards(page) == 1
+    assert page.locator("#finding-a1b2c3d4e5f60719 .snippet").is_visible()
+    page.go_back()
+    page.wait_for_function(
+        f"document.querySelectorAll('#findings .item:not([hidden])').length == {everything}"
+    )
+
+
+def test_the_copy_buttons_give_the_snippet_and_the_card(
+    open_page: Opener, report: str, make_run: Callable[..., Run]
+):
+    finding = make_run().findings[0]
+    page = open_page(
+        f"{report}#finding-{finding.id}", permissions=["clipboard-read", "clipboard-write"]
+    )
+    card = page.locator(f"#finding-{finding.id}")
+    card.get_by_role("button", name="Copy snippet").click()
+    card.get_by_role("button", name="Copied").wait_for()
+    assert page.evaluate("navigator.clipboard.readText()") == finding.snippet
+    card.get_by_role("button", name="Copy card as Markdown").click()
+    page.wait_for_function(
+        "navigator.clipboard.readText().then((t) => t.startsWith('### wrong kind'))"
+    )
+    markdown = page.evaluate("navigator.clipboard.readText()")
+    assert f"```python\n{finding.snippet}```" in markdown
+    assert "0x1.62e42fefa39efp-1" in markdown
+
+
+def test_the_theme_switch_turns_the_page_dark_and_is_remembered(open_page: Opener, report: str):
+    page = open_page(report, color_scheme="light")
+    colour = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(colour)
+    button = page.get_by_role("button", name=re.compile("Theme"))
+    button.click()
+    button.click()
+    assert page.locator("html").get_attribute("data-theme") == "dark"
+    assert page.evaluate(colour) != light
+    page.reload()
+    assert page.locator("html").get_attribute("data-theme") == "dark"
+
+
+def test_the_page_is_whole_without_scripts(open_page: Opener, report: str):
+    page = open_page(report, java_script_enabled=False)
+    assert not page.locator("#filters").is_visible()
+    assert page.locator("#matrix a.sign").count() > 5
+    assert page.get_by_role("button").count() == 0
+    assert page.locator(".card .snippet").first.is_visible()
+
+
+def test_hostile_text_does_nothing_in_a_browser(
+    open_page: Opener,
+    make_run: Callable[..., Run],
+    make_finding: Callable[..., Finding],
+    tmp_path: Path,
+):
+    bad = (
+        "</script></template><script>document.title='owned'</script>"
+        "<img src=x onerror=\"document.title='owned'\">\u202e" + "W" * 5_000
+    )
+    run = make_run(
+        findings=[make_finding(message=bad, snippet=bad, cause=bad, link="javascript:alert(1)")]
+    )
+    run.environment.workers["worker"] = {bad: bad}
+    path = tmp_path / "hostile.html"
+    write_html(run, path)
+    for size in SIZES:
+        page = open_page(path.as_uri(), size)
+        page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+        assert page.title().startswith("lossaudit")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert page.locator("img").count() == 0
+
+
+@pytest.mark.parametrize(("size", "theme"), [("wide", "light"), ("phone", "dark")])
+def test_axe_finds_nothing_serious(open_page: Opener, report: str, size: str, theme: str):
+    from axe_playwright_python.sync_playwright import Axe
+
+    # axe is injected as a script, which the page's own policy would rightly refuse
+    page = open_page(report, size, color_scheme=theme, bypass_csp=True)
+    page.evaluate(
+        "document.querySelectorAll('#findings details').forEach((d) => { d.open = true; })"
+    )
+    found = Axe().run(page).response["violations"]
+    serious = [
+        (entry["id"], [node["html"][:200] for node in entry["nodes"][:3]])
+        for entry in found
+        if entry["impact"] in ("serious", "critical")
+    ]
+    assert not serious
+
+
+def test_the_page_opens_fast(
+    open_page: Opener,
+    make_run: Callable[..., Run],
+    make_finding: Callable[..., Finding],
+    tmp_path: Path,
+):
+    names = [subject.name for subject in make_run().subjects]
+    found = [
+        make_finding(id=f"{number:016x}", subject=names[number % len(names)], cause=str(number % 7))
+        for number in range(600)
+    ]
+    path = tmp_path / "many.html"
+    write_html(make_run(findings=found), path)
+    page = open_page(path.as_uri())
+    timing = page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd")
+    assert timing < 10_000  # under 2 s alone; a loaded CI machine may be several times slower

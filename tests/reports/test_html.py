@@ -1,0 +1,221 @@
+"""The HTML report as text: what it holds, and that nothing in a run can act in it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import time
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from lossaudit.conformance.run import FINDING_GRADES, GRADES, Finding, Run
+from lossaudit.reports import views
+from lossaudit.reports.digest import MEANINGS, SIGNS, Digest
+from lossaudit.reports.html import render_html, write_html
+
+HOSTILE = (
+    "</script><script>document.title='owned'</script>",
+    "<img src=x onerror=\"document.title='owned'\">",
+    "\"' onmouseover=document.title='owned' x='",
+    "{{ 7 * 7 }} {% raw %} <<snippet>>",
+    "</template></details></table></style><style>body{display:none}</style>",
+    "safe\u202egnp.exe\u2066 \u200bhidden\u0000null \x1b[31mred\x07 \ud800 \u2028",
+    "line one\nline two\r\n\tline three",
+    "\u0300" * 300,
+    "W" * 200_000,
+    "javascript:document.title='owned'",
+    "",
+)
+
+
+class Page(HTMLParser):
+    """Tags, ids and links of a page, as a browser would see them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.handlers: list[tuple[str, str]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value or "")
+            if name in ("href", "src"):
+                self.links.append(value or "")
+            if name.startswith("on") or name == "style":
+                self.handlers.append((tag, name))
+
+
+FIXED = {"status", "state", "grades"}
+"""Fields whose texts are one of a few; the run file would not be read with others."""
+
+
+def poisoned(node: Any, text: str, key: str = "") -> Any:
+    """The same tree with every free text replaced."""
+    if isinstance(node, dict):
+        return {name: poisoned(value, text, name) for name, value in node.items()}
+    if isinstance(node, list):
+        return [poisoned(entry, text, key) for entry in node]
+    return text if isinstance(node, str) and key not in FIXED else node
+
+
+def hostile_run(make_run: Callable[..., Run], text: str) -> Run:
+    """A run in which every text that is not one of a fixed set is hostile."""
+    raw = poisoned(msgspec.to_builtins(make_run()), text)
+    raw["environment"]["packages"] = {text: text}
+    raw["environment"]["workers"] = {text: {text: text}}
+    for number, finding in enumerate(raw["findings"]):
+        finding["id"] = f"{number}{text}"
+    return msgspec.convert(raw, Run)
+
+
+def test_every_grade_has_its_own_sign_and_a_meaning():
+    assert set(SIGNS) == set(MEANINGS) == set(GRADES)
+    assert len(set(SIGNS.values())) == len(GRADES)
+
+
+def test_the_page_is_written_whole_and_loads_nothing(make_run: Callable[..., Run], tmp_path: Path):
+    path = tmp_path / "deep" / "report.html"
+    write_html(make_run(), path)
+    page = Page(path.read_text(encoding="utf-8"))
+    assert [entry.name for entry in path.parent.iterdir()] == ["report.html"]
+    outside = [link for link in page.links if not link.startswith(("#", "data:"))]
+    assert set(outside) == {"https://github.com/pytorch/pytorch/issues/195529"}
+    assert not {"iframe", "object", "embed", "base", "img"} & set(page.tags)
+    assert not page.handlers
+
+
+def test_ids_are_unique_and_links_within_the_page_arrive(make_run: Callable[..., Run]):
+    page = Page(render_html(make_run()))
+    assert len(page.ids) == len(set(page.ids))
+    inner = {link[1:] for link in page.links if link.startswith("#")}
+    assert inner <= set(page.ids)
+
+
+def test_the_policy_allows_the_two_inlined_texts_by_hash_alone(make_run: Callable[..., Run]):
+    text = render_html(make_run())
+    (policy,) = re.findall(r'Content-Security-Policy" content="([^"]+)"', text)
+    policy = policy.replace("&#39;", "'")
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    for tag, directive in (("style", "style-src"), ("script", "script-src")):
+        (inlined,) = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(inlined.encode()).digest()).decode()
+        assert f"{directive} 'sha256-{digest}'" in policy
+
+
+def test_every_finding_has_a_card_with_its_numbers_and_its_snippet(make_run: Callable[..., Run]):
+    run = make_run()
+    text = render_html(run)
+    for finding in run.findings:
+        assert f'id="finding-{finding.id}"' in text
+    assert "0.6931471805599453" in text
+    assert "0x1.62e42fefa39efp-1" in text
+    assert "loss(z, t) = logsumexp(z) - z_t" in text
+    assert "float(&#34;-inf&#34;)" in text
+
+
+def test_what_was_not_audited_is_said_and_never_passed(make_run: Callable[..., Run]):
+    text = render_html(make_run())
+    assert "Not audited:" in text
+    assert "pip install keras==3.15.1" in text
+    assert "1</b> known, not looked at" in text
+
+
+def test_a_partial_run_is_marked_and_never_called_clean(make_run: Callable[..., Run]):
+    text = render_html(make_run(complete=False, findings=[]))
+    assert "PARTIAL run" in text
+    assert "so far: this run is partial." in text
+    assert "Complete run" not in text
+    assert "not reached" in text
+
+
+def test_a_run_that_saw_nothing_says_so(make_run: Callable[..., Run]):
+    run = make_run(
+        findings=[], tallies=[], subjects=[], conventions=[], incidents=[], known=[], laws=[]
+    )
+    text = render_html(run)
+    assert "Nothing was audited." in text
+    assert "No deviation" not in text
+
+
+def test_not_applicable_no_rows_and_passed_look_different(make_run: Callable[..., Run]):
+    run = make_run()
+    cells = Digest(run).cells
+    states = {cell.state for cell in cells.values()}
+    assert states == {"graded", "not applicable", "no rows"}
+    text = render_html(run)
+    for name in ("sign na", "sign norows", "sign g-bounded"):
+        assert name in text
+
+
+def test_a_partial_run_that_names_no_laws_calls_nothing_inapplicable(
+    make_run: Callable[..., Run],
+):
+    run = make_run(complete=False)
+    run.subjects = [msgspec.structs.replace(subject, laws=[]) for subject in run.subjects]
+    assert {cell.state for cell in Digest(run).cells.values()} == {"graded", "not reached"}
+
+
+def test_only_the_first_card_of_a_group_is_open(make_run: Callable[..., Run]):
+    run = make_run()
+    opened = re.findall(r'<details class="card item"[^>]* open>', render_html(run))
+    assert len(opened) == len(Digest(run).groups) < len(run.findings)
+
+
+def test_the_worst_five_differ_in_cause(make_run: Callable[..., Run]):
+    digest = Digest(make_run())
+    worst = digest.worst_findings()
+    assert len(worst) == 5
+    assert len({(digest.subjects[f.subject].op, f.kind) for f in worst}) == 5
+    ranks = [FINDING_GRADES.index(finding.kind) for finding in worst]
+    assert ranks == sorted(ranks, reverse=True)
+
+
+def test_modes_that_agree_share_a_row_of_the_conventions(make_run: Callable[..., Run]):
+    tables = {table.operation: table for table in views.convention_tables(Digest(make_run()))}
+    rows = {row.op: row for row in tables["binary_cross_entropy_with_logits"].rows}
+    assert rows["optax.sigmoid_binary_cross_entropy"].modes == ("eager", "jit")
+    assert "smoothing" in tables["binary_cross_entropy_with_logits"].differing
+    assert "plus_inf" not in tables["binary_cross_entropy_with_logits"].differing
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=lambda text: ascii(text[:24]))
+def test_hostile_text_stays_text(make_run: Callable[..., Run], text: str):
+    page_text = render_html(hostile_run(make_run, text))
+    page = Page(page_text)
+    assert page.tags.count("script") == 2
+    assert page.tags.count("style") == 1
+    assert "img" not in page.tags
+    assert not page.handlers
+    assert all(re.match(r"(#|data:|https://)", link) for link in page.links)
+    assert not re.search("[\u202a-\u202e\u2066-\u2069\x00\x1b\x07\u2028\ud800]", page_text)
+    assert "49 {%" not in page_text
+    assert len(page_text) < 6_000_000
+
+
+def test_a_run_of_many_findings_stays_small_and_fast(
+    make_run: Callable[..., Run], make_finding: Callable[..., Finding]
+):
+    names = [subject.name for subject in make_run().subjects]
+    found = [
+        make_finding(id=f"{number:016x}", subject=names[number % len(names)], cause=str(number % 7))
+        for number in range(2_000)
+    ]
+    run = make_run(findings=found)
+    start = time.perf_counter()
+    text = render_html(run)
+    assert time.perf_counter() - start < 10
+    assert len(text.encode()) < 6_000_000
+    page = Page(text)
+    assert {f"finding-{finding.id}" for finding in found} <= set(page.ids)
