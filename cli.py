@@ -1,0 +1,263 @@
+"""The verbs of lossaudit: parse, call, print. Nothing here computes.
+
+Exit codes: 0 nothing new; 1 new findings, or a known one that is gone; 2 wrong use or unreadable
+input; 3 a framework asked for by name cannot be used; 70 internal error; 130 interrupted, with a
+valid partial run.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from .conformance.engine import Settings
+    from .conformance.run import Run
+
+NOTHING_NEW, NEW_FINDINGS, WRONG_USE, UNUSABLE, INTERNAL, INTERRUPTED = 0, 1, 2, 3, 70, 130
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Does this cross-entropy compute what it says? Audits PyTorch, TensorFlow, Keras and JAX.",
+)
+
+
+class WrongUse(Exception):
+    """Something was asked for that cannot be; the text is the one line that the user sees."""
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        from . import __version__
+
+        typer.echo(f"lossaudit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    del version
+
+
+@app.command()
+def run(
+    backend: Annotated[
+        list[str] | None,
+        typer.Option("--backend", "-b", help="Framework to audit; may be repeated. All if none."),
+    ] = None,
+    law: Annotated[
+        list[str] | None, typer.Option("--law", help="Law to check; may be repeated. All if none.")
+    ] = None,
+    depth: Annotated[str, typer.Option(help="quick, standard or deep.")] = "standard",
+    seed: Annotated[int, typer.Option(help="Seed of the search.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Write the run to this JSON file.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write the HTML report to this file.")] = None,
+    jobs: Annotated[int, typer.Option(help="Processes; 0 for one per core.", min=0)] = 0,
+    known: Annotated[
+        Path | None, typer.Option(help="Known findings, in place of those of lossaudit.")
+    ] = None,
+    fail_on: Annotated[
+        str, typer.Option(help="any, or violates: leaves findings of kind precision out.")
+    ] = "any",
+) -> None:
+    """Audit the installed frameworks: which cross-entropies are wrong, where, and by how much."""
+    from rich.console import Console
+
+    from .conformance.engine import audit_all
+    from .conformance.recorder import Recorder
+    from .reports.terminal import TerminalProgress, print_summary
+
+    _demand_one_of("--fail-on", fail_on, ("any", "violates"))
+    frameworks = _frameworks(backend)
+    settings = _settings(depth, seed, law, known)
+    for path in (out, html):
+        _demand_writable(path)
+    recorder = Recorder(settings)
+    # `kill` and CI's time-outs send SIGTERM: it ends a run as Ctrl-C does, with what was seen.
+    signal.signal(signal.SIGTERM, _interrupt)
+    interrupted = False
+    with TerminalProgress() as progress:
+
+        def emit(event: Any) -> None:
+            recorder(event)
+            progress(event)
+
+        try:
+            audit_all(frameworks, settings, emit, jobs or os.cpu_count() or 1)
+        except KeyboardInterrupt:
+            interrupted = True
+    result = recorder.run(complete=not interrupted)
+    _write(result, out, html)
+    print_summary(result, Console(), html, out)
+    if interrupted:
+        raise typer.Exit(INTERRUPTED)
+    raise typer.Exit(exit_code(result, backend or [], fail_on))
+
+
+def exit_code(result: Run, asked_for: list[str], fail_on: str = "any") -> int:
+    """What a finished run means to a script."""
+    if any(i.message.startswith("internal:") for i in result.incidents):
+        return INTERNAL
+    if any(absence.framework in asked_for for absence in result.absent):
+        return UNUSABLE
+    new = [f for f in result.new_findings() if fail_on == "any" or f.kind != "precision"]
+    return NEW_FINDINGS if new or result.gone() else NOTHING_NEW
+
+
+@app.command()
+def report(
+    run_file: Annotated[Path, typer.Argument(help="A file written by `lossaudit run --out`.")],
+    html: Annotated[Path, typer.Option(help="Where to write the report.")] = Path("report.html"),
+) -> None:
+    """Write the HTML report of a stored run, and print its summary."""
+    from rich.console import Console
+
+    from .conformance.run import read_run
+    from .reports.terminal import print_summary
+
+    _demand_writable(html)
+    result = read_run(run_file)
+    _write(result, None, html)
+    print_summary(result, Console(), html, run_file)
+
+
+@app.command()
+def explain(
+    run_file: Annotated[Path, typer.Argument(help="A file written by `lossaudit run --out`.")],
+    finding: Annotated[str, typer.Argument(help="The id of a finding, or its beginning.")],
+) -> None:
+    """Print one finding of a stored run: the law, the smallest input, both values, a script."""
+    from .conformance.run import read_run
+    from .reports.terminal import explain as explained
+
+    result = read_run(run_file)
+    found = [f for f in result.findings if f.id.startswith(finding)]
+    if len(found) != 1:
+        what = "no finding" if not found else f"{len(found)} findings"
+        raise WrongUse(f"{run_file} has {what} whose id begins with {finding!r}.")
+    typer.echo(explained(found[0], result))
+
+
+@app.command(name="list")
+def list_(
+    backend: Annotated[
+        list[str] | None, typer.Option("--backend", "-b", help="Only these frameworks.")
+    ] = None,
+) -> None:
+    """List operations, subjects and laws. Imports no framework."""
+    from .adapters.client import availability
+    from .adapters.registry import FRAMEWORKS
+    from .conformance.laws.registry import LAWS
+    from .reference.vocabulary import OPERATIONS
+
+    typer.echo("Operations")
+    for name, formula in OPERATIONS.items():
+        typer.echo(f"  {name:34} {formula}")
+    for name in _frameworks(backend):
+        framework = FRAMEWORKS[name]
+        reason = availability(framework)
+        typer.echo(f"\n{name}{f' (absent: {reason})' if reason else ''}")
+        for subject in framework.subjects:
+            typer.echo(f"  {subject.name:64} {', '.join(subject.dtypes)}")
+    typer.echo("\nLaws")
+    for law in LAWS:
+        typer.echo(f"  {law.name:26} {law.statement}")
+
+
+def _frameworks(names: list[str] | None) -> list[str]:
+    from .adapters.registry import FRAMEWORKS
+
+    for name in names or ():
+        _demand_one_of("--backend", name, tuple(FRAMEWORKS))
+    return list(dict.fromkeys(names or FRAMEWORKS))
+
+
+def _settings(depth: str, seed: int, laws: list[str] | None, known: Path | None) -> Settings:
+    from .conformance.cell import PROFILES
+    from .conformance.engine import Settings
+    from .conformance.known import FILE, load
+    from .conformance.laws.registry import LAWS
+
+    _demand_one_of("--depth", depth, tuple(PROFILES))
+    for name in laws or ():
+        _demand_one_of("--law", name, tuple(law.name for law in LAWS))
+    return Settings(depth, seed, tuple(laws or ()), load(known or FILE))
+
+
+def _demand_one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise WrongUse(f"{option}: {value!r} is not known; there are: {', '.join(allowed)}.")
+
+
+def _demand_writable(path: Path | None) -> None:
+    """Say before an audit of minutes that its result could not be kept."""
+    if path is None:
+        return
+    if path.is_dir():
+        raise WrongUse(f"{path} is a folder; name a file in it.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise WrongUse(f"cannot write to {path.parent}: {error.strerror or error}.") from error
+
+
+def _write(result: Run, out: Path | None, html: Path | None) -> None:
+    from .conformance.run import write_run
+    from .reports.html import write_html
+
+    if out is not None:
+        write_run(result, out)
+    if html is not None:
+        write_html(result, html)
+
+
+def _interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def main() -> NoReturn:
+    """The command `lossaudit`: every error a person can mend is one line and an exit code."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        _stop("interrupted", INTERRUPTED)
+    except Exception as error:  # noqa: BLE001 - the last resort, with a file to report
+        _stop(*_explained(error))
+    sys.exit(NOTHING_NEW)
+
+
+def _explained(error: Exception) -> tuple[str, int]:
+    from .conformance.known import KnownFindingsError
+    from .conformance.run import RunFileError
+
+    if isinstance(error, (WrongUse, RunFileError, KnownFindingsError)):
+        return str(error), WRONG_USE
+    if isinstance(error, OSError):
+        return f"{error.filename or ''}: {error.strerror or error}", WRONG_USE
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="lossaudit-error-", suffix=".txt", delete=False, encoding="utf-8"
+    ) as file:
+        file.write("".join(traceback.format_exception(error)))
+    text = f"internal error: {type(error).__name__}: {error}; please report {file.name}"
+    return text, INTERNAL
+
+
+def _stop(message: str, code: int) -> NoReturn:
+    typer.echo(f"lossaudit: {message}", err=True)
+    sys.exit(code)
