@@ -38,7 +38,9 @@ NARROW = (
 )
 
 # Like Python's: labels from -K to -1 count from the end; other labels outside [0, K) give NaN.
-INDEX = Semantics(label_policy="wraps")
+INDEX = Semantics(label_policy="wraps (-1); nan (K)")
+# logsumexp has the limit of a +inf logit, and then subtracts +inf from it where that is the target.
+INTEGER_LABELS = replace(INDEX, plus_inf="unspecified")
 DISTRIBUTION = Semantics(smoothing="eps/K")
 BINARY_LOGITS = Semantics()
 
@@ -112,7 +114,7 @@ OPS: dict[str, _Op] = {
         "cross_entropy",
         "index",
         frozenset(),
-        INDEX,
+        INTEGER_LABELS,
         _logsumexp,
         "optax.softmax_cross_entropy_with_integer_labels({x}, {y})",
         binary_sibling="sigmoid_binary_cross_entropy",

@@ -326,6 +326,8 @@ class Cell:
     ) -> Finding:
         at = 0 if verdict.whole else row
         value, right = numbers(verdict.value[at]), numbers(verdict.right[at])
+        if verdict.told is not None:
+            value, right = [verdict.told[0]], [verdict.told[1]]
         finding = Finding(
             id=self._finding_id(region, output, kind),
             law=self._law.name,
@@ -424,21 +426,19 @@ class Cell:
 
     def _replay(self, entry: Entry) -> None:
         """Show the entry's input to the subject; only this says whether the deviation is gone."""
-        record = entry.input_for(self._bench.dtype)
-        if record is None or (entry.kind in ("crashed", "timed out")):
+        if entry.kind in ("crashed", "timed out"):
             return
-        where = f"{self.subject.name} {self._bench.dtype} {self._law.name}"
-        seen = self._shows(from_record(record), entry)
-        self._emit(
-            KnownRecord(
-                entry=entry.id,
-                state="seen" if seen else "gone",
-                detail=where
-                if seen
-                else f"{where}: the input no longer shows {entry.kind!r}; "
-                "remove the entry, or narrow its versions",
+        where = f"{self._law.name} {self.subject.name} {self._bench.dtype}"
+        for record in entry.replays(self.subject, self._law.name, self._bench.dtype):
+            seen = self._shows(from_record(record), entry)
+            missing = f"{where}: the input no longer shows {entry.kind!r}; remove it from the entry"
+            self._emit(
+                KnownRecord(
+                    entry=entry.id,
+                    state="seen" if seen else "gone",
+                    detail=where if seen else missing,
+                )
             )
-        )
 
     def _shows(self, case: Case, entry: Entry) -> bool:
         try:

@@ -12,7 +12,7 @@ import queue
 import signal
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing.process import BaseProcess
 
@@ -36,6 +36,7 @@ from .run import (
     Incident,
     LawRecord,
     SubjectRecord,
+    Tally,
 )
 
 Emit = Callable[[Event], None]
@@ -115,6 +116,8 @@ class Auditor:
             self._semantics[subject.name] = measured
             for convention in conventions:
                 self._emit(convention)
+                if convention.agrees is not None:
+                    self._emit(_tally(convention))
                 if convention.agrees is False:
                     self._emit(contradiction(convention))
         return self._semantics[subject.name]
@@ -164,6 +167,17 @@ CONVENTIONS = LawRecord(
 )
 
 
+def _tally(convention: Convention) -> Tally:
+    return Tally(
+        subject=convention.subject,
+        law=CONVENTIONS.name,
+        dtype="float32",
+        region="ordinary",
+        output=convention.field,
+        grades={"exact" if convention.agrees else "policy": 1},
+    )
+
+
 def contradiction(convention: Convention) -> Finding:
     """A declaration that the probe contradicts, as a finding."""
     key = f"conventions|{convention.subject}|{convention.field}"
@@ -199,6 +213,7 @@ def record(subject: Subject, versions: dict[str, str]) -> SubjectRecord:
         mode=subject.mode,
         device=subject.device,
         dtypes=list(subject.dtypes),
+        laws=[CONVENTIONS.name, *(law.name for law in LAWS if law.fits(subject))],
         versions=versions,
         arithmetic={dtype: _described(subject, dtype) for dtype in subject.dtypes},
     )
@@ -250,7 +265,7 @@ class Part:
 
 
 def plan(frameworks: Iterable[str], depth: str) -> tuple[list[Part], list[Absence]]:
-    """Parts to audit, the longest first, and the frameworks that are not installed."""
+    """Parts to audit, the slowest first, and the frameworks that are not installed."""
     parts, absent = [], []
     for name in frameworks:
         framework = FRAMEWORKS[name]
@@ -264,7 +279,10 @@ def plan(frameworks: Iterable[str], depth: str) -> tuple[list[Part], list[Absenc
             if some:
                 mode = "compiled" if compiled else "eager"
                 parts.append(Part(f"{name} {mode}", some, every))
-    return parts, absent
+    # Started first, the part that takes longest runs beside all others: JAX compiles every
+    # primitive for every shape, Inductor calls a C++ compiler.
+    slow = ("jax eager", "torch compiled")
+    return sorted(parts, key=lambda p: slow.index(p.name) if p.name in slow else len(slow)), absent
 
 
 def audit_all(frameworks: Sequence[str], settings: Settings, emit: Emit, jobs: int = 2) -> None:
@@ -296,8 +314,25 @@ def audit_part(part: Part, settings: Settings, emit: Emit) -> None:
         except UnusableFramework as error:
             hint = FRAMEWORKS[error.framework].install
             emit(Absence(framework=error.framework, reason=error.reason, hint=hint))
-        for worker, facts in pool.environment().items():
-            emit(WorkerReady(worker, {k: str(v) for k, v in facts.items()}))
+        for ready in workers_ready(pool):
+            emit(ready)
+
+
+def workers_ready(pool: WorkerPool) -> list[WorkerReady]:
+    """What each live worker said of itself, as one level of texts."""
+    return [WorkerReady(name, _flat(facts)) for name, facts in pool.environment().items()]
+
+
+def _flat(facts: Mapping[str, object], prefix: str = "") -> dict[str, str]:
+    """{"a": {"b": 1}} as {"a b": "1"}; what differs from run to run by nature is left out."""
+    found: dict[str, str] = {}
+    for key, value in facts.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            found |= _flat(value, "" if key in ("frameworks", "facts") else f"{name} ")
+        elif key not in ("pid", "executable"):
+            found[name] = str(value)
+    return found
 
 
 class _Processes:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 import msgspec
@@ -26,41 +25,40 @@ class KnownFindingsError(Exception):
     """The file of known findings cannot be read; the text says where and why."""
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One known deviation.
+class Shown(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A smallest input, and the laws and subjects on which it shows the deviation.
 
-    `subjects` are patterns over names without the bracket ("torch:cross_entropy.*"), `modes` and
-    `dtypes`, `regions`, `outputs` are lists; `versions` maps a package to a range such as
-    ">=2.13,<2.16". `inputs` are the smallest inputs, at least one for each dtype.
+    `on` holds "LAW SUBJECT", such as "value torch:nll_loss[eager,cpu]"; the dtype is the case's.
     """
 
+    on: list[str]
+    case: CaseRecord
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One known deviation: one cause, in the versions that `versions` gives as ranges."""
+
     id: str
-    laws: list[str]
-    subjects: list[str]
-    modes: list[str]
-    versions: dict[str, str]
-    dtypes: list[str]
-    regions: list[str]
-    outputs: list[str]
     kind: str
+    outputs: list[str]
+    regions: list[str]
+    versions: dict[str, str]
     cause: str
     link: str
-    inputs: list[CaseRecord]
+    cases: list[Shown]
 
     def about(self, subject: Subject, law: str, dtype: str, versions: dict[str, str]) -> bool:
         """Whether the entry speaks of this law on this subject in this dtype and version."""
-        name = f"{subject.framework}:{subject.op}"
-        return (
-            law in self.laws
-            and dtype in self.dtypes
-            and subject.mode in self.modes
-            and any(fnmatchcase(name, pattern) for pattern in self.subjects)
-            and self.in_range(versions)
-        )
+        return bool(self.replays(subject, law, dtype)) and self.in_range(versions)
+
+    def replays(self, subject: Subject, law: str, dtype: str) -> list[CaseRecord]:
+        """The inputs that decide whether the deviation is still there."""
+        here = f"{law} {subject.name}"
+        return [s.case for s in self.cases if s.case.dtype == dtype and here in s.on]
 
     def in_range(self, versions: dict[str, str]) -> bool:
-        """Whether every package that the entry names is installed in its range."""
-        return all(
+        """Whether one of the packages that the entry names is installed in its range."""
+        return any(
             package in versions
             and SpecifierSet(wanted).contains(versions[package], prereleases=True)
             for package, wanted in self.versions.items()
@@ -73,9 +71,6 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             and finding.output in self.outputs
             and finding.region in self.regions
         )
-
-    def input_for(self, dtype: str) -> CaseRecord | None:
-        return next((case for case in self.inputs if case.dtype == dtype), None)
 
 
 @dataclass(frozen=True)
@@ -113,13 +108,12 @@ def load(path: Path = FILE) -> Known:
 
 
 def _check(entry: Entry, path: Path) -> None:
-    """An entry must be able to match something, and to be replayed wherever it matches."""
+    """An entry must be able to match something, and must say why and where it comes from."""
     where = f"{path}, entry {entry.id}"
     if entry.kind not in FINDING_GRADES:
         raise KnownFindingsError(f"{where}: kind {entry.kind!r} is none of {FINDING_GRADES}")
-    missing = [dtype for dtype in entry.dtypes if entry.input_for(dtype) is None]
-    if missing:
-        raise KnownFindingsError(f"{where}: no input to replay in {', '.join(missing)}")
+    if not entry.cases or not all(shown.on for shown in entry.cases):
+        raise KnownFindingsError(f"{where}: no input to replay, or one that names no subject")
     if not entry.cause.strip() or not entry.link.strip() or not entry.versions:
         raise KnownFindingsError(f"{where}: cause, link and versions are required")
     try:

@@ -30,6 +30,7 @@ class Verdict:
         note: what the two numbers are where they are not 'returned' and 'exact'.
         whole: True where the case as a whole has the one entry (a reduced loss).
         against: the other call of a relation, if there is one.
+        told: what came and what is right in words, where numbers do not say it.
     """
 
     output: str
@@ -43,6 +44,7 @@ class Verdict:
     note: str = ""
     whole: bool = False
     against: tuple[Subject, Case] | None = None
+    told: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)

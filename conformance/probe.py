@@ -30,8 +30,11 @@ def probe(bench: Bench) -> tuple[Semantics, list[Convention]]:
     """Measure every field that this subject has; return the Semantics to judge it under."""
     conventions = []
     measured = bench.semantics
+    lost = False
     for field, measure in _fields(bench.subject):
-        value, evidence = _attempt(measure, bench)
+        if lost:
+            break  # a subject that dies or hangs would do so again for every field
+        value, evidence, lost = _attempt(measure, bench)
         declared = _declared(bench.semantics, field, bench.subject)
         agrees = None if value == NOT_MEASURED else value == declared
         conventions.append(
@@ -59,13 +62,15 @@ _JUDGED_UNDER = {
 }
 
 
-def _attempt(measure: Callable[[Bench], Measured], bench: Bench) -> Measured:
+def _attempt(measure: Callable[[Bench], Measured], bench: Bench) -> tuple[str, str, bool]:
+    """What was measured, the evidence, and whether the worker was lost over it."""
     try:
-        return measure(bench)
+        return (*measure(bench), False)
     except Failed as failed:
         outcome = failed.outcome
         first = (outcome.message.strip().splitlines() or [""])[0]
-        return NOT_MEASURED, f"the call {outcome.status}: {first[:200]}"
+        lost = outcome.status in ("crashed", "timed out")
+        return NOT_MEASURED, f"the call {outcome.status}: {first[:200]}", lost
 
 
 def _declared(semantics: Semantics, field: str, subject: Subject) -> str:
@@ -189,7 +194,7 @@ def _policy(bench: Bench, case: Case) -> str:
     if outcome.status == "raised":
         return "raises"
     if not outcome.returned or outcome.loss is None:
-        return outcome.status
+        raise Failed(outcome)
     value = float(outcome.loss[0])
     classes = case.inputs.shape[1]
     if np.isnan(value):
@@ -327,7 +332,9 @@ def _output(bench: Bench) -> Measured:
     for dtype in bench.subject.dtypes:
         there = replace(bench, dtype=dtype)
         outcome = there.outcome(_ordinary(there))
-        found[dtype] = outcome.loss_dtype if outcome.returned else outcome.status
+        if not outcome.returned:
+            raise Failed(outcome)
+        found[dtype] = outcome.loss_dtype
     evidence = ", ".join(f"{given} -> {came}" for given, came in found.items())
     if all(given == came for given, came in found.items()):
         return "dtype of the inputs", evidence

@@ -281,7 +281,7 @@ def make_case(plan: Plan) -> Case:
     if plan.target == "binary":
         return _binary_case(plan, stream, fmt, rows)
     inputs, label = plan.region.draw(stream, fmt, rows, plan.classes)
-    inputs = round_to_format(_stretched(inputs, plan), fmt)
+    inputs = round_to_format(_stretched(inputs, plan, fmt), fmt)
     target: np.ndarray = label.astype(np.int64)
     if not plan.region.valid:
         # Which row, and how far outside: both sides of [0, K), never the common default -100.
@@ -296,12 +296,13 @@ def make_case(plan: Plan) -> Case:
     return Case(plan.operation, plan.dtype, inputs, target, options)
 
 
-def _stretched(inputs: Floats, plan: Plan) -> Floats:
-    """Logits times a power of two; a probability stays what it is."""
+def _stretched(inputs: Floats, plan: Plan, fmt: Format) -> Floats:
+    """Logits times a power of two, finite ones kept finite; a probability stays what it is."""
     if plan.region.inputs != "logits":
         return inputs
     with np.errstate(over="ignore"):
-        return inputs * 2.0**plan.stretch
+        scaled = inputs * 2.0**plan.stretch
+    return np.where(np.isfinite(inputs), np.clip(scaled, -fmt.max, fmt.max), inputs)
 
 
 def _binary_case(plan: Plan, stream: Stream, fmt: Format, rows: int) -> Case:
@@ -317,7 +318,8 @@ def _binary_case(plan: Plan, stream: Stream, fmt: Format, rows: int) -> Case:
             inputs = pair[:, 1:] - pair[:, :1]
         # The difference of two huge finite logits must not become an infinite one.
         finite = np.isfinite(pair).all(axis=1, keepdims=True)
-        inputs = np.where(finite, np.clip(_stretched(inputs, plan), -fmt.max, fmt.max), inputs)
+        inputs = np.where(finite, np.clip(inputs, -fmt.max, fmt.max), inputs)
+        inputs = _stretched(inputs, plan, fmt)
     inputs = round_to_format(inputs, fmt)
     hard = label.astype(np.float64)[:, None]
     soft = np.rint(stream.uniform(rows, 1) * 16) / 16

@@ -213,6 +213,10 @@ def write_run(run: Run, path: Path) -> None:
     text = msgspec.json.format(msgspec.json.encode(run), indent=1)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
     try:
+        # mkstemp makes a file for its owner alone; a run is to be read by whom the umask lets.
+        mask = os.umask(0)
+        os.umask(mask)
+        os.fchmod(handle, 0o666 & ~mask)
         with os.fdopen(handle, "wb") as file:
             file.write(text)
             file.flush()

@@ -91,7 +91,13 @@ def _failing(candidates: list[Case], still_fails: STILL_FAILS) -> list[Case]:
 
 
 def _best(row: Case, candidates: list[Case], still_fails: STILL_FAILS) -> Case | None:
-    simpler = [c for c in candidates if size(c) < size(row) and _in_domain(c)]
+    # A subtraction may overflow; a finite row must not become an infinite one: another bug.
+    infinite = int(np.isinf(row.inputs).sum())
+    simpler = [
+        c
+        for c in candidates
+        if size(c) < size(row) and _in_domain(c) and np.isinf(c.inputs).sum() <= infinite
+    ]
     failing = _failing(simpler, still_fails)
     return min(failing, key=size, default=None)
 

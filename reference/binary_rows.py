@@ -9,7 +9,6 @@ Nothing cancels in the loss for y in [0, 1]; in the gradient only where y is clo
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Tuple  # noqa: UP035 - read by Python 3.9
 
 import numpy as np
 
@@ -65,7 +64,7 @@ def binary_cross_entropy_with_logits_truth(
 
 def binary_coefficients(
     target: Floats, semantics: Semantics, options: Options
-) -> Tuple[Exact, Exact, bool]:  # noqa: UP006
+) -> tuple[Exact, Exact, bool]:
     """(c1, c0, exact): the factors of -log p and -log(1 - p), smoothed and weighted.
 
     They are exact unless `exact` is False; then they err by at most 2**-100 of themselves.
@@ -89,7 +88,7 @@ def binary_coefficients(
 
 def exact_binary_coefficients(
     target: float, semantics: Semantics, options: Options
-) -> Tuple[Fraction, Fraction]:  # noqa: UP006
+) -> tuple[Fraction, Fraction]:
     """`binary_coefficients` of one row as rational numbers."""
     y, eps = Fraction(target), Fraction(options.label_smoothing)
     if eps:
@@ -119,10 +118,10 @@ def _pass(logits: Floats, target: Floats, semantics: Semantics, options: Options
         z, y = float(logits[row]).hex(), float(target[row]).hex()
         return f"binary cross-entropy of logit {z}, target {y}, {options}"
 
-    def settle_loss(index: Tuple[int, ...]) -> Triple:  # noqa: UP006
+    def settle_loss(index: tuple[int, ...]) -> Triple:
         return settle(slow(index[0]).loss, lambda: describe(index[0]))
 
-    def settle_gradient(index: Tuple[int, ...]) -> Triple:  # noqa: UP006
+    def settle_gradient(index: tuple[int, ...]) -> Triple:
         return settle(slow(index[0]).gradient, lambda: describe(index[0]))
 
     positive, negative, exact = binary_coefficients(target, semantics, options)
@@ -139,8 +138,8 @@ def _pass(logits: Floats, target: Floats, semantics: Semantics, options: Options
 
 def _loss(
     logits: Floats, growth: Exact, positive: Exact, negative: Exact, both: Exact, *, exact: bool
-) -> Tuple[Exact, Exact, Exact]:  # noqa: UP006
-    """(c1 if z < 0 else c0) |z| + (c1 + c0) log1p(E), the size of what is not exact, the last term."""
+) -> tuple[Exact, Exact, Exact]:
+    """(c1 if z < 0 else c0) |z| + (c1 + c0) log1p(E); what in it is inexact; its last term."""
     size = Exact.from_float(np.abs(logits))
     factor = where(logits < 0.0, positive, negative)
     linear = rows.nothing_times(factor, size, multiplied(factor, size))
@@ -152,7 +151,7 @@ def _loss(
 
 def _slope(
     logits: Floats, growth: Exact, positive: Exact, negative: Exact, both: Exact, *, exact: bool
-) -> Tuple[Exact, Exact, Exact]:  # noqa: UP006
+) -> tuple[Exact, Exact, Exact]:
     """c0 - (c1 + c0) q for z > 0, (c1 + c0) q - c1 else, q = E / (1 + E); the rest as above."""
     share = multiplied(both, divided(growth, add(constant(1.0), growth)))
     up = logits > 0.0
@@ -171,7 +170,7 @@ def sigmoid(z: Floats) -> Exact:
     share = divided(growth, add(constant(1.0), growth))
     value = where(z > 0.0, subtract(constant(1.0), share), share)
 
-    def settle_(index: Tuple[int, ...]) -> Triple:  # noqa: UP006
+    def settle_(index: tuple[int, ...]) -> Triple:
         slow = BinaryRow(float(z[index]), Fraction(0), ONE)
         return settle(slow.gradient, lambda: f"sigmoid of {float(z[index]).hex()}")
 
@@ -183,7 +182,7 @@ def softplus(z: Floats) -> Exact:
     z = np.asarray(z, dtype=np.float64)
     curved = log1p(exp(negate(Exact.from_float(np.abs(z)))))
 
-    def settle_(index: Tuple[int, ...]) -> Triple:  # noqa: UP006
+    def settle_(index: tuple[int, ...]) -> Triple:
         slow = BinaryRow(float(z[index]), Fraction(0), ONE)
         return settle(slow.loss, lambda: f"softplus of {float(z[index]).hex()}")
 

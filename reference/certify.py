@@ -10,14 +10,15 @@ ACM TOMS 17(3), 1991.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Callable, Optional, Tuple  # noqa: UP035 - evaluated by Python 3.9
+from typing import Optional
 
 import numpy as np
 
 from .decimals import Triple, decided_between
-from .exact import Booleans, Exact
+from .exact import Booleans, Exact, copied
 
 # Every formula of this room's double-double code is accurate to 2**-95 of the terms it names; the
 # test leaves a factor of 8.
@@ -26,7 +27,7 @@ _HALF_ULP = 2.0**-54
 
 _FAR = 6000
 
-Index = Tuple[int, ...]  # noqa: UP006
+Index = tuple[int, ...]
 Settle = Callable[[Index], Triple]
 
 
@@ -98,9 +99,10 @@ def repaired(
     unclear = uncertain(value, size)
     if not unclear.any():
         return value
-    hi, lo, exponent = (np.array(part) for part in (value.hi, value.lo, value.exponent))
+    result = copied(value)
     for place in np.argwhere(unclear):
         index = tuple(int(i) for i in place)
         found = parts.settle(index) if parts is not None else None
-        hi[index], lo[index], exponent[index] = settle(index) if found is None else found
-    return Exact(hi, lo, exponent)
+        hi, lo, exponent = settle(index) if found is None else found
+        result.hi[index], result.lo[index], result.exponent[index] = hi, lo, exponent
+    return result

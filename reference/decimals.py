@@ -7,16 +7,17 @@ Additions, products and quotients are rounded outward. exp and ln of the standar
 from __future__ import annotations
 
 import decimal
+from collections.abc import Callable
 from decimal import Context, Decimal
 from fractions import Fraction
-from typing import Callable, NamedTuple, Optional, Tuple, Union  # noqa: UP035 - Python 3.9
+from typing import NamedTuple, Optional, Union
 
 FIRST_DIGITS = 40
 LAST_DIGITS = 20480
 
 # exp(-g) for g above 4200 is replaced by 2**-6000. Such a term only says on which side of a
-# boundary a sum lies: sums of products of two float64 numbers are multiples of 2**-2148 / K, so that
-# none of the boundaries lies between the sum with the true term and the sum with this one.
+# boundary a sum lies: sums of products of two float64 numbers are multiples of 2**-2148 / K, so
+# that no boundary lies between the sum with the true term and the sum with this one.
 _FAR = 4200
 _TINY = Fraction(1, 2**6000)
 
@@ -31,11 +32,11 @@ class Interval(NamedTuple):
 
 
 Enclosure = Union[Interval, Fraction]
-Triple = Tuple[float, float, int]  # noqa: UP006
+Triple = tuple[float, float, int]
 
 
 class UndecidedError(ArithmeticError):
-    """A value lies so close to a rounding boundary that the largest precision did not separate them."""
+    """A value lies closer to a rounding boundary than the largest precision can tell."""
 
 
 class Digits:
@@ -76,8 +77,11 @@ class Digits:
             return Interval(Decimal(1), Decimal(1))
         if x < -_FAR:
             return self.number(_TINY)
-        argument = self.number(x)
-        return Interval(self._outward_exp(argument.low, -1), self._outward_exp(argument.high, 1))
+        return self.exp_between(self.number(x))
+
+    def exp_between(self, x: Interval) -> Interval:
+        """e**x for a number between two."""
+        return Interval(self._outward_exp(x.low, -1), self._outward_exp(x.high, 1))
 
     def log(self, x: Interval) -> Interval:
         """ln x for x > 0."""
@@ -119,7 +123,7 @@ def settle(formula: Callable[[Digits], Enclosure], describe: Callable[[], str]) 
     """(hi, lo, exponent) of a number, decided on the right side of every rounding boundary.
 
     Args:
-        formula: an enclosure of the number with the digits given, or the number itself as a Fraction.
+        formula: an enclosure of the number with the digits given, or the number as a Fraction.
         describe: names the input, for the error.
 
     Raises:

@@ -12,20 +12,18 @@ double-word arithmetic", ACM TOMS 44(2), 2017.
 
 from __future__ import annotations
 
-from typing import Tuple  # noqa: UP035 - evaluated by Python 3.9
-
 import numpy as np
 
 from . import _tables
 from .vocabulary import Floats
 
-Pair = Tuple[Floats, Floats]  # noqa: UP006
+Pair = tuple[Floats, Floats]
 
 # Veltkamp's constant: splits 53 bits into 26 and 26 and a sign.
 _SPLITTER = 134217729.0
 _STEPS = 512
 _STEPS_PER_LN2 = _STEPS / 0.6931471805599453
-# Past this the exponential is zero or infinite in every format, and the reduction would not be exact.
+# Past this the exponential is 0 or infinite in every format, and the reduction not exact.
 _EXP_LIMIT = 2.0**30
 
 
@@ -43,7 +41,7 @@ def fast_two_sum(a: Floats, b: Floats) -> Pair:
 
 
 def two_prod(a: Floats, b: Floats) -> Pair:
-    """(p, e) with p = RN(a b) and p + e = a b exactly, for |a|, |b| < 2**900 and |a b| > 2**-900."""
+    """(p, e): p = RN(a b) and p + e = a b exactly, for |a|, |b| < 2**900 and |a b| > 2**-900."""
     p = a * b
     t = _SPLITTER * a
     ah = t - (t - a)
@@ -111,7 +109,7 @@ def divide(a: Pair, b: Pair) -> Pair:
     return fast_two_sum(quotient, remainder / b[0])
 
 
-def exp(x: Pair) -> Tuple[Floats, Floats, Floats]:  # noqa: UP006
+def exp(x: Pair) -> tuple[Floats, Floats, Floats]:
     """e**x as (h, l, k), value (h + l) 2**k with 1/2 < h < 4 and k a whole number.
 
     n = rint(512 x / ln 2), r = x - n ln2/512, e**x = 2**(n div 512) T[n mod 512] (1 + expm1(r)).

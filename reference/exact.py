@@ -10,13 +10,15 @@ rounding to odd", IEEE Trans. Computers 57(4), 2008).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Tuple  # noqa: UP035 - read by Python 3.9
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .doubledouble import Pair, add_odd, divide, least_sticky, multiply, two_sum
+from .doubledouble import add as add_pairs
 from .formats import Format, Integers, ulp_floor
 from .vocabulary import Floats
 
@@ -63,14 +65,14 @@ class Exact:
         return cls(mantissa, lo, total)
 
     @classmethod
-    def zeros(cls, shape: Tuple[int, ...]) -> Exact:  # noqa: UP006
+    def zeros(cls, shape: tuple[int, ...]) -> Exact:
         return cls(np.zeros(shape), np.zeros(shape), np.zeros(shape, dtype=np.int64))
 
     @property
-    def shape(self) -> Tuple[int, ...]:  # noqa: UP006
+    def shape(self) -> tuple[int, ...]:
         return self.hi.shape
 
-    def take(self, rows: Any) -> Exact:  # noqa: ANN401 - whatever NumPy takes as an index
+    def take(self, rows: Any) -> Exact:
         """The elements at an index: rows, a mask, or a tuple for several axes."""
         return Exact(self.hi[rows], self.lo[rows], self.exponent[rows])
 
@@ -96,17 +98,26 @@ def where(condition: ArrayLike, a: Exact, b: Exact) -> Exact:
     )
 
 
-def put(a: Exact, index: Any, values: Exact) -> Exact:  # noqa: ANN401
+def put(a: Exact, index: Any, values: Exact) -> Exact:
     """a with the elements at an index replaced."""
-    parts = [np.array(part) for part in (a.hi, a.lo, a.exponent)]
-    for part, new in zip(parts, (values.hi, values.lo, values.exponent)):
-        part[index] = new
-    return Exact(*parts)
+    result = copied(a)
+    result.hi[index], result.lo[index] = values.hi, values.lo
+    result.exponent[index] = values.exponent
+    return result
 
 
-def broadcast(a: Exact, shape: Tuple[int, ...]) -> Exact:  # noqa: UP006
+def copied(a: Exact) -> Exact:
+    """a in arrays of its own."""
+    return _mapped(a, np.array)
+
+
+def broadcast(a: Exact, shape: tuple[int, ...]) -> Exact:
     """a stretched to a shape, without copying."""
-    return Exact(*(np.broadcast_to(part, shape) for part in (a.hi, a.lo, a.exponent)))
+    return _mapped(a, lambda part: np.broadcast_to(part, shape))
+
+
+def _mapped(a: Exact, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Exact:
+    return Exact(change(a.hi), change(a.lo), change(a.exponent))
 
 
 def negate(a: Exact) -> Exact:
@@ -189,12 +200,12 @@ def weighted_sum(a: Exact, axis: int = 0) -> Exact:
 def _sum(a: Exact, axis: int, *, ordered: bool) -> Exact:
     if a.shape[axis] == 0:
         return _special(np.zeros([n for i, n in enumerate(a.shape) if i != axis % len(a.shape)]))
-    moved = Exact(*(np.moveaxis(part, axis, 0) for part in (a.hi, a.lo, a.exponent)))
+    moved = _mapped(a, lambda part: np.moveaxis(part, axis, 0))
     top = np.max(_comparable_exponent(moved), axis=0)
     top = np.maximum(top, _EXPONENT_OF_ZERO // 2)
     with np.errstate(invalid="ignore"):
         terms = _aligned(moved, top[None])
-        hi, lo = _tree_sum(_sorted(terms) if ordered else terms)
+        hi, lo = _tree_sum(_sorted(terms), add_odd) if ordered else _tree_sum(terms, add_pairs)
         plain = np.sum(moved.hi, axis=0)
     result = Exact.from_pair(hi, lo, top)
     special = ~np.isfinite(moved.hi).all(axis=0)
@@ -203,7 +214,7 @@ def _sum(a: Exact, axis: int, *, ordered: bool) -> Exact:
 
 def to_float(a: Exact) -> Floats:
     """The nearest float64 (rounded once, in the subnormal range too)."""
-    from .formats import FORMATS  # noqa: PLC0415
+    from .formats import FORMATS
 
     return round_exact(a, FORMATS["float64"])
 
@@ -322,12 +333,12 @@ def _sorted(pair: Pair) -> Pair:
     return np.take_along_axis(pair[0], order, 0), np.take_along_axis(pair[1], order, 0)
 
 
-def _tree_sum(pair: Pair) -> Pair:
+def _tree_sum(pair: Pair, plus: Callable[[Pair, Pair], Pair]) -> Pair:
     """Pairwise sum over axis 0."""
     hi, lo = pair
     while hi.shape[0] > 1:
         half = hi.shape[0] // 2
-        left = add_odd((hi[:half], lo[:half]), (hi[half : 2 * half], lo[half : 2 * half]))
+        left = plus((hi[:half], lo[:half]), (hi[half : 2 * half], lo[half : 2 * half]))
         if hi.shape[0] % 2:
             hi = np.concatenate([left[0], hi[-1:]])
             lo = np.concatenate([left[1], lo[-1:]])

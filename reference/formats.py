@@ -8,7 +8,7 @@ result passes through a second format on its way (no double rounding).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Dict  # noqa: UP035 - read by Python 3.9
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -53,7 +53,7 @@ class Format:
         return 2.0**-self.precision
 
 
-FORMATS: Dict[str, Format] = {  # noqa: UP006
+FORMATS: dict[str, Format] = {
     "float64": Format("float64", 53, -1022, 1023),
     "float32": Format("float32", 24, -126, 127),
     "bfloat16": Format("bfloat16", 8, -126, 127),
@@ -114,7 +114,7 @@ def ulp_floor(fmt: Format) -> int:
     return fmt.emin - fmt.precision + 1
 
 
-def encode(values: ArrayLike, dtype: str) -> NDArray[np.generic]:
+def encode(values: ArrayLike, dtype: str) -> NDArray[Any]:
     """The raw bits of values of a format, as little-endian unsigned integers.
 
     Args:
@@ -141,7 +141,7 @@ def encode(values: ArrayLike, dtype: str) -> NDArray[np.generic]:
     return np.where(np.isnan(array), np.asarray(0x7FC0, dtype="<u2"), upper)
 
 
-def decode(bits: NDArray[np.generic], dtype: str) -> Floats:
+def decode(bits: NDArray[Any], dtype: str) -> Floats:
     """The float64 values of raw bits: the inverse of `encode`."""
     if dtype not in FORMATS:
         raise ValueError(f"dtype must be one of {', '.join(FORMATS)}, not {dtype!r}")

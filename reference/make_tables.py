@@ -1,6 +1,6 @@
-"""Writes `_tables.py`: the constants of the double-double functions, from the standard library's decimal.
+"""Writes `_tables.py`: the constants of the double-double functions, from stdlib `decimal`.
 
-Run `python -m lossaudit.reference.make_tables` to print the file; a test compares it with the one in place.
+`python -m lossaudit.reference.make_tables` prints the file; a test compares it with the one here.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 from decimal import Context, Decimal
 from fractions import Fraction
-from typing import List, Tuple  # noqa: UP035 - read by Python 3.9
 
 _DIGITS = 80
 _STEPS = 512
@@ -38,9 +37,7 @@ def render() -> str:
     ]
     for name, value in (("HALF", 2), ("THIRD", 6), ("FOURTH", 24)):
         first, second = _pair(Fraction(1, value))
-        lines.append(
-            f'{name} = (float.fromhex("{first.hex()}"), float.fromhex("{second.hex()}"))'
-        )
+        lines.append(f'{name} = (float.fromhex("{first.hex()}"), float.fromhex("{second.hex()}"))')
     lines.append("POWERS_LESS_ONE = (")
     for first, second in _powers():
         lines.append(f'    ("{first.hex()}", "{second.hex()}"),')
@@ -51,13 +48,13 @@ def _context() -> Context:
     return Context(prec=_DIGITS)
 
 
-def _pair(value: Fraction) -> Tuple[float, float]:  # noqa: UP006
+def _pair(value: Fraction) -> tuple[float, float]:
     """The nearest float64, and the nearest to what is left."""
     high = float(value)
     return high, float(value - Fraction(high))
 
 
-def _step() -> Tuple[float, float, float]:  # noqa: UP006
+def _step() -> tuple[float, float, float]:
     """ln2 / 512 as two truncated words of 30 bits and a rounded rest."""
     rest = Fraction(_context().ln(Decimal(2))) / _STEPS
     words = []
@@ -68,7 +65,7 @@ def _step() -> Tuple[float, float, float]:  # noqa: UP006
     return words[0], words[1], float(rest)
 
 
-def _powers() -> List[Tuple[float, float]]:  # noqa: UP006
+def _powers() -> list[tuple[float, float]]:
     context = _context()
     ln2 = context.ln(Decimal(2))
     return [

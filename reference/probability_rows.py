@@ -7,9 +7,10 @@ hi = RN(1 - eps); in a narrow format hi can be 1, and the guard then has no effe
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Callable, List, Optional, Tuple  # noqa: UP035 - read by Python 3.9
+from typing import Any, Optional
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,11 +37,13 @@ from .slow_rows import ONE, log_sum
 from .truth import Truth, complement, constant, exclusive_sums, largest, nothing_times
 from .vocabulary import Floats, Options, Semantics
 
-# torch's clamp of the denominator p (1 - p), aten/src/ATen/native/Loss.cpp, EPSILON.
-_DENOMINATOR_FLOOR = 1e-12
+# torch's clamp of the denominator p (1 - p): 1e-12 as a float32 constant whatever the dtype
+# (EPSILON in aten/src/ATen/native). In float64 the gradient of torch 2.13 at p = 8.9e-13, y = 0
+# is p / 9.99999996e-13.
+_DENOMINATOR_FLOOR = float(np.float32(1e-12))
 
 
-def clip_bounds(eps: float, dtype: str) -> Tuple[float, float]:  # noqa: UP006
+def clip_bounds(eps: float, dtype: str) -> tuple[float, float]:
     """(lo, hi) of a clip at eps: the two numbers as they are in the dtype."""
     fmt = FORMATS[dtype]
     return float(round_to_format(eps, fmt)), float(round_to_format(1.0 - eps, fmt))
@@ -86,12 +89,12 @@ def _binary_pass(
     here, there = Exact.from_float(p), complement(p)
     log_here, low_here = _floored(log(here), semantics)
     log_there, low_there = _floored(log(there), semantics)
-    slow = _SlowBinary(p, target, low_here, low_there, semantics, options, dtype)
+    slow = _SlowBinary(p, target, low_here, low_there, semantics, options)
     terms = [negate(_term(positive, log_here)), negate(_term(negative, log_there))]
     size = add(magnitude(terms[0]), magnitude(terms[1]))
     loss = repaired(add(*terms), size, slow.loss)
     if semantics.guard_gradient == "clamped denominator":
-        below = _raised(multiplied(here, there), dtype)
+        below = _raised(multiplied(here, there))
         fall, rise = multiplied(positive, there), multiplied(negative, here)
         gradient = divided(subtract(rise, fall), below)
         size = divided(add(magnitude(rise), magnitude(fall)), below)
@@ -113,27 +116,28 @@ class _SlowBinary:
     low_there: Booleans
     semantics: Semantics
     options: Options
-    dtype: str
 
-    def loss(self, index: Tuple[int, ...]) -> Triple:  # noqa: UP006
+    def loss(self, index: tuple[int, ...]) -> Triple:
         fixed, terms = Fraction(0), []
         for factor, argument, low in self._terms(index[0]):
             if low:
                 fixed -= factor * Fraction(self.semantics.guard_floor)
             elif factor:
                 terms.append((factor, 1 / argument))
-        return settle(lambda digits: log_sum(fixed, terms, digits), lambda: self._describe(index[0]))
+        return settle(
+            lambda digits: log_sum(fixed, terms, digits), lambda: self._describe(index[0])
+        )
 
-    def gradient(self, index: Tuple[int, ...]) -> Triple:  # noqa: UP006
+    def gradient(self, index: tuple[int, ...]) -> Triple:
         """Rational: c0 / (1 - p) - c1 / p, or the quotient with the clamped denominator."""
         (up, p, low_here), (down, q, low_there) = self._terms(index[0])
         if self.semantics.guard_gradient == "clamped denominator":
-            return triple((down * p - up * q) / max(p * q, Fraction(denominator_floor(self.dtype))))
+            return triple((down * p - up * q) / max(p * q, Fraction(_DENOMINATOR_FLOOR)))
         rise = down / q if down and not low_there else Fraction(0)
         fall = up / p if up and not low_here else Fraction(0)
         return triple(rise - fall)
 
-    def _terms(self, row: int) -> List[Tuple[Fraction, Fraction, bool]]:  # noqa: UP006
+    def _terms(self, row: int) -> list[tuple[Fraction, Fraction, bool]]:
         p = Fraction(float(self.p[row]))
         up, down = exact_binary_coefficients(float(self.target[row]), self.semantics, self.options)
         return [(up, p, bool(self.low_here[row])), (down, 1 - p, bool(self.low_there[row]))]
@@ -143,7 +147,7 @@ class _SlowBinary:
         return f"binary cross-entropy of probability {p}, target {y}, {self.options}"
 
 
-def _clipped(p: Floats, semantics: Semantics, dtype: str) -> Tuple[Floats, Booleans]:  # noqa: UP006
+def _clipped(p: Floats, semantics: Semantics, dtype: str) -> tuple[Floats, Booleans]:
     """p under a clip, and where the clip moved it."""
     if semantics.guard != "clip":
         return p, np.zeros(p.shape, dtype=np.bool_)
@@ -152,7 +156,7 @@ def _clipped(p: Floats, semantics: Semantics, dtype: str) -> Tuple[Floats, Boole
     return clipped, clipped != p
 
 
-def _floored(logarithm: Exact, semantics: Semantics) -> Tuple[Exact, Booleans]:  # noqa: UP006
+def _floored(logarithm: Exact, semantics: Semantics) -> tuple[Exact, Booleans]:
     """The logarithm not below the floor of "clamp log", and where the floor took its place."""
     if semantics.guard != "clamp log":
         return logarithm, np.zeros(logarithm.shape, dtype=np.bool_)
@@ -166,9 +170,7 @@ def _term(coefficient: Exact, factor: Exact) -> Exact:
     return nothing_times(coefficient, factor, multiplied(coefficient, factor))
 
 
-def _quotient(
-    here: Exact, there: Exact, positive: Exact, negative: Exact
-) -> Tuple[Exact, Exact]:  # noqa: UP006
+def _quotient(here: Exact, there: Exact, positive: Exact, negative: Exact) -> tuple[Exact, Exact]:
     """c0 / (1 - p) - c1 / p, each absent where its coefficient is zero, and the size of the two."""
     rise, fall = _ratio(negative, there), _ratio(positive, here)
     return subtract(rise, fall), add(magnitude(rise), magnitude(fall))
@@ -179,24 +181,15 @@ def _ratio(above: Exact, below: Exact) -> Exact:
     return where(above.hi == 0.0, constant(0.0), divided(above, below))
 
 
-def denominator_floor(dtype: str) -> float:
-    """1e-12 as torch's kernel holds it: a float32 constant, whatever the dtype of the inputs.
-
-    In float64 the gradient at p = 8.9e-13, y = 0 is p / 9.99999996e-13 (observed in torch 2.13).
-    """
-    del dtype
-    return float(round_to_format(_DENOMINATOR_FLOOR, FORMATS["float32"]))
-
-
-def _raised(product: Exact, dtype: str) -> Exact:
+def _raised(product: Exact) -> Exact:
     """max(p (1 - p), 1e-12)."""
-    floor = constant(denominator_floor(dtype))
+    floor = constant(_DENOMINATOR_FLOOR)
     return where(subtract(product, floor).hi < 0.0, floor, product)
 
 
 def cross_entropy_probabilities_truth(
     probabilities: Floats,
-    target: NDArray[np.generic],
+    target: NDArray[Any],
     semantics: Semantics,
     options: Options,
     dtype: str,
@@ -215,7 +208,7 @@ def cross_entropy_probabilities_truth(
         The rows. A negative p that no guard lifts is undefined, and so is division by sum p = 0.
 
     Raises:
-        ValueError: an invalid label (its position and value), weights that do not fit, wrong shapes.
+        ValueError: an invalid label (with position and value), wrong weights or shapes.
     """
     rows.demand_shape("probabilities", probabilities, 2)
     classes = probabilities.shape[1]
@@ -235,15 +228,15 @@ def cross_entropy_probabilities_truth(
 
 def _class_pass(
     given: Floats,
-    target: NDArray[np.generic],
+    target: NDArray[Any],
     ignored: Booleans,
     semantics: Semantics,
     options: Options,
     dtype: str,
 ) -> Truth:
-    nan = np.isnan(given).any(axis=1)
+    nan = np.asarray(np.isnan(given).any(axis=1))
     if target.ndim == 2:
-        nan = nan | np.isnan(target).any(axis=1)
+        nan = nan | np.asarray(np.isnan(target).any(axis=1))
         target = np.where(np.isnan(target), 0.0, target)
     usable = np.where(nan[:, None], 0.5, given)
     reason = _why_undefined(usable, semantics, dtype)
@@ -259,7 +252,7 @@ class _Classes:
     """One pass of cross-entropy from probabilities, and its fallback."""
 
     given: Floats
-    target: NDArray[np.generic]
+    target: NDArray[Any]
     semantics: Semantics
     options: Options
     dtype: str
@@ -267,15 +260,17 @@ class _Classes:
     def weights(self) -> Exact:
         return rows.coefficients(self.target, self.given.shape[1], self.semantics, self.options)
 
-    def slow_weights(self, row: int) -> List[Fraction]:  # noqa: UP006
+    def slow_weights(self, row: int) -> list[Fraction]:
         target = np.asarray(self.target[row])
         return rows.exact_coefficients(target, self.given.shape[1], self.semantics, self.options)
 
-    def clipped(self) -> Tuple[Floats, Booleans]:  # noqa: UP006
+    def clipped(self) -> tuple[Floats, Booleans]:
         return _clipped(self.given, self.semantics, self.dtype)
 
     def repair_loss(
-        self, terms: Exact, arguments: Callable[[int], List[Optional[Fraction]]]  # noqa: UP006
+        self,
+        terms: Exact,
+        arguments: Callable[[int], list[Optional[Fraction]]],
     ) -> Exact:
         """The sums of the terms a_j log x_j.
 
@@ -285,7 +280,7 @@ class _Classes:
         """
         loss, size = total(terms, axis=1), total(magnitude(terms), axis=1)
 
-        def settle_loss(index: Tuple[int, ...]) -> Triple:  # noqa: UP006
+        def settle_loss(index: tuple[int, ...]) -> Triple:
             fixed, pairs = Fraction(0), []
             weights = self.slow_weights(index[0])
             for weight, argument in zip(weights, arguments(index[0])):
@@ -293,13 +288,17 @@ class _Classes:
                     fixed -= weight * Fraction(self.semantics.guard_floor)
                 elif weight:
                     pairs.append((weight, argument))
-            return settle(lambda digits: log_sum(fixed, pairs, digits), lambda: self._name(index[0]))
+            return settle(
+                lambda digits: log_sum(fixed, pairs, digits), lambda: self._name(index[0])
+            )
 
         return repaired(loss, size, settle_loss)
 
     def _name(self, row: int) -> str:
         numbers = [p.hex() for p in self.given[row].tolist()]
-        return f"cross-entropy of probabilities {numbers}, target {self.target[row]}, {self.options}"
+        return (
+            f"cross-entropy of probabilities {numbers}, target {self.target[row]}, {self.options}"
+        )
 
 
 def _why_undefined(p: Floats, semantics: Semantics, dtype: str) -> NDArray[np.str_]:
@@ -310,17 +309,17 @@ def _why_undefined(p: Floats, semantics: Semantics, dtype: str) -> NDArray[np.st
     return rows.reasons(negative, rows.NOT_A_PROBABILITY, empty, rows.NO_MASS)
 
 
-def _guarded(row: _Classes) -> Tuple[Exact, Exact]:  # noqa: UP006
+def _guarded(row: _Classes) -> tuple[Exact, Exact]:
     """loss = -sum a_j log g(p_j), gradient -a_j / p_j where the guard does not act."""
     p, moved = row.clipped()
     weights, exact = row.weights(), Exact.from_float(p)
     logarithm, low = _floored(log(exact), row.semantics)
 
-    def arguments(i: int) -> List[Optional[Fraction]]:  # noqa: UP006
+    def arguments(i: int) -> list[Optional[Fraction]]:
         # A zero has no finite logarithm; its term is absent whenever this is asked for.
         return [None if low[i, j] else 1 / Fraction(x) if x else ONE for j, x in enumerate(p[i])]
 
-    def settle_gradient(index: Tuple[int, ...]) -> Triple:  # noqa: UP006
+    def settle_gradient(index: tuple[int, ...]) -> Triple:
         return triple(-row.slow_weights(index[0])[index[1]] / Fraction(float(p[index])))
 
     loss = row.repair_loss(negate(_term(weights, logarithm)), arguments)
@@ -329,7 +328,7 @@ def _guarded(row: _Classes) -> Tuple[Exact, Exact]:  # noqa: UP006
     return loss, repaired(gradient, None, settle_gradient)
 
 
-def _normalised_then_guarded(row: _Classes) -> Tuple[Exact, Exact]:  # noqa: UP006
+def _normalised_then_guarded(row: _Classes) -> tuple[Exact, Exact]:
     """loss = -sum a_j log g(p_j / P), P = sum p.
 
     Where the guard does not act, -log(p_j / P) = log1p((P - p_j) / p_j). With a' = a there and 0
@@ -340,7 +339,7 @@ def _normalised_then_guarded(row: _Classes) -> Tuple[Exact, Exact]:  # noqa: UP0
     surprise, acting, edges = _guarded_surprise(mass, row)
     weights = row.weights()
 
-    def arguments(i: int) -> List[Optional[Fraction]]:  # noqa: UP006
+    def arguments(i: int) -> list[Optional[Fraction]]:
         return [
             mass.argument(i, j) if acting[i, j] else edges[i, j] for j in range(acting.shape[1])
         ]
@@ -349,14 +348,14 @@ def _normalised_then_guarded(row: _Classes) -> Tuple[Exact, Exact]:  # noqa: UP0
     return loss, _normalised_gradient(mass, row, weights, acting)
 
 
-def _guarded_then_normalised(row: _Classes) -> Tuple[Exact, Exact]:  # noqa: UP006
+def _guarded_then_normalised(row: _Classes) -> tuple[Exact, Exact]:
     """loss = -sum a_j log(c_j / C), c = clip(p), C = sum c; the gradient is 0 where clipped."""
     clipped, moved = row.clipped()
     mass = _Mass(clipped)
     logarithm, low = _floored(negate(mass.surprise()), row.semantics)
     weights = row.weights()
 
-    def arguments(i: int) -> List[Optional[Fraction]]:  # noqa: UP006
+    def arguments(i: int) -> list[Optional[Fraction]]:
         return [None if low[i, j] else mass.argument(i, j) for j in range(low.shape[1])]
 
     loss = row.repair_loss(negate(_term(weights, logarithm)), arguments)
@@ -397,7 +396,7 @@ def _normalised_gradient(mass: _Mass, row: _Classes, weights: Exact, acting: Boo
     fall = _ratio(multiplied(used, mass.others), multiplied(mass.whole, mass.p))
     size = add(divided(bound, mass.whole), magnitude(fall))
 
-    def settle_gradient(index: Tuple[int, ...]) -> Triple:  # noqa: UP006
+    def settle_gradient(index: tuple[int, ...]) -> Triple:
         i, j = index
         exact = [a if acting[i, k] else Fraction(0) for k, a in enumerate(row.slow_weights(i))]
         own, whole = Fraction(float(mass.values[i, j])), mass.sum(i)
@@ -407,9 +406,7 @@ def _normalised_gradient(mass: _Mass, row: _Classes, weights: Exact, acting: Boo
     return repaired(subtract(rise, fall), size, settle_gradient)
 
 
-def _guarded_surprise(
-    mass: _Mass, row: _Classes
-) -> Tuple[Exact, Booleans, NDArray[np.object_]]:  # noqa: UP006
+def _guarded_surprise(mass: _Mass, row: _Classes) -> tuple[Exact, Booleans, NDArray[np.object_]]:
     """-log g(p_j / P), where p_j / P is what it is, and elsewhere 1 / g (None under a floor)."""
     surprise = mass.surprise()
     edges = np.full(mass.values.shape, None, dtype=object)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Tuple  # noqa: UP035 - read by Python 3.9
-
 import numpy as np
 
 from . import truth as shared
@@ -55,19 +53,13 @@ def truth(case: Case, semantics: Semantics) -> Truth:
         )
     target = np.asarray(case.target, dtype=np.float64)
     if case.operation == "binary_cross_entropy_with_logits":
-        return binary_cross_entropy_with_logits_truth(
-            case.inputs, target, semantics, case.options
-        )
+        return binary_cross_entropy_with_logits_truth(case.inputs, target, semantics, case.options)
     if case.operation == "binary_cross_entropy":
-        return binary_cross_entropy_truth(
-            case.inputs, target, semantics, case.options, case.dtype
-        )
+        return binary_cross_entropy_truth(case.inputs, target, semantics, case.options, case.dtype)
     raise ValueError(f"operation {case.operation!r} is not known")
 
 
-def reduce_truth(
-    rows: Truth, case: Case, semantics: Semantics
-) -> Tuple[Exact, Exact]:  # noqa: UP006
+def reduce_truth(rows: Truth, case: Case, semantics: Semantics) -> tuple[Exact, Exact]:
     """The reduced loss, and the gradient (N, K) of the reduced loss.
 
     Args:
@@ -97,9 +89,7 @@ def reduce_truth(
 
 def mean_denominator(case: Case, semantics: Semantics) -> Exact:
     """What the mean of a case divides by, as an exact number of shape ()."""
-    ignored = shared.ignored_rows(
-        case.target, shared.ignore_index(semantics, case.options)
-    )
+    ignored = shared.ignored_rows(case.target, shared.ignore_index(semantics, case.options))
     if semantics.mean == "rows":
         return shared.constant(float(case.rows))
     weight = shared.class_weights(case.options, case.inputs.shape[1])

@@ -7,11 +7,13 @@ boundary of rounding and enough digits decide it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
-from typing import Dict, List, Optional, Sequence, Tuple  # noqa: UP035 - read by Python 3.9
+from typing import Optional, Union
 
 from .decimals import Digits, Enclosure, Interval
 
+Logit = Union[float, Fraction]
 ONE = Fraction(1)
 _MINUS_INFINITY = float("-inf")
 
@@ -19,7 +21,7 @@ _MINUS_INFINITY = float("-inf")
 class SoftmaxRow:
     """One row of `softmax_rows`: logits below +inf, and coefficients a_j."""
 
-    def __init__(self, logits: Sequence[float], weights: Sequence[Fraction]) -> None:
+    def __init__(self, logits: Sequence[Logit], weights: Sequence[Fraction]) -> None:
         self._finite = [j for j, z in enumerate(logits) if z != _MINUS_INFINITY]
         top = max(self._finite, key=lambda j: logits[j])
         self._peak = Fraction(logits[top])
@@ -27,7 +29,7 @@ class SoftmaxRow:
         self._top = top
         self.weights = weights
         self._whole = sum(weights, Fraction(0))
-        self._growths: Dict[int, Dict[int, Interval]] = {}  # noqa: UP006
+        self._growths: dict[int, dict[int, Interval]] = {}
 
     def linear(self) -> Fraction:
         """sum_j a_j gap_j."""
@@ -68,7 +70,7 @@ class SoftmaxRow:
         logarithm = digits.multiply(digits.number(factor), digits.log1p(others))
         return digits.add(digits.number(linear), logarithm)
 
-    def _growth(self, digits: Digits) -> Dict[int, Interval]:  # noqa: UP006
+    def _growth(self, digits: Digits) -> dict[int, Interval]:
         if digits.digits not in self._growths:
             found = {j: digits.exp(-gap) for j, gap in self._gaps.items()}
             self._growths[digits.digits] = found
@@ -121,11 +123,11 @@ class BinaryRow:
 
 def log_sum(
     fixed: Fraction,
-    terms: Sequence[Tuple[Fraction, Fraction]],  # noqa: UP006
+    terms: Sequence[tuple[Fraction, Fraction]],
     digits: Digits,
 ) -> Enclosure:
     """fixed + sum of c log x over the terms (c, x), x > 0."""
-    grouped: Dict[Fraction, Fraction] = {}  # noqa: UP006
+    grouped: dict[Fraction, Fraction] = {}
     for factor, argument in terms:
         # log(1/x) = -log x: terms that cancel exactly must do so here.
         sign, key = (1, argument) if argument >= 1 else (-1, 1 / argument)
@@ -147,7 +149,7 @@ def _log(x: Fraction, digits: Digits) -> Interval:
 
 def smoothed_weights(
     share: Sequence[Fraction], eps: float, formula: str, weight: Optional[Sequence[float]]
-) -> List[Fraction]:  # noqa: UP006
+) -> list[Fraction]:
     """The a_j of `truth.coefficients` as exact numbers."""
     classes, e = len(share), Fraction(eps)
     whole = sum(share, Fraction(0))

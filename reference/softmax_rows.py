@@ -12,9 +12,10 @@ one of its two terms is zero.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Callable, Dict, List, Optional, Tuple  # noqa: UP035 - read by Python 3.9
+from typing import Any, Optional
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from . import truth as rows
 from .certify import Index, Parts, repaired
 from .decimals import Digits, Enclosure, Triple, settle
+from .doubledouble import two_sum
 from .exact import (
     Booleans,
     Exact,
@@ -46,6 +48,8 @@ from .vocabulary import Floats, Options, Semantics
 _SATURATED = -40
 # A bound of 2**-98 is 2**-6 of the bound that `certify` assumes.
 _SLACK = 6
+# Differences of numbers below this do not overflow.
+_HUGE = 2.0**1000
 # The sum of this many float64 numbers without the largest one is exact as a pair.
 _FEW = 3
 
@@ -72,7 +76,7 @@ def softmax_parts(logits: Floats) -> Softmax:
     """The parts for (N, K) logits below +inf, with at least one finite logit in each row."""
     top = logits.argmax(axis=1)
     peak = np.take_along_axis(logits, top[:, None], axis=1)
-    gap = subtract(Exact.from_float(peak), Exact.from_float(logits))
+    gap = _gaps(peak, logits)
     growth = exp(negate(gap))
     at_top = np.arange(logits.shape[1]) == top[:, None]
     others = total(where(at_top, constant(0.0), growth), axis=1)
@@ -80,8 +84,15 @@ def softmax_parts(logits: Floats) -> Softmax:
     return Softmax(gap, growth, others, whole, log1p(others), top)
 
 
+def _gaps(peak: Floats, logits: Floats) -> Exact:
+    """peak - logits, exactly: one `two_sum` where it cannot overflow."""
+    if np.abs(logits).max(initial=0.0) < _HUGE:
+        return Exact.from_pair(*two_sum(peak, -logits))
+    return subtract(Exact.from_float(peak), Exact.from_float(logits))
+
+
 def cross_entropy_truth(
-    logits: Floats, target: NDArray[np.generic], semantics: Semantics, options: Options
+    logits: Floats, target: NDArray[Any], semantics: Semantics, options: Options
 ) -> Truth:
     """-sum_j a_j log softmax(z)_j for each row, and its gradient with respect to the logits.
 
@@ -96,7 +107,7 @@ def cross_entropy_truth(
         is absent, also where log p_j = -inf.
 
     Raises:
-        ValueError: an invalid label (its position and value), weights that do not fit, wrong shapes.
+        ValueError: an invalid label (with position and value), wrong weights or shapes.
     """
     rows.demand_shape("logits", logits, 2)
     classes = logits.shape[1]
@@ -119,13 +130,12 @@ def cross_entropy_truth(
 
 def _pass(
     logits: Floats,
-    target: NDArray[np.generic],
+    target: NDArray[Any],
     ignored: Booleans,
     semantics: Semantics,
     options: Options,
 ) -> Truth:
     usable, nan, reason = usable_logits(logits, semantics)
-    parts = softmax_parts(usable)
     if target.ndim == 2:
         given = np.asarray(target, dtype=np.float64)
         nan = nan | np.isnan(given).any(axis=1)
@@ -140,7 +150,7 @@ def _pass(
 
 def usable_logits(
     logits: Floats, semantics: Semantics
-) -> Tuple[Floats, Booleans, NDArray[np.str_]]:  # noqa: UP006
+) -> tuple[Floats, Booleans, NDArray[np.str_]]:
     """Logits that `softmax_parts` takes, which rows are NaN, and why others are undefined.
 
     One +inf is the limit of a row whose other logits fall to -inf, and is replaced by that row.
@@ -149,15 +159,13 @@ def usable_logits(
     if finite.all():
         count = logits.shape[0]
         return logits, np.zeros(count, dtype=np.bool_), np.full(count, "")
-    nan = np.isnan(logits).any(axis=1)
+    nan = np.asarray(np.isnan(logits).any(axis=1))
     plus = np.isposinf(logits)
-    infinite = plus.sum(axis=1)
+    infinite = np.asarray(plus.sum(axis=1))
     if semantics.plus_inf == "nan":
         nan = nan | (infinite > 0)
-    empty = np.isneginf(logits).all(axis=1)
-    reason = rows.reasons(
-        nan, "", empty, rows.ALL_MINUS_INF, infinite > 1, rows.SEVERAL_PLUS_INF
-    )
+    empty = np.asarray(np.isneginf(logits).all(axis=1))
+    reason = rows.reasons(nan, "", empty, rows.ALL_MINUS_INF, infinite > 1, rows.SEVERAL_PLUS_INF)
     if semantics.plus_inf == "unspecified":
         reason = np.where(~nan & (infinite == 1), rows.ONE_PLUS_INF, reason)
     limit = np.where(plus, 0.0, -np.inf)
@@ -170,11 +178,11 @@ class _Rows:
     """One pass: usable logits, targets, and the parts of the softmax."""
 
     logits: Floats
-    target: NDArray[np.generic]
+    target: NDArray[Any]
     parts: Softmax
     semantics: Semantics
     options: Options
-    slow_rows: Dict[int, SoftmaxRow] = field(default_factory=dict)  # noqa: UP006
+    slow_rows: dict[int, SoftmaxRow] = field(default_factory=dict)
 
     @property
     def classes(self) -> int:
@@ -224,8 +232,8 @@ class _Rows:
         return f"cross-entropy of logits {logits}, target {self.target[row]}, {self.options}"
 
 
-def _hard(row: _Rows) -> Tuple[Exact, Exact]:  # noqa: UP006
-    """Loss and gradient for class indices: gap_t + log1p(S); e_j, or -(sum of the others), over 1 + S."""
+def _hard(row: _Rows) -> tuple[Exact, Exact]:
+    """Loss gap_t + log1p(S), gradient e_j or minus the sum of the others over 1 + S."""
     parts, target = row.parts, row.target
     weight = rows.class_weights(row.options, row.classes)
     factor = constant(1.0) if weight is None else Exact.from_float(weight[target])
@@ -238,8 +246,8 @@ def _hard(row: _Rows) -> Tuple[Exact, Exact]:  # noqa: UP006
 
 
 def _hard_loss(
-    parts: Softmax, target: NDArray[np.generic], factor: Exact, *, weighted: bool
-) -> Tuple[Exact, Exact, Exact]:  # noqa: UP006
+    parts: Softmax, target: NDArray[Any], factor: Exact, *, weighted: bool
+) -> tuple[Exact, Exact, Exact]:
     """w (gap_t + log1p(S)), the size of what is not exact in it, and its last term."""
     linear = parts.gap.take((np.arange(target.shape[0]), target))
     curved = parts.log_whole
@@ -252,19 +260,21 @@ def _hard_loss(
 
 
 def _hard_gradient(
-    parts: Softmax, target: NDArray[np.generic], factor: Exact, *, weighted: bool
-) -> Tuple[Exact, Exact]:  # noqa: UP006
-    at_target = np.arange(parts.gap.shape[1]) == target[:, None]
-    numerator = where(at_target, negate(parts.growth_of_others()), parts.growth)
+    parts: Softmax, target: NDArray[Any], factor: Exact, *, weighted: bool
+) -> tuple[Exact, Exact]:
+    place = np.arange(target.shape[0]), target
+    rest = subtract(parts.whole, parts.growth.take(place))
+    rest = where(target == parts.top, parts.others, rest)
+    numerator = put(parts.growth, place, negate(rest))
     gradient = divided(numerator, parts.whole.reshape(-1, 1))
     if weighted:
         gradient = multiplied(gradient, factor.reshape(-1, 1))
     # Two entries can be w times (1 - something tiny): the target, and the maximum where it is not
     # the target. Those keep the tiny part as a sticky one.
     size, wrong = gradient, target != parts.top
-    mine = parts.growth.take((np.arange(target.shape[0]), target))
+    mine = parts.growth.take(place)
     for share, column, positive in ((mine, target, False), (parts.others, parts.top, True)):
-        near = np.flatnonzero((share.exponent < _SATURATED) & wrong)
+        near = np.flatnonzero(_tiny(share) & wrong)
         if near.size:
             own = factor.take(near) if weighted else factor
             tiny = multiplied(own, divided(share.take(near), parts.whole.take(near)))
@@ -274,7 +284,12 @@ def _hard_gradient(
     return gradient, size
 
 
-def _soft(row: _Rows) -> Tuple[Exact, Exact]:  # noqa: UP006
+def _tiny(share: Exact) -> Booleans:
+    """Where a part of 1 + S is so small, or zero, that the sticky form is needed."""
+    return (share.exponent < _SATURATED) | (share.hi == 0.0)
+
+
+def _soft(row: _Rows) -> tuple[Exact, Exact]:
     parts = row.parts
     weights = rows.coefficients(row.target, row.classes, row.semantics, row.options)
     inexact = bool(row.options.label_smoothing)
@@ -285,9 +300,7 @@ def _soft(row: _Rows) -> Tuple[Exact, Exact]:  # noqa: UP006
     return loss, repaired(gradient, size, row.settle_gradient, limits)
 
 
-def _soft_loss(
-    parts: Softmax, weights: Exact, *, inexact: bool
-) -> Tuple[Exact, Exact, Exact]:  # noqa: UP006
+def _soft_loss(parts: Softmax, weights: Exact, *, inexact: bool) -> tuple[Exact, Exact, Exact]:
     """sum_j a_j gap_j + A log1p(S), the size of what is not exact in it, and its last term."""
     terms = rows.nothing_times(weights, parts.gap, multiplied(weights, parts.gap))
     linear = total(terms, axis=1)
@@ -309,9 +322,7 @@ def _rest(weights: Exact, *, differs: bool) -> Exact:
     return exclusive_sums(weights, rows.largest(weights))
 
 
-def _soft_gradient(
-    parts: Softmax, weights: Exact, *, differs: bool
-) -> Tuple[Exact, Exact]:  # noqa: UP006
+def _soft_gradient(parts: Softmax, weights: Exact, *, differs: bool) -> tuple[Exact, Exact]:
     """(e_j rest_j - a_j sum_{i != j} e_i) / (1 + S), and the size of its two terms.
 
     rest_j is sum over i != j of a_i, or 1 - a_j where the gradient is p - q.
@@ -326,18 +337,17 @@ def _soft_gradient(
 
 def _saturated(
     row: _Rows, weights: Exact, gradient: Exact, size: Exact, *, inexact: bool
-) -> Tuple[Exact, Exact, Optional[Parts]]:  # noqa: UP006
+) -> tuple[Exact, Exact, Optional[Parts]]:
     """The gradient and its size, where p_j is close to 0 or 1 as a limit and a tiny, sticky rest.
 
     For p_j close to 0 it is -a_j + (a_j + rest_j) p_j, close to 1 rest_j - (a_j + rest_j)(1 - p_j).
     """
     parts, whole = row.parts, row.parts.whole.reshape(-1, 1)
-    small = parts.growth.exponent < _SATURATED
+    small = _tiny(parts.growth)
     if not small.any():
         return gradient, size, None
     rest = _rest(weights, differs=row.differs())
-    sure = parts.others.exponent < _SATURATED
-    near = sure[:, None] & (parts.top[:, None] == np.arange(row.classes))
+    near = _tiny(parts.others)[:, None] & (parts.top[:, None] == np.arange(row.classes))
     share = divided(where(near, parts.others.reshape(-1, 1), parts.growth), whole)
     tiny = multiplied(add(weights, rest), share)
     moving = where(near, negate(tiny), tiny)
@@ -360,7 +370,7 @@ def log_softmax(logits: Floats) -> Exact:
         parts = softmax_parts(usable)
         curved = parts.log_whole.reshape(-1, 1)
 
-        def settle_(index: Tuple[int, ...]) -> Triple:  # noqa: UP006
+        def settle_(index: tuple[int, ...]) -> Triple:
             weights = [Fraction(int(j == index[1])) for j in range(usable.shape[1])]
             hi, lo, exponent = _settle_row(usable[index[0]], weights, SoftmaxRow.loss)
             return -hi, -lo, exponent
@@ -376,11 +386,13 @@ def softmax(logits: Floats) -> Exact:
     def compute(usable: Floats) -> Exact:
         parts = softmax_parts(usable)
         whole = parts.whole.reshape(-1, 1)
-        near = (np.arange(usable.shape[1]) == parts.top[:, None]) & (parts.others.exponent < _SATURATED)[:, None]
+        near = (np.arange(usable.shape[1]) == parts.top[:, None]) & (
+            parts.others.exponent < _SATURATED
+        )[:, None]
         share = divided(where(near, parts.others.reshape(-1, 1), parts.growth), whole)
         value = where(near, subtract(constant(1.0), share), share)
 
-        def settle_(index: Tuple[int, ...]) -> Triple:  # noqa: UP006
+        def settle_(index: tuple[int, ...]) -> Triple:
             row, j = index
             weights = [Fraction(0)] * usable.shape[1]
             formula = lambda slow, digits: slow.gradient(j, Fraction(1), digits)  # noqa: E731
@@ -402,7 +414,7 @@ def logsumexp(logits: Floats) -> Exact:
         parts = softmax_parts(usable)
         peak = np.take_along_axis(usable, parts.top[:, None], axis=1)[:, 0]
 
-        def settle_(index: Tuple[int, ...]) -> Triple:  # noqa: UP006
+        def settle_(index: tuple[int, ...]) -> Triple:
             weights = [Fraction(0)] * usable.shape[1]
             return _settle_row(usable[index[0]], weights, SoftmaxRow.log_sum)
 
@@ -414,7 +426,7 @@ def logsumexp(logits: Floats) -> Exact:
 
 def _settle_row(
     logits: Floats,
-    weights: List[Fraction],  # noqa: UP006
+    weights: list[Fraction],
     formula: Callable[[SoftmaxRow, Digits], Enclosure],
 ) -> Triple:
     slow = SoftmaxRow(logits.tolist(), weights)
@@ -430,6 +442,6 @@ def _in_passes(logits: Floats, compute: Callable[[Floats], Exact]) -> Exact:
     for part in rows.passes(*logits.shape):
         usable, nan, reason = usable_logits(logits[part], Semantics(plus_inf="limit"))
         value = compute(usable)
-        empty = (nan | (reason != "")).reshape((-1,) + (1,) * (len(value.shape) - 1))
+        empty = np.asarray(nan | (reason != "")).reshape((-1,) + (1,) * (len(value.shape) - 1))
         results.append(where(empty, constant(np.nan), value) if empty.any() else value)
     return rows.join_exact(results)

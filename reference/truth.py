@@ -1,10 +1,11 @@
-"""What the reference says of the rows of a case: `Truth`, and the help that every operation shares."""
+"""What the reference says of the rows of a case: `Truth`, and what every operation shares."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Callable, Iterator, List, Optional, Sequence  # noqa: UP035 - read by Python 3.9
+from typing import Any, Optional
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +52,7 @@ class Truth:
     undefined: Booleans
     reason: NDArray[np.str_]
 
-    def take(self, rows: NDArray[np.generic]) -> Truth:
+    def take(self, rows: NDArray[Any]) -> Truth:
         """The same for some rows (indices or a mask)."""
         return Truth(
             self.loss.take(rows), self.gradient.take(rows), self.undefined[rows], self.reason[rows]
@@ -90,9 +91,13 @@ def join_exact(parts: Sequence[Exact]) -> Exact:
 
 
 def finish(
-    loss: Exact, gradient: Exact, nan: Booleans, ignored: Optional[Booleans], reason: NDArray[np.str_]
+    loss: Exact,
+    gradient: Exact,
+    nan: Booleans,
+    ignored: Optional[Booleans],
+    reason: NDArray[np.str_],
 ) -> Truth:
-    """Puts NaN into rows that are NaN or undefined, and zero into ignored rows, which come first."""
+    """Zero in ignored rows, NaN in the others that are NaN or undefined."""
     undefined = reason != ""
     if ignored is not None:
         nan, undefined = nan & ~ignored, undefined & ~ignored
@@ -145,8 +150,8 @@ def exclusive_sums(a: Exact, top: NDArray[np.intp]) -> Exact:
 
 
 def exact_coefficients(
-    target: NDArray[np.generic], classes: int, semantics: Semantics, options: Options
-) -> List[Fraction]:  # noqa: UP006
+    target: NDArray[Any], classes: int, semantics: Semantics, options: Options
+) -> list[Fraction]:
     """`coefficients` of one row (an index or K numbers) as rational numbers."""
     if target.ndim == 0:
         share = [Fraction(int(j == int(target))) for j in range(classes)]
@@ -184,14 +189,14 @@ def ignore_index(semantics: Semantics, options: Options) -> Optional[int]:
     return semantics.ignore_index if options.ignore_index is None else options.ignore_index
 
 
-def ignored_rows(target: NDArray[np.generic], ignored: Optional[int]) -> Booleans:
+def ignored_rows(target: NDArray[Any], ignored: Optional[int]) -> Booleans:
     """(N,) which rows carry the ignored label; none where targets are distributions."""
     if ignored is None or target.ndim != 1:
         return np.zeros(target.shape[0], dtype=np.bool_)
     return np.asarray(target == ignored)
 
 
-def demand_labels(target: NDArray[np.generic], classes: int, ignored: Booleans) -> None:
+def demand_labels(target: NDArray[Any], classes: int, ignored: Booleans) -> None:
     """Raises ValueError for the first label outside [0, K) that is not ignored."""
     wrong = np.flatnonzero(((target < 0) | (target >= classes)) & ~ignored)
     if wrong.size:
@@ -199,23 +204,24 @@ def demand_labels(target: NDArray[np.generic], classes: int, ignored: Booleans) 
         raise ValueError(f"target[{at}] = {int(target[at])} is not a class index in [0, {classes})")
 
 
-def demand_shape(name: str, array: NDArray[np.generic], dimensions: int) -> None:
+def demand_shape(name: str, array: NDArray[Any], dimensions: int) -> None:
     if array.ndim != dimensions:
         raise ValueError(f"{name} must have {dimensions} dimensions, not shape {array.shape}")
 
 
-def demand_same_shape(target: NDArray[np.generic], inputs: Floats) -> None:
+def demand_same_shape(target: NDArray[Any], inputs: Floats) -> None:
     if target.shape != inputs.shape:
         raise ValueError(f"target has shape {target.shape}, but the inputs have {inputs.shape}")
 
 
 def coefficients(
-    target: NDArray[np.generic], classes: int, semantics: Semantics, options: Options
+    target: NDArray[Any], classes: int, semantics: Semantics, options: Options
 ) -> Exact:
     """(N, K) the a_j in loss = -sum_j a_j log p_j, from indices or distributions.
 
     q is the one-hot row of an index or the distribution; e the smoothing; w the class weights.
-    "eps/K": a_j = w_j ((1 - e) q_j + e/K). "eps/(K-1)": a_j = w_j ((1 - e) q_j + e/(K-1) sum_{i != j} q_i).
+    "eps/K": a_j = w_j ((1 - e) q_j + e/K).
+    "eps/(K-1)": a_j = w_j ((1 - e) q_j + e/(K-1) sum_{i != j} q_i).
     Source: torch.nn.CrossEntropyLoss for the first (there the smoothing term does not depend on
     sum q); the second is the formula of Megatron-LM and Sockeye.
     Ignored rows must hold a valid label here.
@@ -228,7 +234,7 @@ def coefficients(
     return mixed if weight is None else scale(mixed, weight)
 
 
-def _distribution(target: NDArray[np.generic], classes: int) -> Floats:
+def _distribution(target: NDArray[Any], classes: int) -> Floats:
     if target.ndim == 2:
         return np.asarray(target, dtype=np.float64)
     return (np.arange(classes) == target[:, None]).astype(np.float64)

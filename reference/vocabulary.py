@@ -38,7 +38,8 @@ class Semantics:
             "valid" (count of the rows not ignored), "rows" (count of all rows).
         ignore_index: the label that is ignored when the caller says nothing, or None.
         all_ignored: the mean when every row is ignored: "nan" or "zero".
-        label_policy: what an index outside [0, K) does: "raises", "nan", "zero", "wraps", "clamps".
+        label_policy: what an index outside [0, K) does: "raises", "nan", "zero", "wraps" or
+            "clamps"; where the sides differ, such as "wraps (-1); nan (K)".
         plus_inf: a row with one +inf logit: "limit" of the mathematics, "nan", or "unspecified"
             where the op gives the one or the other.
         soft_gradient: gradient for a distribution q: "sum(q) p - q" (the derivative of the loss)
@@ -78,7 +79,8 @@ class Arithmetic:
             "std" max(z,0) - z y + log1p(e^-|z|), "torch" (1-y) z - logsigmoid(z),
             "split" lam |z| + log1p(e^-|z|) for BCE with logits; "log p" from probabilities.
         gradient: "division" (e^-d / s), "exp logp" (exp of the rounded log-probability),
-            "sigmoid" (sigmoid(z) - y), "quotient" ((p - y) / (p (1 - p))).
+            "sigmoid" (sigmoid(z) - y), "quotient" ((p - y) / (p (1 - p))), "difference"
+            ((1 - y) / (1 - p) - y / p).
         working: the format in which intermediate results are rounded.
         stored: the format in which log-probabilities are kept between forward and backward.
         height: of the summation tree over classes: "sequential" (K - 1, any order; loose) or

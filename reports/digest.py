@@ -211,7 +211,7 @@ class Digest:
 
     @cached_property
     def _laws_are_named(self) -> bool:
-        """Whether the run says which laws fit; if not, a partial run cannot tell what is missing."""
+        """Whether the run says which laws fit; else a partial run cannot tell what is missing."""
         return any(subject.laws for subject in self.subjects.values())
 
     def framework_of(self, finding: Finding) -> str:
@@ -319,8 +319,10 @@ def versions(subjects: Iterable[SubjectRecord]) -> str:
 def call_text(finding: Finding) -> str:
     """The smallest input in one short line: `x = [-inf, 0, 0], target 1`."""
     case = finding.case
-    row = min(max(finding.row, 0), max(len(case.inputs) - 1, 0))
-    inputs = case.inputs[row] if case.inputs else []
+    if not case.inputs:
+        return "no single input"  # a convention is measured from several calls
+    row = min(max(finding.row, 0), len(case.inputs) - 1)
+    inputs = case.inputs[row]
     name = "p" if case.operation.endswith(("probabilities", "binary_cross_entropy")) else "x"
     parts = [f"{name} = {_plain(inputs)}"]
     if row < len(case.target):

@@ -59,7 +59,7 @@ def finding_markdown(finding: Finding, digest: Digest, snippet: str | None = Non
         "\n".join(f"- {fact}" for fact in facts),
         _element_table(finding),
         f"Cause: {_escaped(finding.cause)} {text.web_link(finding.link)}" if finding.cause else "",
-        _fenced(code, "python"),
+        _fenced(code, "python") if finding.snippet else "",
         f"{found_by}, finding `{_code(finding.id)}`, on {platform}.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -78,7 +78,7 @@ def hex_float(text: str) -> str:
 def short_number(text: str) -> str:
     """Six significant digits, for places that must be short; the card has all of them."""
     number = as_float(text)
-    return one_line(text, 24) if number is None else f"{number:.6g}"
+    return one_line(text, 60) if number is None else f"{number:.6g}"
 
 
 def ulps_text(ulps: float | None) -> str:

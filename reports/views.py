@@ -165,7 +165,11 @@ def smallest_input(finding: Finding) -> Input:
     row = min(max(finding.row, 0), max(len(case.inputs) - 1, 0))
     inputs = case.inputs[row] if case.inputs else []
     target = case.target[row] if row < len(case.target) else ""
-    gradient = finding.output != "loss" and len(finding.value or finding.right) == len(inputs)
+    gradient = (
+        bool(inputs)
+        and finding.output != "loss"
+        and len(finding.value or finding.right) == len(inputs)
+    )
     shown = _shown(finding, len(inputs), target)
     elements = [
         Element(

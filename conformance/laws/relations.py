@@ -81,24 +81,25 @@ def check_modes(bench: Bench, case: Case) -> list[Verdict]:
 
 
 def _policies_differ(case: Case, ours: Outcome, theirs: Outcome, eager: Subject) -> Verdict:
-    """One raised and one did not: the first row stands for the call."""
+    """One raised, one did not: rows with an invalid label stand for the call, or the first row."""
     grade = np.full(case.rows, NOT_JUDGED)
-    grade[:1] = RANK["policy"]
+    suspect = np.zeros(case.rows, dtype=bool)
+    if case.target.ndim == 1:
+        suspect = (case.target < 0) | (case.target >= case.inputs.shape[1])
+    grade[suspect if suspect.any() else slice(0, 1)] = RANK["policy"]
     nothing = np.full(case.rows, np.nan)
-    shown = nothing[:, None]
-    if ours.loss is not None:
-        shown = ours.loss.reshape(case.rows, 1)
-    note = f"compiled: {_told(ours)}; eager: {_told(theirs)}"
-    verdict = Verdict("loss", case, grade, nothing, shown, nothing[:, None], nothing, nothing, note)
-    return replace(verdict, against=(eager, case))
+    none = nothing[:, None]
+    told = f"{_told(ours)} compiled", f"{_told(theirs)} eager"
+    verdict = Verdict("loss", case, grade, nothing, none, none, nothing, nothing)
+    return replace(verdict, against=(eager, case), told=told)
 
 
 def _told(outcome: Outcome) -> str:
     """What happened, in one line."""
-    if outcome.returned:
-        return "returned"
+    if outcome.returned and outcome.loss is not None:
+        return f"returned {float(outcome.loss.reshape(-1)[0])!r}"
     lines = outcome.message.strip().splitlines() or [""]
-    return f"{outcome.status} ({lines[0][:160]})"
+    return f"{outcome.status} {lines[0][:120]}"
 
 
 def _distribution_of_logits(subject: Subject) -> bool:

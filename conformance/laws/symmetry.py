@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from ...adapters.subject import Subject
+from ...reference.bounds import guard_limits
 from ...reference.exact import to_float
 from ...reference.formats import round_to_format, ulp_exponent
 from ...reference.vocabulary import Case, Floats
@@ -51,7 +52,7 @@ def _exact_sum(row: Floats) -> float:
 def shifted(case: Case, bench: Bench) -> tuple[Case, Case, np.ndarray]:
     """The case on a grid on which z + c is exact, the same plus c, and the rows where it worked.
 
-    c is the power of two above twice the largest finite logit of the row, and the grid is the
+    c is the power of two above the largest finite logit of the row (at least 1), and the grid the
     spacing of the format at 2 c.
     """
     z = case.inputs
@@ -64,8 +65,9 @@ def shifted(case: Case, bench: Bench) -> tuple[Case, Case, np.ndarray]:
         grid = np.where(finite, np.rint(z / quantum) * quantum, z)
         moved = grid + c
         exact = (moved - c == grid) & (round_to_format(moved, bench.fmt) == moved)
+        exact = exact & (round_to_format(grid, bench.fmt) == grid)
     fits = (exact | ~finite).all(axis=1)
-    moved = np.where(fits[:, None], moved, grid)
+    grid, moved = (np.where(fits[:, None], x, z) for x in (grid, moved))
     return replace(case, inputs=grid), replace(case, inputs=moved), fits
 
 
@@ -124,6 +126,9 @@ def check_mirror(bench: Bench, case: Case) -> list[Verdict]:
         if not bench.subject.from_logits:
             exact = exact & (round_to_format(inputs, bench.fmt) == inputs)
             exact = exact & (1.0 - inputs == case.inputs)
+            # Past a clip the declared loss itself has no mirror: 1 - eps is rounded, eps is not.
+            lo, hi = guard_limits(bench.semantics, bench.dtype)
+            exact = exact & (np.minimum(case.inputs, inputs) >= max(lo, 1.0 - hi))
     rows = exact[:, 0]
     inputs = np.where(exact, inputs, case.inputs)
     mirrored = replace(case, inputs=inputs, target=np.where(exact, opposite, target))

@@ -14,8 +14,8 @@ from ...adapters.client import WorkerPool, availability
 from ...adapters.registry import FRAMEWORKS
 from ...adapters.registry import subjects as all_subjects
 from ...adapters.subject import Subject
-from ..engine import Auditor, Settings, record
-from ..events import Event, WorkerReady
+from ..engine import Auditor, Settings, record, workers_ready
+from ..events import Event
 from ..known import load
 from ..law import Law
 from ..plugin import OPTIONS, RUN, Options
@@ -63,8 +63,8 @@ class Session:
 
     def close(self) -> Run:
         """The Run of the session; ends the workers."""
-        for worker, facts in self._pool.environment().items():
-            self.recorder(WorkerReady(worker, {k: str(v) for k, v in facts.items()}))
+        for ready in workers_ready(self._pool):
+            self.recorder(ready)
         self._pool.close()
         for absence in absences(self.options):
             self.recorder(absence)

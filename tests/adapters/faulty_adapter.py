@@ -115,7 +115,7 @@ class FaultyRuntime:
 
     def _noise(self, _call: Call) -> None:
         print("printed")
-        sys.__stdout__.write("written\n")
+        sys.stdout.write("written\n")
         os.write(1, b"LSAU and straight to the descriptor\n")
         os.system("echo from a child process")  # noqa: S605
 

@@ -50,7 +50,7 @@ def test_every_interpreter_found_compiles_them(python: str):
     subprocess.run([python, "-I", "-c", COMPILE, *map(str, FILES)], check=True, timeout=60)
 
 
-@pytest.mark.parametrize("python", filter(has_numpy, interpreters()))
+@pytest.mark.parametrize("python", [python for python in interpreters() if has_numpy(python)])
 def test_every_interpreter_with_numpy_runs_a_worker(python: str, faulty: ModuleType):
     """Name one in LOSSAUDIT_PYTHON_3_9 and so on where those on the path lack NumPy."""
     case = Case("cross_entropy", "bfloat16", np.array([[1.5, np.nan]]), np.array([0]))

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from lossaudit.adapters.client import UnusableFramework, WorkerPool
 from lossaudit.adapters.registry import FRAMEWORKS, subjects
@@ -37,9 +38,9 @@ def example(subject: Subject, dtype: str) -> Case:
         inputs[2:] = inputs[1]
     if subject.from_logits:
         inputs[0, 0] = -np.inf
-    target: np.ndarray[Any, Any] = np.arange(rows) % classes
+    target: NDArray[Any] = np.arange(rows) % classes
     if subject.target != "index":
-        target = round_to_format(np.cos(inputs) ** 2 * 0.5, FORMATS[dtype])
+        target = round_to_format(np.cos(np.nan_to_num(inputs)) ** 2 * 0.5, FORMATS[dtype])
         target[0, 0] = 0.0
     return Case(subject.operation, dtype, inputs, target, every_option(subject, classes))
 
@@ -72,6 +73,7 @@ def printed(framework: Framework, scripts: dict[str, str], folder: Path) -> dict
     )
     assert done.returncode == 0, done.stderr[-3000:]
     found: dict[str, list[Any]] = {}
+    current: list[Any] = []
     for line in done.stdout.splitlines():
         if line.startswith("# "):
             current = found.setdefault(paths[Path(line[2:])], [])

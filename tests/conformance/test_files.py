@@ -28,22 +28,20 @@ from lossaudit.reference.vocabulary import Case, Options
 ENTRY = """
 [[finding]]
 id = "torch-nan"
-laws = ["value"]
-subjects = ["torch:cross_entropy.*"]
-modes = ["eager"]
-dtypes = ["float32"]
-regions = ["minus-inf-non-target"]
-outputs = ["loss"]
 kind = "wrong kind"
+outputs = ["loss"]
+regions = ["minus-inf-non-target"]
+versions = { torch = ">=2.13,<2.16" }
 cause = "0 * -inf"
 link = "https://example.org"
-[finding.versions]
-torch = ">=2.13,<2.16"
-[[finding.inputs]]
+
+[[finding.cases]]
+on = ["value torch:cross_entropy.index[eager,cpu]"]
+[finding.cases.case]
 operation = "cross_entropy"
 dtype = "float32"
 inputs = [["0.0", "-inf"]]
-target = [["1.0", "0.0"]]
+target = [0]
 """
 
 
@@ -141,7 +139,7 @@ def test_an_entry_is_about_its_subject_version_and_mode_only(tmp_path):
     [
         (("kind = ", "sort = "), "torch-nan"),
         (('"wrong kind"', '"odd"'), "odd"),
-        (('dtypes = ["float32"]', 'dtypes = ["float32", "float16"]'), "no input .* float16"),
+        (('on = ["value torch:cross_entropy.index[eager,cpu]"]', "on = []"), "no subject"),
         ((">=2.13", "about 2"), "torch-nan"),
         (('cause = "0 * -inf"', 'cause = ""'), "cause"),
         (("[[finding]]", "[[finding"), "cannot read"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-from typing import Callable, Sequence
+from collections.abc import Callable, Sequence
 
 import flint
 import numpy as np
@@ -137,7 +137,9 @@ def binary_cross_entropy(logit: float, up: Fraction, down: Fraction) -> arb:
 def binary_gradient(logit: float, up: Fraction, down: Fraction) -> arb:
     """c0 sigmoid(z) - c1 sigmoid(-z)."""
     growth = decaying_exp(abs(Fraction(logit)))
-    left, right = (exact(down), exact(up) * growth) if logit > 0 else (exact(down) * growth, exact(up))
+    left, right = (
+        (exact(down), exact(up) * growth) if logit > 0 else (exact(down) * growth, exact(up))
+    )
     return (left - right) / (1 + growth)
 
 

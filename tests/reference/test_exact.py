@@ -102,7 +102,9 @@ def test_half_an_ulp_and_something_tiny_is_no_tie() -> None:
 def test_bits_round_trip(name: str) -> None:
     fmt = formats.FORMATS[name]
     values = formats.round_to_format(np.random.default_rng(3).standard_normal(500), fmt)
-    values = np.concatenate([values, [0.0, -0.0, np.inf, -np.inf, np.nan, fmt.max, fmt.least_subnormal]])
+    values = np.concatenate(
+        [values, [0.0, -0.0, np.inf, -np.inf, np.nan, fmt.max, fmt.least_subnormal]]
+    )
     back = formats.decode(formats.encode(values, name), name)
     assert back.tobytes() == values.tobytes()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Callable
+from collections.abc import Callable
 
 import flint
 import numpy as np
@@ -25,7 +25,12 @@ CASES = {
     "log1p around 1": (functions.log1p, flint.arb.log1p, 2.0 ** (RNG.random(N) * 14 - 13), -97),
     "log1p below 0": (functions.log1p, flint.arb.log1p, -RNG.random(N) * 0.29, -97),
     "log": (functions.log, flint.arb.log, 2.0 ** (RNG.random(N) * 2000 - 1000), -97),
-    "log near 1": (functions.log, flint.arb.log, 1 + RNG.normal(size=N) * 0.3 ** (RNG.random(N) * 20), -97),
+    "log near 1": (
+        functions.log,
+        flint.arb.log,
+        1 + RNG.normal(size=N) * 0.3 ** (RNG.random(N) * 20),
+        -97,
+    ),
 }
 
 

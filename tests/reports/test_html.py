@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from lossaudit.conformance.run import FINDING_GRADES, GRADES, Finding, Run
-from lossaudit.reports import views
+from lossaudit.conformance.run import FINDING_GRADES, GRADES, CaseRecord, Finding, Run
+from lossaudit.reports import markdown, terminal, views
 from lossaudit.reports.digest import MEANINGS, SIGNS, Digest
 from lossaudit.reports.html import render_html, write_html
 
@@ -165,6 +165,22 @@ def test_a_partial_run_that_names_no_laws_calls_nothing_inapplicable(
     run = make_run(complete=False)
     run.subjects = [msgspec.structs.replace(subject, laws=[]) for subject in run.subjects]
     assert {cell.state for cell in Digest(run).cells.values()} == {"graded", "not reached"}
+
+
+def test_a_convention_that_is_not_as_declared_has_a_card_without_input_or_snippet(
+    make_run: Callable[..., Run], make_finding: Callable[..., Finding]
+):
+    case = CaseRecord(operation="", dtype="float32", inputs=[], target=[])
+    finding = make_finding(
+        case=case, value=["eps/K"], right=["none"], snippet="", kind="policy", output="smoothing"
+    )
+    run = make_run(findings=[finding])
+    text = render_html(run)
+    assert "Smallest input found" not in text
+    assert "Copy snippet" not in text
+    assert "no single input" in text
+    assert "eps/K" in terminal.explain(finding, run)
+    assert "```" not in markdown.finding_markdown(finding, Digest(run))
 
 
 def test_only_the_first_card_of_a_group_is_open(make_run: Callable[..., Run]):

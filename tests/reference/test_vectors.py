@@ -1,0 +1,25 @@
+"""The frozen vectors: this installation reproduces them, and a wrong bit is reported."""
+
+from __future__ import annotations
+
+import pytest
+
+from lossaudit.reference import verification
+
+
+def test_every_frozen_value_is_reproduced() -> None:
+    found = verification.verify()
+    assert found.different == ()
+    assert found.compared > 3000
+
+
+def test_a_wrong_bit_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = verification._vectors.VECTORS[0]
+    number = line.split('"out":[["')[1].split('"')[0]
+    last = number.split("p")[0][-1]
+    other = number.replace(f"{last}p", f"{'0' if last != '0' else '1'}p")
+    wrong = line.replace(f'"out":[["{number}', f'"out":[["{other}')
+    monkeypatch.setattr(verification._vectors, "VECTORS", (wrong,))
+    found = verification.verify()
+    assert len(found.different) == 1
+    assert "float64" in found.different[0]

@@ -1,0 +1,212 @@
+"""The command line as a user meets it: exit codes, one clear line, files that are always whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lossaudit.adapters.registry import FRAMEWORKS
+from lossaudit.cli import INTERNAL, NEW_FINDINGS, NOTHING_NEW, UNUSABLE, exit_code
+from lossaudit.conformance.engine import Settings
+from lossaudit.conformance.recorder import Recorder
+from lossaudit.conformance.run import Absence, Incident, KnownRecord, read_run, write_run
+
+
+def lossaudit(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "lossaudit", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        env={**os.environ, "COLUMNS": "200", **environment},
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("run", "--backend", "mxnet"), "'mxnet' is not known; there are: torch"),
+        (("run", "--law", "gravity"), "'gravity' is not known; there are: value"),
+        (("run", "--depth", "bottomless"), "there are: quick, standard, deep"),
+        (("run", "--fail-on", "mondays"), "there are: any, violates"),
+        (("run", "--known", "/no/such/file.toml"), "cannot read /no/such/file.toml"),
+        (("run", "--out", "/proc/no/run.json"), "cannot write to /proc/no"),
+        (("run", "--html", "/"), "/ is a folder"),
+        (("report", "/no/such/run.json"), "cannot read /no/such/run.json"),
+        (("explain", "/no/such/run.json", "abc"), "cannot read /no/such/run.json"),
+        (("list", "--backend", "mxnet"), "'mxnet' is not known"),
+    ],
+)
+def test_wrong_use_is_one_clear_line_and_exit_code_2(arguments, said):
+    done = lossaudit(*arguments)
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"format": 1, "tallies": 3}', "[]"])
+def test_a_broken_run_file_is_one_clear_line_and_exit_code_2(tmp_path, content):
+    path = tmp_path / "run.json"
+    path.write_text(content)
+    done = lossaudit("report", str(path), "--html", str(tmp_path / "report.html"))
+    assert done.returncode == 2
+    assert str(path) in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_version():
+    done = lossaudit("--version")
+    assert (done.returncode, done.stdout) == (0, "lossaudit 0.1.0\n")
+
+
+def test_list_names_everything_and_imports_no_framework():
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-X",
+            "importtime",
+            "-m",
+            "lossaudit",
+            "list",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert not imported & {"torch", "tensorflow", "keras", "jax", "optax"}
+    for framework in FRAMEWORKS.values():
+        for subject in framework.subjects:
+            assert subject.name in done.stdout
+    for word in ("cross_entropy_probabilities", "shift-invariance", "two-class-equals-binary"):
+        assert word in done.stdout
+
+
+def test_stored_run_is_reported_again(tmp_path):
+    run = Recorder(Settings()).run(complete=True)
+    write_run(run, tmp_path / "run.json")
+    page = tmp_path / "page.html"
+    done = lossaudit("report", str(tmp_path / "run.json"), "--html", str(page))
+    assert done.returncode == 0, done.stderr
+    assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert "page.html" in done.stdout
+
+
+def test_an_unknown_finding_is_said(tmp_path):
+    write_run(Recorder(Settings()).run(complete=True), tmp_path / "run.json")
+    done = lossaudit("explain", str(tmp_path / "run.json"), "beef")
+    assert done.returncode == 2
+    assert "no finding whose id begins with 'beef'" in done.stderr
+
+
+def recorded(*events):
+    recorder = Recorder(Settings())
+    for event in events:
+        recorder(event)
+    return recorder.run(complete=True)
+
+
+def test_exit_codes_of_a_finished_run(audited_torch_finding):
+    absent = Absence(framework="jax", reason="not installed", hint="pip install jax")
+    assert exit_code(recorded(), []) == NOTHING_NEW
+    assert exit_code(recorded(absent), []) == NOTHING_NEW
+    assert exit_code(recorded(absent), ["jax"]) == UNUSABLE
+    broken = Incident(subject="s", law="value", dtype="float32", message="internal: Traceback")
+    assert exit_code(recorded(broken), []) == INTERNAL
+    precision, violates = audited_torch_finding
+    assert exit_code(recorded(precision), []) == NEW_FINDINGS
+    assert exit_code(recorded(precision), [], "violates") == NOTHING_NEW
+    assert exit_code(recorded(precision, violates), [], "violates") == NEW_FINDINGS
+    gone = recorded()
+    gone.known.append(KnownRecord(entry="x", state="gone", detail=""))
+    assert exit_code(gone, []) == NEW_FINDINGS
+
+
+@pytest.fixture
+def audited_torch_finding():
+    """Two findings, one of kind precision."""
+    import msgspec
+
+    from lossaudit.conformance.engine import contradiction
+    from lossaudit.conformance.run import Convention
+
+    convention = Convention(
+        subject="s", field="mean", declared="rows", measured="valid", agrees=False, evidence="e"
+    )
+    violates = contradiction(convention)
+    return msgspec.structs.replace(violates, kind="precision", id="other"), violates
+
+
+@pytest.mark.frameworks
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "kill"])
+def test_interruption_leaves_a_valid_partial_run(tmp_path, sign):
+    run_file, page = tmp_path / "run.json", tmp_path / "report.html"
+    command = [sys.executable, "-m", "lossaudit", "run", "--backend", "torch", "--depth", "quick"]
+    process = subprocess.Popen(
+        [*command, "--jobs", "2", "--out", str(run_file), "--html", str(page)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    # Past the imports and into the first cells: the progress of a pipe is a line now and then.
+    while not re.match("[1-9][0-9,]*/", line := process.stderr.readline()):
+        assert line, "it ended before it was interrupted"
+    os.killpg(process.pid, sign) if sign == signal.SIGINT else process.send_signal(sign)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert "PARTIAL" in out
+    run = read_run(run_file)
+    assert not run.complete
+    assert run.tallies
+    assert "PARTIAL" in page.read_text(encoding="utf-8")
+    assert not _left_behind(process.pid)
+
+
+def _left_behind(session: int) -> list[str]:
+    """Processes of the session that still live."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text(encoding="utf-8").rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) == session and fields[0] != "Z":
+            found.append(stat.parent.name)
+    return found
+
+
+@pytest.mark.frameworks
+def test_absent_framework_asked_for_by_name_is_exit_code_3(tmp_path):
+    """An interpreter that lacks jax: it is said to be absent, with what installs it."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import importlib.metadata as m, importlib.util as u\n"
+        "version, find = m.version, u.find_spec\n"
+        "def gone(name):\n"
+        "    if name in ('jax', 'jaxlib', 'optax'):\n"
+        "        raise m.PackageNotFoundError(name)\n"
+        "    return version(name)\n"
+        "def none(name, *more):\n"
+        "    return None if name in ('jax', 'jaxlib', 'optax') else find(name, *more)\n"
+        "m.version, u.find_spec = gone, none\n"
+    )
+    run_file = tmp_path / "run.json"
+    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    done = lossaudit("run", "-b", "jax", "--out", str(run_file), PYTHONPATH=path)
+    assert done.returncode == 3, done.stderr
+    assert "pip install" in done.stdout
+    assert json.loads(run_file.read_text())["absent"][0]["framework"] == "jax"
