@@ -154,6 +154,7 @@ class _Softmax:
     d: Floats
     p: Floats
     s: Floats
+    tail: Floats  # S, which s - 1 would lose
     log_s: Floats
     top: Floats  # bool (N, K): the one argmax that is left out of S
     theta: Floats  # relative error of s
@@ -187,6 +188,7 @@ def _softmax(z: Floats, arithmetic: Arithmetic) -> _Softmax:
         d=d,
         p=e / s,
         s=s,
+        tail=tail,
         log_s=np.log1p(tail),
         top=top,
         theta=theta,
@@ -259,7 +261,10 @@ def _softmax_gradient(
     if semantics.soft_gradient == "p - q" and case.target.ndim > 1:
         # The subject takes sum(q) for 1; its coefficients are rounded, which moves that sum.
         total = np.ones_like(total)
-    p, g = row.p, np.abs(total * row.p - a)
+    p, others = row.p, np.maximum(total - a, 0.0)
+    complement = np.where(row.top, row.tail / row.s, 1.0 - p)
+    # A p_j - a_j without cancellation: the rounding of the result is relative to this.
+    g = np.abs(others * p - a * complement)
     summed = case.target.ndim > 1 or case.options.label_smoothing > 0
     height = _height(a.shape[1], arithmetic) if summed else 0
     coefficient = _growth(roundings + (2 if summed or roundings else 0) + height, u)
@@ -269,8 +274,6 @@ def _softmax_gradient(
         shift = np.minimum(u * row.d, 16.0)
         rho = np.expm1(shift + np.log1p(arithmetic.c_exp * u) + np.log1p(u) + row.Lambda)
     if arithmetic.gradient == "relative":
-        others = np.maximum(total - a, 0.0)
-        complement = np.where(row.top, (row.s - 1.0) / row.s, 1.0 - p)
         error_sum = np.where(row.top, row.error_S, row.theta * row.s) / row.s
         spread = np.expm1(row.Lambda + 2 * np.log1p(u))
         error_complement = error_sum * (1.0 + spread) + complement * spread

@@ -26,7 +26,7 @@ def _reduction(bench: Bench, case: Case) -> tuple[float, Exact, Exact]:
     return (float(some[usable][0] / mean[usable][0]) if usable.any() else 1.0), loss, gradient
 
 
-def _reduced_bound(each: Floats, losses: Floats, denominator: float, bench: Bench) -> Floats:
+def reduced_bound(each: Floats, losses: Floats, denominator: float, bench: Bench) -> Floats:
     """Bound of a sum of N rows: their own bounds, 2 N + 2 roundings on a path, the last one."""
     arithmetic = bench.arithmetic
     if arithmetic is None:
@@ -51,8 +51,8 @@ def check_loss(bench: Bench, case: Case) -> list[Verdict]:
     found = judge(
         loss,
         exact,
-        _reduced_bound(demand.loss, losses, denominator, bench),
-        _reduced_bound(declared.loss, losses, denominator, bench),
+        reduced_bound(demand.loss, losses, denominator, bench),
+        reduced_bound(declared.loss, losses, denominator, bench),
         np.asarray(bool(truth.undefined.any())),
         bench.fmt,
     )
