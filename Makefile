@@ -26,7 +26,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: audit test test-slow lint format setup-audit setup-test clean help
+.PHONY: audit screenshot test test-slow lint format setup-audit setup-test clean help
 
 # Installs `.[$(1)]` into .venv, unless $(2) says that just this was done. The stamp holds what the
 # installation followed from (this folder, pyproject.toml, the constraints) and is written last: an
@@ -59,6 +59,9 @@ audit: setup-audit  ## audit all frameworks: audit/report.html and audit/run.jso
 test: setup-test  ## what every change must pass: fast tests, formatting, lint, types
 	$(BIN)/pytest -m "not slow" --timeout 600 --durations 10 $(PYTEST_FLAGS)
 	@$(MAKE) --no-print-directory lint
+
+screenshot: setup-test  ## docs/report.png, the picture of audit/report.html in the README
+	$(BIN)/python docs/take_screenshot.py audit/report.html docs/report.png
 
 test-slow: setup-test  ## the tests that take long (real old environments, whole installs, many seeds)
 	$(BIN)/pytest -m slow --timeout 1500 --durations 10 $(PYTEST_FLAGS)

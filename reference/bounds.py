@@ -34,6 +34,9 @@ SLACK = 1.0 + 2.0**-40
 """The float64 evaluation of a bound takes fewer than 2^10 roundings of 2^-53 each per row and
 class; 2^-40 covers them."""
 
+LEAST = 5e-324
+"""The least positive float64: half of it, float64's own eta, is no float64, so it stands for it."""
+
 ROUNDINGS_OF_SMOOTHING = 4
 """(1 - eps) q + eps/K: eps to the working format, 1 - eps, eps/K, product and sum, of which at most
 four lie on the path of one coefficient."""
@@ -82,11 +85,16 @@ def _cleaned(bound: Floats) -> Floats:
 def half_ulp(x: Floats, fmt: Format) -> Floats:
     """Largest rounding error of a result of magnitude x: half the ulp at x, at least eta."""
     _, exponent = np.frexp(np.abs(x))
-    return np.ldexp(1.0, np.maximum(exponent - 1, fmt.emin) - fmt.precision)
+    return np.maximum(np.ldexp(1.0, np.maximum(exponent - 1, fmt.emin) - fmt.precision), LEAST)
 
 
 def _eta(fmt: Format, flush: bool) -> float:
-    return fmt.least_normal if flush else fmt.least_subnormal / 2
+    return fmt.least_normal if flush else max(fmt.least_subnormal / 2, LEAST)
+
+
+def flushed(exact: Floats, error: Floats, out: Format) -> Floats:
+    """What a flush to zero adds where the result may be subnormal."""
+    return np.where(np.abs(exact) - error < out.least_normal, out.least_normal, 0.0)
 
 
 def _height(classes: int, arithmetic: Arithmetic) -> int:
@@ -106,7 +114,7 @@ def _finish(exact: Floats, error: Floats, arithmetic: Arithmetic, out: Format) -
     if out.precision < FORMATS[arithmetic.working].precision:
         error = error + half_ulp(np.abs(exact) + error, out)
     if arithmetic.flush:
-        error = error + np.where(np.abs(exact) - error < out.least_normal, out.least_normal, 0.0)
+        error = error + flushed(exact, error, out)
     return error
 
 

@@ -209,3 +209,10 @@ def test_a_void_bound_is_infinite_and_never_a_pass():
     native = replace(arithmetic("B", "division", "float32"), working="bfloat16", stored="bfloat16")
     case = Case("cross_entropy", "bfloat16", np.zeros((1, 1000)), np.array([0]))
     assert np.isinf(bounds(case, Semantics(), native).loss[0])
+
+
+def test_underflow_has_a_unit_in_float64_too():
+    """Half of the least float64 subnormal is no float64; a bound of 0 would accuse everyone."""
+    case = Case("cross_entropy", "float64", np.array([[0.0, 717.0, 0.0]]), np.array([2]))
+    found = bounds(case, Semantics(), arithmetic("B", "division", "float64"))
+    assert (found.gradient[0] > 0).all()
