@@ -1,0 +1,44 @@
+"""A worker in an environment of its own, years older, in which lossaudit is not installed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from lossaudit.adapters.client import WorkerPool
+from lossaudit.adapters.registry import subjects
+from lossaudit.conformance.engine import Settings, audit
+from lossaudit.conformance.run import Convention, Finding, Incident, Tally
+
+OLD = ("jax==0.4.30", "jaxlib==0.4.30", "optax==0.2.3", "numpy==1.26.4", "scipy==1.13.1")
+
+pytestmark = [pytest.mark.slow, pytest.mark.frameworks]  # it installs packages from the registry
+
+
+@pytest.fixture(scope="module")
+def old_python(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("old environment")
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    python = folder / "bin" / "python"
+    subprocess.run([python, "-m", "pip", "install", "-q", *OLD], check=True, timeout=900)
+    return str(python)
+
+
+def test_old_jax_is_audited_by_the_same_laws(old_python):
+    wanted = "jax:softmax_cross_entropy[jit,cpu]"
+    every = subjects(["jax"], "standard")
+    subject = replace(next(s for s in every if s.name == wanted), dtypes=("float32",))
+    events = []
+    with WorkerPool(python=old_python) as pool:
+        assert pool.versions("jax")["jax"] == "0.4.30"
+        assert pool.versions("jax")["optax"] == "0.2.3"
+        laws = ("value", "finite-where-finite", "shift-invariance")
+        audit([subject], Settings("quick", 0, laws), events.append, pool, every)
+    assert not [e for e in events if isinstance(e, Incident)]
+    assert {e.law for e in events if isinstance(e, Tally)} >= set(laws)
+    assert all(e.agrees is not False for e in events if isinstance(e, Convention))
+    masked = [e for e in events if isinstance(e, Finding) and e.region == "minus-inf-non-target"]
+    assert [f.value for f in masked if f.law == "value"] == [["nan"]]
