@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -297,6 +298,30 @@ FRAMEWORK = Framework(
 # ---------------------------------------------------------------------- in the worker
 
 
+def failed_compiler(error: BaseException) -> str:
+    """Why Inductor's C++ compiler failed, or '' where it was the op that raised.
+
+    The op is then not wrong but unavailable here: no compiler that works, no headers, or headers
+    under a path with a space, which Inductor does not quote (torch 2.13).
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if type(seen).__name__ == "CppCompileError":
+            break
+        seen = seen.__cause__ or getattr(seen, "inner_exception", None) or seen.__context__
+    if seen is None and "CppCompileError" not in str(error):
+        return ""
+    import torch
+
+    folder = str(Path(torch.__file__).parent)
+    if " " in folder:
+        return (
+            f"torch.compile does not work where torch is installed: {folder!r} has a space, which "
+            "Inductor's compiler command does not quote; install torch under another path"
+        )
+    return f"torch.compile could not build its C++ code: {str(error)[:2000]}"
+
+
 class TorchRuntime:
     """torch, imported."""
 
@@ -327,9 +352,14 @@ class TorchRuntime:
         inputs = self._tensor(call.inputs, call.dtype).requires_grad_()
         index = call.target.ndim == 1
         target = self._tensor(call.target, "int64" if index else call.dtype)
-        loss = self._program(call)(inputs, target)
-        ones = self._torch.ones_like(loss)
-        (gradient,) = self._torch.autograd.grad(loss, inputs, ones)
+        try:
+            loss = self._program(call)(inputs, target)
+            ones = self._torch.ones_like(loss)
+            (gradient,) = self._torch.autograd.grad(loss, inputs, ones)
+        except Exception as error:
+            if compiler := failed_compiler(error):
+                raise Unsupported(compiler) from error
+            raise
         if per_row(tuple(loss.shape), len(call.inputs)):
             loss = loss[:, 0]
         return Result(self._raw(loss), self._raw(gradient))

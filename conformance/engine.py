@@ -73,11 +73,16 @@ class Patience:
     def __init__(self, session: Session, emit: Emit) -> None:
         self._session, self._emit = session, emit
         self._lost: Counter[str] = Counter()
+        self._unsupported: set[str] = set()
 
     def ask(self, subject: Subject, case: Case) -> Outcome:
         if self._lost[subject.name] >= LOST_LIMIT:
             return Outcome("unsupported", message="not asked any more: too many calls were lost")
         outcome = self._session.ask(subject, case)
+        if outcome.status == "unsupported" and subject.name not in self._unsupported:
+            self._unsupported.add(subject.name)
+            message = f"not supported here, so not audited: {outcome.message}"
+            self._emit(Incident(subject=subject.name, law="", dtype=case.dtype, message=message))
         if outcome.status in ("crashed", "timed out"):
             self._lost[subject.name] += 1
             if self._lost[subject.name] == LOST_LIMIT:

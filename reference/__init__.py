@@ -30,6 +30,7 @@ _HOMES = {
     ),
     "distributions": ("cross_entropy_distributions", "entropy", "kl_divergence", "perplexity"),
     "exact": ("Exact", "is_faithful", "round_exact", "ulp_error"),
+    "gaussians": ("gaussian_cross_entropy", "gaussian_kl_divergence"),
     "verification": ("Verification", "verify"),
     "focal_loss": ("binary_focal", "focal", "focal_grad"),
     "formats": ("FORMATS", "Format"),

@@ -15,11 +15,12 @@ from typing import Any, Optional
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import rows, tempered
+from . import rows, tempered, tiers
+from .binary_rows import binary_losses
 from .exact import Exact, multiplied, round_exact, scale
 from .formats import FORMATS, decode
-from .softmax_rows import usable_logits
-from .truth import Truth, join
+from .softmax_rows import cross_entropy_losses, usable_logits
+from .truth import Truth, demand_labels, join
 from .vocabulary import Case, Floats, Options, Semantics
 
 Array = NDArray[Any]
@@ -105,10 +106,37 @@ def cross_entropy(
     """
     options = _options(weight, None, ignore_index, label_smoothing, reduction)
     semantics = _semantics(smoothing, mean)
+    plain = reduction == "none" and temperature == 1.0 and z_loss == 0.0 and not options.passed()
+    if plain and _format(dtype) != "float64" and np.ndim(target) == np.ndim(logits) - 1:
+        return _fast_cross_entropy(logits, target, semantics, axis, dtype, logits_dtype)
+    if plain:
+        flat, shape = _flat("logits", logits, axis, logits_dtype)
+        losses = cross_entropy_losses(flat, _target(target, flat, shape, axis), semantics, options)
+        return rounded(losses.reshape(*shape), _format(dtype))
     call = _cross_entropy(
         logits, target, options, semantics, temperature, z_loss, axis, logits_dtype
     )
     return call.loss(_format(dtype))
+
+
+def _fast_cross_entropy(
+    logits: ArrayLike,
+    target: ArrayLike,
+    semantics: Semantics,
+    axis: int,
+    dtype: str,
+    logits_dtype: Optional[str],
+) -> Array:
+    """Unreduced losses of class indices in a format narrower than float64, by both tiers."""
+    flat, shape = _flat("logits", logits, axis, logits_dtype)
+    labels = _target(target, flat, shape, axis)
+    demand_labels(labels, flat.shape[1], np.zeros(labels.shape, dtype=np.bool_))
+
+    def exactly(places: NDArray[np.intp]) -> Exact:
+        return rows.cross_entropy_truth(flat[places], labels[places], semantics, Options()).loss
+
+    values = tiers.cross_entropy_loss(flat, labels, FORMATS[dtype], exactly)
+    return _cast(values.reshape(shape), dtype)
 
 
 def cross_entropy_grad(
@@ -251,11 +279,29 @@ def binary_cross_entropy_with_logits(
         dtype: format of the result.
     """
     options = _options(None, None, None, label_smoothing, reduction)
+    plain = reduction == "none" and weight is None and pos_weight is None and not label_smoothing
+    if plain and np.shape(logits) == np.shape(target):
+        return _fast_binary(logits, target, _format(dtype))
     call = _binary(
         "binary_cross_entropy_with_logits", logits, target, options, _binary_semantics(),
         weight, pos_weight, "float64",
     )  # fmt: skip
     return call.loss(_format(dtype))
+
+
+def _fast_binary(logits: ArrayLike, target: ArrayLike, dtype: str) -> Array:
+    """Unreduced binary losses without options: float64, or a narrower format by both tiers."""
+    values, labels = _floats("logits", logits), _floats("target", target)
+    _no_nan("target", labels)
+    z, y = values.reshape(-1), labels.reshape(-1)
+    if dtype == "float64":
+        return rounded(binary_losses(z, y, _binary_semantics()).reshape(*values.shape), dtype)
+
+    def exactly(places: NDArray[np.intp]) -> Exact:
+        return binary_losses(z[places], y[places], _binary_semantics())
+
+    found = tiers.binary_loss(z, y, FORMATS[dtype], exactly)
+    return _cast(found.reshape(values.shape), dtype)
 
 
 def binary_cross_entropy_with_logits_grad(

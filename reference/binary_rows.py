@@ -13,8 +13,9 @@ from fractions import Fraction
 import numpy as np
 
 from . import truth as rows
-from .certify import Parts, repaired
+from .certify import Parts, repaired, uncertain
 from .decimals import Triple, settle
+from .doubledouble import exp as exp_pair
 from .exact import (
     Exact,
     add,
@@ -22,6 +23,7 @@ from .exact import (
     magnitude,
     multiplied,
     negate,
+    put,
     scale,
     shift,
     subtract,
@@ -134,6 +136,27 @@ def _pass(logits: Floats, target: Floats, semantics: Semantics, options: Options
     parts = Parts(lambda index: slow(index[0]).limit(), moving)
     gradient = repaired(value, size, settle_gradient, parts)
     return rows.finish(loss, gradient.reshape(-1, 1), nan, None, reason)
+
+
+def binary_losses(logits: Floats, target: Floats, semantics: Semantics) -> Exact:
+    """(N,) the losses of `binary_cross_entropy_with_logits_truth` alone, without options."""
+    losses = []
+    for part in rows.passes(logits.size, 1):
+        z, y = logits[part], target[part]
+        ordinary = np.isfinite(z) & np.isfinite(y)
+        safe, label = (np.where(ordinary, values, 0.0) for values in (z, y))
+        size = -np.abs(safe)
+        hi, lo, power = exp_pair((size, np.zeros_like(size)))
+        growth = Exact.from_pair(hi, lo, power.astype(np.int64))
+        positive, negative = Exact.from_float(label), complement(label)
+        value, doubt, _ = _loss(safe, growth, positive, negative, constant(1.0), exact=True)
+        places = np.flatnonzero(uncertain(value, doubt) | ~ordinary)
+        if places.size:
+            inputs = z[places, None], y[places, None]
+            found = binary_cross_entropy_with_logits_truth(*inputs, semantics, Options())
+            value = put(value, places, found.loss)
+        losses.append(value)
+    return rows.join_exact(losses)
 
 
 def _loss(

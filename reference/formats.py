@@ -81,8 +81,9 @@ def round_to_format(x: ArrayLike, fmt: Format) -> Floats:
     values = np.array(x, dtype=np.float64)
     if fmt.precision == FORMATS["float64"].precision:
         return values
-    quantum = ulp_exponent(values, fmt)
-    rounded = np.ldexp(np.rint(np.ldexp(values, -quantum)), quantum)
+    quantum = ulp_exponent(values, fmt).astype(np.int32)
+    with np.errstate(invalid="ignore"):
+        rounded = np.ldexp(np.rint(np.ldexp(values, -quantum)), quantum)
     overflowed = np.abs(rounded) > fmt.max
     return np.where(overflowed, np.copysign(np.inf, values), rounded)
 

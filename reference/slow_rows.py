@@ -29,7 +29,8 @@ class SoftmaxRow:
         self._top = top
         self.weights = weights
         self._whole = sum(weights, Fraction(0))
-        self._growths: dict[int, dict[int, Interval]] = {}
+        self._equal = not any(self._gaps.values())
+        self._growths: dict[int, tuple[dict[int, Interval], Interval, Interval]] = {}
 
     def linear(self) -> Fraction:
         """sum_j a_j gap_j."""
@@ -43,6 +44,10 @@ class SoftmaxRow:
         """sum over i != j of a_i."""
         return self._whole - self.weights[j]
 
+    def surprise(self, j: int, digits: Digits) -> Enclosure:
+        """-log p_j = gap_j + log1p(S)."""
+        return self._plus_log(self._gaps[j], ONE, digits)
+
     def log_sum(self, digits: Digits) -> Enclosure:
         """log sum_j e**z_j = m + log1p(S)."""
         return self._plus_log(self._peak, ONE, digits)
@@ -54,34 +59,31 @@ class SoftmaxRow:
         if j not in self._gaps or rest == -own:
             return -own
         count = len(self._finite)
-        if not any(self._gaps.values()):
+        if self._equal:
             return (rest - own * (count - 1)) / count
-        growth = self._growth(digits)
-        others = self._sum((growth[i] for i in self._finite if i != j), digits)
+        growth, tail, whole = self._growth(digits)
+        others = tail if j == self._top else digits.subtract(whole, growth[j])
         rise = digits.multiply(digits.number(rest), growth[j])
         fall = digits.multiply(digits.number(own), others)
-        return digits.divide(digits.subtract(rise, fall), digits.add(growth[j], others))
+        return digits.divide(digits.subtract(rise, fall), whole)
 
     def _plus_log(self, linear: Fraction, factor: Fraction, digits: Digits) -> Enclosure:
         if factor == 0 or len(self._finite) == 1:
             return linear
-        growth = self._growth(digits)
-        others = self._sum((growth[i] for i in self._finite if i != self._top), digits)
-        logarithm = digits.multiply(digits.number(factor), digits.log1p(others))
+        _, tail, _ = self._growth(digits)
+        logarithm = digits.multiply(digits.number(factor), digits.log1p(tail))
         return digits.add(digits.number(linear), logarithm)
 
-    def _growth(self, digits: Digits) -> dict[int, Interval]:
+    def _growth(self, digits: Digits) -> tuple[dict[int, Interval], Interval, Interval]:
+        """The e_j, S and 1 + S; kept, since many entries of a row may need them."""
         if digits.digits not in self._growths:
-            found = {j: digits.exp(-gap) for j, gap in self._gaps.items()}
-            self._growths[digits.digits] = found
+            growth = {j: digits.exp(-gap) for j, gap in self._gaps.items()}
+            tail = digits.number(Fraction(0))
+            for j, term in growth.items():
+                if j != self._top:
+                    tail = digits.add(tail, term)
+            self._growths[digits.digits] = growth, tail, digits.add(digits.number(ONE), tail)
         return self._growths[digits.digits]
-
-    @staticmethod
-    def _sum(terms, digits: Digits) -> Interval:  # noqa: ANN001
-        total = digits.number(Fraction(0))
-        for term in terms:
-            total = digits.add(total, term)
-        return total
 
 
 class BinaryRow:

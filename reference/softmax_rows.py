@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import truth as rows
-from .certify import Index, Parts, repaired
+from .certify import Index, Parts, repaired, uncertain
 from .decimals import Digits, Enclosure, Triple, settle
+from .doubledouble import exp as exp_pair
 from .doubledouble import two_sum
 from .exact import (
     Booleans,
@@ -36,6 +37,7 @@ from .exact import (
     put,
     shift,
     subtract,
+    sum_pairs,
     total,
     where,
 )
@@ -50,6 +52,8 @@ _SATURATED = -40
 _SLACK = 6
 # Differences of numbers below this do not overflow.
 _HUGE = 2.0**1000
+# At one scale terms are kept down to 2**-1000, and a sum above 2**-800 keeps its digits.
+_DEEPEST, _SHALLOW = -1000, -800
 # The sum of this many float64 numbers without the largest one is exact as a pair.
 _FEW = 3
 
@@ -146,6 +150,44 @@ def _pass(
     hard = target.ndim == 1 and not options.label_smoothing
     loss, gradient = _hard(row) if hard else _soft(row)
     return rows.finish(loss, gradient, nan, ignored, reason)
+
+
+def cross_entropy_losses(
+    logits: Floats, target: NDArray[Any], semantics: Semantics, options: Options
+) -> Exact:
+    """(N,) the losses of `cross_entropy_truth` alone; for plain class indices by a shorter way."""
+    plain = target.ndim == 1 and not options.passed() and semantics.ignore_index is None
+    if not plain or logits.shape[0] == 0:
+        return cross_entropy_truth(logits, target, semantics, options).loss
+    rows.demand_labels(target, logits.shape[1], np.zeros(target.shape, dtype=np.bool_))
+    losses = []
+    for part in rows.passes(*logits.shape):
+        loss, unsure = _short_losses(logits[part], target[part])
+        places = np.flatnonzero(unsure)
+        if places.size:
+            chosen = logits[part][places], target[part][places]
+            loss = put(loss, places, cross_entropy_truth(*chosen, semantics, options).loss)
+        losses.append(loss)
+    return rows.join_exact(losses)
+
+
+def _short_losses(logits: Floats, target: NDArray[Any]) -> tuple[Exact, Booleans]:
+    """gap_t + log1p(S) with S summed at one scale, and the rows where that is not enough."""
+    ordinary = np.asarray((np.abs(logits) < _HUGE).all(axis=1))
+    if not ordinary.all():
+        logits = np.where(ordinary[:, None], logits, 0.0)
+    index, top = np.arange(target.shape[0]), logits.argmax(axis=1)
+    peak = logits[index, top]
+    hi, lo, power = exp_pair(two_sum(logits, -peak[:, None]))
+    unit = np.ldexp(1.0, np.maximum(power, _DEEPEST).astype(np.int32))
+    unit[index, top] = 0.0
+    others = Exact.from_pair(*sum_pairs(hi * unit, lo * unit))
+    curved = log1p(others)
+    gap = Exact.from_pair(*two_sum(peak, -logits[index, target]))
+    loss = add(gap, curved)
+    # Below 2**-800 the common scale has cut off terms or their digits.
+    lost = (others.exponent < _SHALLOW) | (others.hi == 0.0)
+    return loss, uncertain(loss, curved) | lost | ~ordinary
 
 
 def usable_logits(
@@ -367,12 +409,13 @@ def log_softmax(logits: Floats) -> Exact:
     """
 
     def compute(usable: Floats) -> Exact:
-        parts = softmax_parts(usable)
+        parts, slow = softmax_parts(usable), _SlowRows(usable)
         curved = parts.log_whole.reshape(-1, 1)
 
-        def settle_(index: tuple[int, ...]) -> Triple:
-            weights = [Fraction(int(j == index[1])) for j in range(usable.shape[1])]
-            hi, lo, exponent = _settle_row(usable[index[0]], weights, SoftmaxRow.loss)
+        def settle_(index: Index) -> Triple:
+            hi, lo, exponent = slow.settle(
+                index[0], lambda row, digits: row.surprise(index[1], digits)
+            )
             return -hi, -lo, exponent
 
         return repaired(negate(add(parts.gap, curved)), broadcast(curved, usable.shape), settle_)
@@ -384,19 +427,17 @@ def softmax(logits: Floats) -> Exact:
     """(N, K) p_j = e_j / (1 + S), with the limits of `log_softmax`."""
 
     def compute(usable: Floats) -> Exact:
-        parts = softmax_parts(usable)
+        parts, slow = softmax_parts(usable), _SlowRows(usable)
         whole = parts.whole.reshape(-1, 1)
-        near = (np.arange(usable.shape[1]) == parts.top[:, None]) & (
-            parts.others.exponent < _SATURATED
-        )[:, None]
+        at_top = np.arange(usable.shape[1]) == parts.top[:, None]
+        near = at_top & _tiny(parts.others)[:, None]
         share = divided(where(near, parts.others.reshape(-1, 1), parts.growth), whole)
         value = where(near, subtract(constant(1.0), share), share)
 
-        def settle_(index: tuple[int, ...]) -> Triple:
-            row, j = index
-            weights = [Fraction(0)] * usable.shape[1]
-            formula = lambda slow, digits: slow.gradient(j, Fraction(1), digits)  # noqa: E731
-            return _settle_row(usable[row], weights, formula)
+        def settle_(index: Index) -> Triple:
+            return slow.settle(
+                index[0], lambda row, digits: row.gradient(index[1], Fraction(1), digits)
+            )
 
         return repaired(value, share, settle_)
 
@@ -406,17 +447,17 @@ def softmax(logits: Floats) -> Exact:
 def logsumexp(logits: Floats) -> Exact:
     """(N,) log sum_j e**z_j = m + log1p(S); -inf for a row of -inf, +inf with any +inf logit."""
     infinite = np.isposinf(logits).any(axis=1) & ~np.isnan(logits).any(axis=1)
-    nothing = np.isneginf(logits).all(axis=1)
-    special = infinite | nothing
+    special = np.asarray(infinite | np.isneginf(logits).all(axis=1))
     safe = np.where(special[:, None], 0.0, logits)
 
     def compute(usable: Floats) -> Exact:
         parts = softmax_parts(usable)
         peak = np.take_along_axis(usable, parts.top[:, None], axis=1)[:, 0]
 
-        def settle_(index: tuple[int, ...]) -> Triple:
-            weights = [Fraction(0)] * usable.shape[1]
-            return _settle_row(usable[index[0]], weights, SoftmaxRow.log_sum)
+        slow = _SlowRows(usable)
+
+        def settle_(index: Index) -> Triple:
+            return slow.settle(index[0], SoftmaxRow.log_sum)
 
         return repaired(add(Exact.from_float(peak), parts.log_whole), parts.log_whole, settle_)
 
@@ -424,16 +465,21 @@ def logsumexp(logits: Floats) -> Exact:
     return where(special, Exact.from_float(np.where(infinite, np.inf, -np.inf)), result)
 
 
-def _settle_row(
-    logits: Floats,
-    weights: list[Fraction],
-    formula: Callable[[SoftmaxRow, Digits], Enclosure],
-) -> Triple:
-    slow = SoftmaxRow(logits.tolist(), weights)
-    return settle(
-        lambda digits: formula(slow, digits),
-        lambda: f"softmax of logits {[z.hex() for z in logits.tolist()]}",
-    )
+class _SlowRows:
+    """The decimal fallback of the softmax family: rows without coefficients, each made once."""
+
+    def __init__(self, logits: Floats) -> None:
+        self._logits = logits
+        self._rows: dict[int, SoftmaxRow] = {}
+
+    def settle(self, row: int, formula: Callable[[SoftmaxRow, Digits], Enclosure]) -> Triple:
+        logits = self._logits[row].tolist()
+        if row not in self._rows:
+            self._rows[row] = SoftmaxRow(logits, [Fraction(0)] * len(logits))
+        return settle(
+            lambda digits: formula(self._rows[row], digits),
+            lambda: f"softmax of logits {[z.hex() for z in logits]}",
+        )
 
 
 def _in_passes(logits: Floats, compute: Callable[[Floats], Exact]) -> Exact:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Dict, Optional, Tuple  # noqa: UP035 - evaluated by workers on Python 3.9
+from typing import Any, Dict, Optional, Tuple  # noqa: UP035 - evaluated by workers on Python 3.9
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,7 +137,7 @@ class Case:
     operation: str
     dtype: str
     inputs: Floats
-    target: NDArray[np.generic]
+    target: NDArray[Any]
     options: Options = Options()
 
     @property
@@ -150,7 +150,7 @@ class Case:
             return "index"
         return "binary" if self.operation.startswith("binary") else "distribution"
 
-    def take(self, rows: NDArray[np.generic]) -> Case:
+    def take(self, rows: NDArray[Any]) -> Case:
         """The same call on some of the rows (indices or a mask)."""
         return Case(self.operation, self.dtype, self.inputs[rows], self.target[rows], self.options)
 

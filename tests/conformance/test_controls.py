@@ -54,7 +54,7 @@ def softmax_control(form):
         z, classes = case.inputs.astype(real), case.inputs.shape[1]
         q = case.target
         if q.ndim == 1:
-            q = (np.arange(classes) == q[:, None]).astype(float)
+            q = np.equal(np.arange(classes), q[:, None]).astype(float)
         q = q.astype(real)
         if not case.rows:
             return np.zeros(0), np.zeros(z.shape)
@@ -64,7 +64,7 @@ def softmax_control(form):
             e = np.exp(shifted)
             s = e.sum(axis=1, keepdims=True)
             if form == "C":
-                top = np.arange(classes) == np.argmax(z, axis=1)[:, None]
+                top = np.equal(np.arange(classes), np.argmax(z, axis=1)[:, None])
                 tail = np.where(top, real(0), e).sum(axis=1, keepdims=True)
                 logs = shifted - np.log1p(tail)
                 total = q.sum(axis=1, keepdims=True)

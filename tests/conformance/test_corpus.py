@@ -22,7 +22,7 @@ from lossaudit.reference.vocabulary import OPERATIONS
 
 # blake2b of the ids of all cases of CORPUS below. If a change to the regions is meant, raise
 # CORPUS and put the new digest here: stored runs of another corpus are not comparable.
-DIGESTS = {1: "DIGEST"}
+DIGESTS = {1: "b22fc80bcf9665be843ce1a650400415"}
 
 
 def plans():

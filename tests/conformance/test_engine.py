@@ -145,7 +145,8 @@ def test_a_partial_run_is_a_valid_file(faulty, tmp_path):
     recorder = Recorder(Settings())
     for event in audited(faulty, "echo"):
         recorder(event)
-        run = recorder.run(complete=False)
+        assert not recorder.run(complete=False).complete  # valid at every moment
+    run = recorder.run(complete=False)
     write_run(run, tmp_path / "run.json")
     again = read_run(tmp_path / "run.json")
     assert again == run

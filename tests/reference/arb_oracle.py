@@ -1,4 +1,4 @@
-"""The truth by python-flint's Arb balls, and a rounding of its own: shares no code with the package.
+"""The truth by python-flint's Arb balls, and a rounding of its own: no code of the package.
 
 A formula is a function without arguments that returns Arb balls at the current precision. It is
 evaluated with more and more bits until both ends of every ball round to the same number.
@@ -9,13 +9,13 @@ no boundary of rounding lies between the sum with the true term and the sum with
 from __future__ import annotations
 
 import math
-from fractions import Fraction
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 
 import flint
 import numpy as np
+from flint import arb
 
-arb = flint.arb
 FORMATS = {
     "float64": (53, -1022, 1023),
     "float32": (24, -126, 127),
@@ -107,7 +107,7 @@ def softmax_parts(logits: Sequence[float]) -> tuple[int, list[Fraction | None], 
 def cross_entropy(logits: Sequence[float], weights: Sequence[Fraction]) -> arb:
     """sum_j a_j gap_j + A log1p(S)."""
     _, gaps, _, others = softmax_parts(logits)
-    linear = sum((a * (g or 0) for a, g in zip(weights, gaps)), Fraction(0))
+    linear = sum((a * (g or 0) for a, g in zip(weights, gaps, strict=True)), Fraction(0))
     total = sum(weights, Fraction(0))
     return exact(linear) + exact(total) * others.log1p()
 

@@ -3,6 +3,8 @@
 python tests/reference/make_vectors.py > reference/_vectors.py
 """
 
+# ruff: noqa: B023 - each formula is evaluated before its loop goes on
+
 from __future__ import annotations
 
 import json
@@ -98,8 +100,8 @@ def distribution_lines(rng: np.random.Generator) -> Iterator[str]:
         a, b = [Fraction(v) for v in p.tolist()], [Fraction(v) for v in q.tolist()]
         x, target = hexes(p), hexes(q)
         own = [(w, w) for w in a if w]
-        model = [(w, v) for w, v in zip(a, b) if w]
-        ratio = [(w, v / w) for w, v in zip(a, b) if w]
+        model = [(w, v) for w, v in zip(a, b, strict=True) if w]
+        ratio = [(w, v / w) for w, v in zip(a, b, strict=True) if w]
         yield line("entropy", lambda: [logs(own)], x=x)
         yield line("perplexity", lambda: [logs(own).exp()], x=x)
         yield line("cross_entropy_distributions", lambda: [logs(model)], x=x, target=target)

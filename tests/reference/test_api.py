@@ -53,7 +53,9 @@ def test_known_conventions() -> None:
 
 def test_a_confident_target_keeps_its_loss() -> None:
     loss = ref.cross_entropy([[700.0, 0.0]], [0])
-    assert loss == float(oracle.rounded(lambda: [oracle.decaying_exp(Fraction(700)).log1p()])["float64"][0])
+    assert loss == float(
+        oracle.rounded(lambda: [oracle.decaying_exp(Fraction(700)).log1p()])["float64"][0]
+    )
     gradient = ref.cross_entropy_grad([[700.0, 0.0]], [0])
     assert gradient[0, 0] == -gradient[0, 1] != 0.0
 
@@ -165,7 +167,9 @@ def test_kl_of_close_distributions_keeps_its_digits() -> None:
 
         def formula(q=q) -> list:
             pairs = zip(p.tolist(), q.tolist(), strict=True)
-            terms = [oracle.exact(a) * oracle.log_fraction(Fraction(a) / Fraction(b)) for a, b in pairs]
+            terms = [
+                oracle.exact(a) * oracle.log_fraction(Fraction(a) / Fraction(b)) for a, b in pairs
+            ]
             return [sum(terms, oracle.arb(0))]
 
         assert ref.kl_divergence(p, q) == oracle.rounded(formula)["float64"][0]

@@ -1,9 +1,11 @@
 """exp, log1p and log in double-double, against Arb, and the tables they rest on."""
 
+# ruff: noqa: T201 - `pytest -s` shows the counts
+
 from __future__ import annotations
 
-from pathlib import Path
 from collections.abc import Callable
+from pathlib import Path
 
 import flint
 import numpy as np

@@ -14,7 +14,15 @@ import arb_oracle as oracle
 import numpy as np
 import pytest
 
-from lossaudit.reference import binary_rows, bounds, certify, doubledouble, exact, rows, softmax_rows
+from lossaudit.reference import (
+    binary_rows,
+    bounds,
+    certify,
+    doubledouble,
+    exact,
+    rows,
+    softmax_rows,
+)
 from lossaudit.reference.exact import Exact
 from lossaudit.reference.formats import FORMATS
 from lossaudit.reference.vocabulary import Arithmetic, Case, Options, Semantics

@@ -1,9 +1,12 @@
 """The truths of rows against Arb: not one value may differ from the correctly rounded one."""
 
+# ruff: noqa: B023 - each formula is evaluated before its loop goes on
+# ruff: noqa: T201 - `pytest -s` shows the counts
+
 from __future__ import annotations
 
-from fractions import Fraction
 from collections.abc import Sequence
+from fractions import Fraction
 
 import arb_oracle as oracle
 import numpy as np
@@ -148,7 +151,7 @@ def one_hot(target: np.ndarray, k: int) -> list[list[Fraction]]:
 def test_cross_entropy_of_an_index(regime: str) -> None:
     rng = np.random.default_rng(11)
     counts = Count(), Count()
-    for n, k in ((60, 2), (40, 10)):
+    for n, k in ((30, 2), (20, 10)):
         z = REGIMES[regime](rng, n, k)
         for target in (rng.integers(0, k, n), z.argmax(axis=1)):
             truth = rows.cross_entropy_truth(z, target, SEMANTICS, Options())
@@ -263,9 +266,9 @@ BINARY_TARGETS = {
     "0 or 1": lambda rng, z: rng.integers(0, 2, z.size).astype(float),
     "uniform": lambda rng, z: rng.random(z.size),
     "quarters": lambda rng, z: rng.integers(0, 5, z.size) / 4,
-    "RN(sigmoid)": lambda rng, z: 1 / (1 + np.exp(-np.clip(z, -700, 700))),
+    "RN(sigmoid)": lambda _, z: 1 / (1 + np.exp(-np.clip(z, -700, 700))),
     "outside": lambda rng, z: rng.standard_normal(z.size) * 3,
-    "1e-300": lambda rng, z: np.full(z.size, 1e-300),
+    "1e-300": lambda _, z: np.full(z.size, 1e-300),
 }
 
 
@@ -391,7 +394,7 @@ def test_binary_cross_entropy(guard: str, dtype: str) -> None:
             inside, moved, arguments = guarded_logs(Fraction(p[i]), semantics, dtype)
             factors = [Fraction(y[i]), 1 - Fraction(y[i])]
             what = f"{guard} {name} p={p[i].hex()} y={y[i].hex()}"
-            if any(x == 0 and c for x, c in zip(arguments, factors)):
+            if any(x == 0 and c for x, c in zip(arguments, factors, strict=True)):
                 assert np.isposinf(truth.loss.hi[i]), what
             else:
                 want = oracle.rounded(lambda: [_binary_loss(factors, arguments)], NAMES)
@@ -399,7 +402,6 @@ def test_binary_cross_entropy(guard: str, dtype: str) -> None:
             if not 0 < inside < 1:
                 continue
             value = Fraction(0) if moved else _binary_slope(inside, factors, arguments, semantics)
-            want = oracle.rounded(lambda: [oracle.exact(value)] if value else [oracle.arb(0)], ())
             want = {f: np.array([nearest_fraction(value, f)]) for f in NAMES}
             gradients.add(truth.gradient.take(i), want, what)
     losses.done(f"BCE from probabilities, {guard} {dtype}")
@@ -415,7 +417,7 @@ def nearest_fraction(value: Fraction, name: str) -> float:
 
 def _binary_loss(factors, arguments):
     total = oracle.arb(0)
-    for factor, argument in zip(factors, arguments):
+    for factor, argument in zip(factors, arguments, strict=True):
         if argument is None:
             total += oracle.exact(100 * factor)
         elif factor:
@@ -462,12 +464,14 @@ def test_cross_entropy_probabilities(renormalise: str, guard: str) -> None:
 
 def _class_loss(weights, arguments):
     total = oracle.arb(0)
-    for weight, argument in zip(weights, arguments):
+    for weight, argument in zip(weights, arguments, strict=True):
         total -= oracle.exact(weight) * oracle.log_fraction(argument)
     return total
 
 
-def _class_truth(row, weights, renormalise, guard, low, high):
+def _class_truth(
+    row: list, weights: list, renormalise: str, guard: str, low: Fraction, high: Fraction
+) -> tuple[list[Fraction], list[Fraction]]:
     """Arguments of the logs, and the gradient as Fractions, straight from the definitions."""
     p = [Fraction(x) for x in row]
 
@@ -476,17 +480,23 @@ def _class_truth(row, weights, renormalise, guard, low, high):
 
     if renormalise == "no":
         inside = [clip(x) for x in p]
-        return inside, [Fraction(0) if c != x else -a / x for a, c, x in zip(weights, inside, p)]
+        return inside, [
+            Fraction(0) if c != x else -a / x for a, c, x in zip(weights, inside, p, strict=True)
+        ]
     if renormalise == "before":
-        whole = sum(p)
+        whole = sum(p, Fraction(0))
         shares = [x / whole for x in p]
         inside = [clip(s) for s in shares]
-        used = [a if c == s else Fraction(0) for a, c, s in zip(weights, inside, shares)]
-        return inside, [sum(used) / whole - a / x for a, x in zip(used, p)]
+        used = [
+            a if c == s else Fraction(0) for a, c, s in zip(weights, inside, shares, strict=True)
+        ]
+        return inside, [
+            sum(used, Fraction(0)) / whole - a / x for a, x in zip(used, p, strict=True)
+        ]
     inside = [clip(x) for x in p]
-    whole = sum(inside)
+    whole = sum(inside, Fraction(0))
     slope = [
-        sum(weights) / whole - a / x if c == x else Fraction(0)
-        for a, c, x in zip(weights, inside, p)
+        sum(weights, Fraction(0)) / whole - a / x if c == x else Fraction(0)
+        for a, c, x in zip(weights, inside, p, strict=True)
     ]
     return [c / whole for c in inside], slope
