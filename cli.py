@@ -152,6 +152,26 @@ def explain(
     typer.echo(explained(found[0], result))
 
 
+@app.command()
+def reference(
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compare with the frozen values of ball arithmetic.")
+    ] = False,
+) -> None:
+    """Check that the reference computes on this machine what was proved elsewhere."""
+    from .reference import verification
+
+    if not verify:
+        raise WrongUse("reference: nothing to do; did you mean `lossaudit reference --verify`?")
+    result = verification.verify()
+    if result.different:
+        typer.echo(f"{len(result.different)} of {result.compared:,} values differ:", err=True)
+        for line in result.different[:20]:
+            typer.echo(f"  {line}", err=True)
+        raise typer.Exit(NEW_FINDINGS)
+    typer.echo(f"{result.compared:,} values agree, bit for bit, with those that Arb gave.")
+
+
 @app.command(name="list")
 def list_(
     backend: Annotated[

@@ -210,3 +210,10 @@ def test_absent_framework_asked_for_by_name_is_exit_code_3(tmp_path):
     assert done.returncode == 3, done.stderr
     assert "pip install" in done.stdout
     assert json.loads(run_file.read_text())["absent"][0]["framework"] == "jax"
+
+
+def test_the_reference_is_verified_on_this_machine():
+    done = lossaudit("reference", "--verify")
+    assert done.returncode == 0, done.stderr
+    assert "values agree, bit for bit" in done.stdout
+    assert lossaudit("reference").returncode == 2

@@ -75,7 +75,7 @@ def softmax_control(form):
                 gradient = e / s * q.sum(axis=1, keepdims=True) - q
             loss = -np.where(q > 0, q * logs, real(0)).sum(axis=1)
         fmt = FORMATS[case.dtype]
-        undefined = np.isposinf(z).any(axis=1) | np.isnan(z).any(axis=1)
+        undefined = np.asarray(np.isposinf(z).any(axis=1) | np.isnan(z).any(axis=1))
         loss = np.where(undefined, np.nan, loss.astype(float))
         gradient = np.where(undefined[:, None], np.nan, gradient.astype(float))
         return round_to_format(loss, fmt), round_to_format(gradient, fmt)
