@@ -21,6 +21,9 @@ INPUTS := pyproject.toml $(CONSTRAINTS)
 # pyright's wrapper would ask the registry for a newer version at every start.
 PYRIGHT := PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
 
+# Two processes; a file stays in one of them, for the frameworks and environments that it starts.
+PARALLEL := -n 2 --dist loadfile
+
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -57,14 +60,14 @@ audit: setup-audit  ## audit all frameworks: audit/report.html and audit/run.jso
 	$(BIN)/lossaudit run --out audit/run.json --html audit/report.html $(AUDIT_FLAGS)
 
 test: setup-test  ## what every change must pass: fast tests, formatting, lint, types
-	$(BIN)/pytest -m "not slow" --timeout 600 --durations 10 $(PYTEST_FLAGS)
+	$(BIN)/pytest -m "not slow" $(PARALLEL) --timeout 600 --durations 10 $(PYTEST_FLAGS)
 	@$(MAKE) --no-print-directory lint
 
 screenshot: setup-test  ## docs/report.png, the picture of audit/report.html in the README
 	$(BIN)/python docs/take_screenshot.py audit/report.html docs/report.png
 
 test-slow: setup-test  ## the tests that take long (real old environments, whole installs, many seeds)
-	$(BIN)/pytest -m slow --timeout 1500 --durations 10 $(PYTEST_FLAGS)
+	$(BIN)/pytest -m slow $(PARALLEL) --timeout 1500 --durations 10 $(PYTEST_FLAGS)
 
 lint: setup-test  ## formatting, lint and types, without changing a file
 	$(BIN)/ruff format --check .
