@@ -85,7 +85,9 @@ def _cleaned(bound: Floats) -> Floats:
 def half_ulp(x: Floats, fmt: Format) -> Floats:
     """Largest rounding error of a result of magnitude x: half the ulp at x, at least eta."""
     _, exponent = np.frexp(np.abs(x))
-    return np.maximum(np.ldexp(1.0, np.maximum(exponent - 1, fmt.emin) - fmt.precision), LEAST)
+    # frexp gives 0 the exponent of numbers just below 1.
+    binade = np.where(x == 0, fmt.emin, np.maximum(exponent - 1, fmt.emin))
+    return np.maximum(np.ldexp(1.0, binade - fmt.precision), LEAST)
 
 
 def _eta(fmt: Format, flush: bool) -> float:

@@ -60,10 +60,10 @@ def sign(grade: str) -> str:
 
 
 def order(finding: Finding) -> tuple[float, ...]:
-    """Sort key: worst kind first, new before known, most ulps, then the smallest input."""
+    """Sort key: new before known, then the worst kind, most ulps, and the smallest input."""
     ulps = finding.ulps if finding.ulps is not None and finding.ulps == finding.ulps else 0.0
     size = sum(len(row) for row in finding.case.inputs)
-    return (-grade_rank(finding.kind), finding.status != "new", -ulps, size)
+    return (finding.status != "new", -grade_rank(finding.kind), -ulps, size)
 
 
 def ranked(findings: Iterable[Finding]) -> list[Finding]:

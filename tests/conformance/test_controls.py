@@ -15,7 +15,7 @@ from lossaudit.adapters.in_process import InProcess
 from lossaudit.adapters.subject import Subject
 from lossaudit.conformance.engine import CONVENTIONS, Settings, audit
 from lossaudit.conformance.run import Finding, Incident
-from lossaudit.reference.bounds import bounds
+from lossaudit.reference.bounds import bounds, half_ulp
 from lossaudit.reference.exact import to_float
 from lossaudit.reference.formats import FORMATS, round_to_format
 from lossaudit.reference.rows import truth
@@ -216,3 +216,10 @@ def test_underflow_has_a_unit_in_float64_too():
     case = Case("cross_entropy", "float64", np.array([[0.0, 717.0, 0.0]]), np.array([2]))
     found = bounds(case, Semantics(), arithmetic("B", "division", "float64"))
     assert (found.gradient[0] > 0).all()
+
+
+def test_half_an_ulp_of_zero_is_that_of_the_least_numbers():
+    """It once was that of numbers near 1, which hid a gradient flushed to zero."""
+    fmt = FORMATS["float32"]
+    found = half_ulp(np.array([0.0, fmt.least_subnormal, 1.0, 1.5]), fmt)
+    assert found.tolist() == [2.0**-150, 2.0**-150, 2.0**-24, 2.0**-24]
