@@ -97,7 +97,7 @@ def run(
             progress(event)
 
         try:
-            audit_all(frameworks, settings, emit, jobs or os.cpu_count() or 1)
+            audit_all(frameworks, settings, emit, jobs or _cores())
         except KeyboardInterrupt:
             interrupted = True
     result = recorder.run(complete=not interrupted)
@@ -245,6 +245,13 @@ def _write(result: Run, out: Path | None, html: Path | None) -> None:
         write_run(result, out)
     if html is not None:
         write_html(result, html)
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _interrupt(*_: object) -> NoReturn:

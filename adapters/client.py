@@ -26,7 +26,15 @@ from numpy.typing import NDArray
 
 from ..reference import formats
 from ..reference.vocabulary import Case, Outcome
-from .protocol import Frame, FrameReader, ProtocolError, RawArray, pack, write_all
+from .protocol import (
+    Frame,
+    FrameReader,
+    ProtocolError,
+    RawArray,
+    TruncatedFrame,
+    pack,
+    write_all,
+)
 from .runtime import options_to_fields
 from .subject import Framework, Subject
 
@@ -131,7 +139,7 @@ class Worker:
     def _read(self) -> Frame:
         try:
             answer = self._reader.read()
-        except ConnectionResetError:
+        except (ConnectionResetError, TruncatedFrame):
             answer = None
         if answer is None:
             raise _Died

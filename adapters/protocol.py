@@ -46,6 +46,10 @@ class ProtocolError(Exception):
     """A frame that cannot be read: malformed, cut short, too large, or of another version."""
 
 
+class TruncatedFrame(ProtocolError):
+    """The stream ended inside a frame: whoever wrote it died over it."""
+
+
 @dataclass(frozen=True)
 class RawArray:
     """The bits of an array of `dtype`, held in an integer array of the same width."""
@@ -170,12 +174,14 @@ class FrameReader:
         """The next frame, or None where the other side closed between two frames."""
         if not self._fill(HEADER.size):
             if self._buffer:
-                raise ProtocolError(f"the stream ended after {len(self._buffer)} bytes of a header")
+                raise TruncatedFrame(
+                    f"the stream ended after {len(self._buffer)} bytes of a header"
+                )
             return None
         text, body = unpack_header(bytes(self._buffer[: HEADER.size]), self._limit)
         end = HEADER.size + body
         if not self._fill(end):
-            raise ProtocolError(f"the stream ended {end - len(self._buffer)} bytes inside a frame")
+            raise TruncatedFrame(f"the stream ended {end - len(self._buffer)} bytes inside a frame")
         content = bytes(memoryview(self._buffer)[HEADER.size : end])
         del self._buffer[:end]
         return unpack_body(content, text)

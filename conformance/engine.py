@@ -6,15 +6,19 @@ a time. Both see the same findings.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import multiprocessing
-import queue
+import pickle
 import signal
+import threading
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from typing import cast
 
 from ..adapters.client import UnusableFramework, WorkerPool, availability
 from ..adapters.registry import FRAMEWORKS
@@ -251,7 +255,14 @@ def audit(
 def _audit_subject(auditor: Auditor, subject: Subject, emit: Emit, session: Session) -> None:
     versions = session.versions(subject.framework)
     emit(record(subject, versions))
-    auditor.probe(subject)
+    try:
+        auditor.probe(subject)
+    except UnusableFramework:
+        raise
+    except Exception:  # noqa: BLE001 - the other subjects must be audited all the same
+        text = f"internal: {traceback.format_exc(limit=-6)}"
+        emit(Incident(subject=subject.name, law=CONVENTIONS.name, dtype="", message=text))
+        return
     for law, dtype in auditor.cells(subject):
         auditor.cell(subject, law, dtype, versions)
 
@@ -313,12 +324,24 @@ def audit_all(frameworks: Sequence[str], settings: Settings, emit: Emit, jobs: i
 
 def audit_part(part: Part, settings: Settings, emit: Emit) -> None:
     """Audit one part with a pool of workers of its own."""
+    finished = 0
+
+    def counted(event: Event) -> None:
+        nonlocal finished
+        finished += isinstance(event, CellFinished)
+        emit(event)
+
     with WorkerPool() as pool:
         try:
-            audit(part.subjects, settings, emit, pool, part.context)
+            audit(part.subjects, settings, counted, pool, part.context)
         except UnusableFramework as error:
-            hint = FRAMEWORKS[error.framework].install
-            emit(Absence(framework=error.framework, reason=error.reason, hint=hint))
+            if finished:
+                # It worked before: what it left undone must not look like an absent framework.
+                message = f"internal: {part.name} could not go on: {error.reason}"
+                emit(Incident(subject=part.name, law="", dtype="", message=message))
+            else:
+                hint = FRAMEWORKS[error.framework].install
+                emit(Absence(framework=error.framework, reason=error.reason, hint=hint))
         for ready in workers_ready(pool):
             emit(ready)
 
@@ -341,71 +364,77 @@ def _flat(facts: Mapping[str, object], prefix: str = "") -> dict[str, str]:
 
 
 class _Processes:
-    """Runs parts in processes and passes their events on."""
+    """Runs parts in processes and passes their events on, each over a pipe of its own.
+
+    A process that is killed in the middle of an event ends its own pipe and nobody else's.
+    """
 
     def __init__(self, parts: list[Part], settings: Settings, emit: Emit, jobs: int) -> None:
         self._parts, self._settings, self._emit, self._jobs = list(parts), settings, emit, jobs
         self._context = multiprocessing.get_context("spawn")
-        self._events = self._context.Queue()
-        self._running: dict[str, BaseProcess] = {}
+        self._running: dict[Connection, tuple[str, BaseProcess]] = {}
         self._done: set[str] = set()
 
     def run(self) -> None:
         try:
             while self._parts or self._running:
                 self._start()
-                self._pass_on()
-                self._reap()
+                for pipe in wait(list(self._running), timeout=1.0):
+                    self._pass_on(cast("Connection", pipe))
         finally:
-            for process in self._running.values():
+            for _, process in self._running.values():
                 process.terminate()
-            for process in self._running.values():
+            for _, process in self._running.values():
                 process.join(10)
 
     def _start(self) -> None:
         while self._parts and len(self._running) < self._jobs:
             part = self._parts.pop(0)
+            ours, theirs = self._context.Pipe(duplex=False)
             process = self._context.Process(
-                target=_work, args=(part.name, part.context, self._settings, self._events)
+                target=_work, args=(part.name, part.context, self._settings, theirs), daemon=True
             )
-            process.start()
-            self._running[part.name] = process
+            # Ctrl-C is for the parent, which ends its parts: they ignore it from the first moment.
+            with _ignoring_interrupts():
+                process.start()
+            self._running[ours] = (part.name, process)
+            theirs.close()
 
-    def _pass_on(self) -> None:
-        """Hand on what came, waiting a moment for the first."""
+    def _pass_on(self, pipe: Connection) -> None:
+        """Hand on one event; at the end of the pipe, see how the process ended."""
+        name, process = self._running[pipe]
         try:
-            name, event = self._events.get(timeout=0.2)
-            while True:
-                if event is None:
-                    self._done.add(name)
-                else:
-                    self._emit(event)
-                name, event = self._events.get_nowait()
-        except queue.Empty:
-            return
-
-    def _reap(self) -> None:
-        for name, process in list(self._running.items()):
-            if process.is_alive():
-                continue
-            # What it said before it ended may still be on its way.
-            self._pass_on()
-            del self._running[name]
+            event = pipe.recv()
+        except (EOFError, OSError, pickle.UnpicklingError):
+            process.join(10)
+            pipe.close()
+            del self._running[pipe]
             if name not in self._done:
                 message = f"internal: the process auditing {name} ended with {process.exitcode}"
                 self._emit(Incident(subject=name, law="", dtype="", message=message))
+            return
+        if event is None:
+            self._done.add(name)
+        else:
+            self._emit(event)
 
 
-def _work(
-    name: str,
-    context: tuple[Subject, ...],
-    settings: Settings,
-    events: multiprocessing.Queue[object],
-) -> None:
+@contextlib.contextmanager
+def _ignoring_interrupts() -> Iterator[None]:
+    """SIGINT ignored, which a process that is started inherits. Only the main thread may set it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _work(name: str, context: tuple[Subject, ...], settings: Settings, events: Connection) -> None:
     """Audit one part in a process of its own."""
-    # Ctrl-C is for the parent, which ends its parts.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     compiled = name.endswith("compiled")
     subjects = tuple(s for s in context if s.compiled is compiled)
-    audit_part(Part(name, subjects, context), settings, lambda event: events.put((name, event)))
-    events.put((name, None))
+    audit_part(Part(name, subjects, context), settings, events.send)
+    events.send(None)

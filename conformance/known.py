@@ -57,11 +57,14 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return [s.case for s in self.cases if s.case.dtype == dtype and here in s.on]
 
     def in_range(self, versions: dict[str, str]) -> bool:
-        """Whether one of the packages that the entry names is installed in its range."""
-        return any(
-            package in versions
-            and SpecifierSet(wanted).contains(versions[package], prereleases=True)
-            for package, wanted in self.versions.items()
+        """Whether every package of the subject that the entry names is in its range.
+
+        An entry may name the packages of several frameworks; a subject has those of one.
+        """
+        present = [package for package in self.versions if package in versions]
+        return bool(present) and all(
+            SpecifierSet(self.versions[package]).contains(versions[package], prereleases=True)
+            for package in present
         )
 
     def covers(self, finding: Finding) -> bool:

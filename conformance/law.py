@@ -90,8 +90,9 @@ def by_row(
         empty = np.zeros((0, 1))
         return Verdict(output, case, none.astype(int), none, empty, empty, none, none, note)
     # Among the elements of the worst grade, the one with the largest error.
-    key = grade * 1e30 + np.nan_to_num(ulps, nan=0.0, posinf=1e29)
-    at = (np.arange(shape[0]) if value.ndim else np.zeros(1, dtype=int), np.argmax(key, axis=1))
+    worst = grade == grade.max(axis=1, keepdims=True)
+    errors = np.nan_to_num(ulps, nan=0.0, posinf=np.finfo(np.float64).max)
+    at = np.arange(grade.shape[0]), np.argmax(np.where(worst, errors, -1.0), axis=1)
     finite = np.where(np.isnan(ulps), -np.inf, ulps).max(axis=1)
     return Verdict(
         output,

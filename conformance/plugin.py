@@ -14,11 +14,13 @@ same in a checkout and in a wheel.
 **The end of a session.** If the suite's session module (`lossaudit.conformance.suite.session`) was
 imported, one of these of its functions is called, each of which may return lines for the summary:
 
-- `finish(config)` where the tests ran in this process;
-- `write_part(config, folder)` in a worker of pytest-xdist: it leaves what this worker saw in
-  `folder`, under a name of its own (`config.workerinput["workerid"]`);
-- `merge_parts(config, folder)` in the controller of pytest-xdist, when at least one worker used
-  the suite: it makes one run of the parts. The controller itself never imports the suite's tests.
+- `finish(config, complete=…)` where the tests ran in this process;
+- `write_part(config, folder, complete=…)` in a worker of pytest-xdist: it leaves what this worker
+  saw in `folder`, under a name of its own (`config.workerinput["workerid"]`);
+- `merge_parts(config, folder, complete=…)` in the controller of pytest-xdist, when at least one
+  worker used the suite: it makes one run of the parts. The controller never imports the tests.
+
+`complete` is False where the session was cut short.
 """
 
 from __future__ import annotations
@@ -217,22 +219,24 @@ def pytest_testnodedown(node: Any, error: object) -> None:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_sessionfinish(session: pytest.Session) -> None:
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     config = session.config
+    # Passed or failed, and not cut short: else the run says that it is partial.
+    complete = int(exitstatus) in (0, 1) and not (session.shouldstop or session.shouldfail)
     if config.option.collectonly:
         return
     lines: Iterable[str] | None = None
     if hasattr(config, "workerinput"):  # a worker of pytest-xdist
         if module := _session_module():
             folder = Path(config.workerinput[_XDIST_KEY])  # pyright: ignore[reportAttributeAccessIssue]
-            module.write_part(config, folder)
+            module.write_part(config, folder, complete=complete)
             config.workeroutput[_XDIST_KEY] = True  # pyright: ignore[reportAttributeAccessIssue]
     elif _PARTS in config.stash:  # the controller of pytest-xdist
         if config.stash.get(_USED_BY_WORKER, False):
             module = importlib.import_module(_SESSION_MODULE)
-            lines = module.merge_parts(config, config.stash[_PARTS])
+            lines = module.merge_parts(config, config.stash[_PARTS], complete=complete)
     elif module := _session_module():
-        lines = module.finish(config)
+        lines = module.finish(config, complete=complete)
     config.stash[_CLOSING_LINES] = list(lines or ())
 
 

@@ -211,6 +211,9 @@ def write_run(run: Run, path: Path) -> None:
     """Write atomically: a reader, or a crash, sees the old file or the whole new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = msgspec.json.format(msgspec.json.encode(run), indent=1)
+    if path.exists() and not path.is_file():
+        path.write_bytes(text)  # a device or a pipe, which must not be replaced by a file
+        return
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
     try:
         # mkstemp makes a file for its owner alone; a run is to be read by whom the umask lets.
@@ -252,6 +255,23 @@ def read_run(path: Path) -> Run:
             "Make it anew with `lossaudit run --out FILE`."
         )
     try:
-        return msgspec.convert(head, Run)
+        run = msgspec.convert(head, Run)
     except msgspec.ValidationError as error:
         raise RunFileError(f"{path} is damaged: {error}") from error
+    if fault := _fault(run):
+        raise RunFileError(f"{path} is damaged: {fault}")
+    return run
+
+
+def _fault(run: Run) -> str:
+    """What the types do not say: grades that exist, and rows that their cases have."""
+    for tally in run.tallies:
+        if unknown := set(tally.grades) - set(GRADES):
+            return f"grade {min(unknown)!r} of {tally.subject} does not exist"
+    for finding in run.findings:
+        if finding.kind not in FINDING_GRADES:
+            return f"kind {finding.kind!r} of finding {finding.id} does not exist"
+        rows = len(finding.case.inputs)
+        if rows != len(finding.case.target) or not 0 <= finding.row < max(rows, 1):
+            return f"finding {finding.id} has no row {finding.row} of inputs and target"
+    return ""

@@ -127,7 +127,7 @@ def _fewer_classes(row: Case, still_fails: STILL_FAILS) -> Case:
     if classes <= SMALLEST_CLASSES:
         return row
     candidates = [_keep(row, np.array(kept)) for kept in _subsets(row, classes)]
-    failing = _failing([c for c in candidates if c is not None], still_fails)
+    failing = _failing(candidates, still_fails)
     return min(failing, key=size, default=row)
 
 
@@ -147,8 +147,8 @@ def _subsets(row: Case, classes: int) -> Iterator[list[int]]:
                 yield list(kept)
 
 
-def _keep(row: Case, kept: np.ndarray) -> Case | None:
-    """The row on some of its classes; None where a dropped class had weight in the target."""
+def _keep(row: Case, kept: np.ndarray) -> Case:
+    """The row on some of its classes."""
     options = row.options
     if options.weight is not None:
         options = replace(options, weight=tuple(options.weight[j] for j in kept))

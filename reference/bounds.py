@@ -102,8 +102,8 @@ def flushed(exact: Floats, error: Floats, out: Format) -> Floats:
 def _height(classes: int, arithmetic: Arithmetic) -> int:
     if arithmetic.height == "sequential":
         return max(classes - 1, 0)
-    # Pairwise with blocks of at most 16 terms summed in order.
-    return 16 + int(np.ceil(np.log2(max(classes, 1))))
+    # Pairwise with blocks of at most 16 terms summed in order, never higher than any other order.
+    return min(max(classes - 1, 0), 16 + int(np.ceil(np.log2(max(classes, 1)))))
 
 
 def _growth(count: float, u: float) -> float:
@@ -191,7 +191,9 @@ def _softmax(z: Floats, arithmetic: Arithmetic) -> _Softmax:
     h = _height(classes, arithmetic)
     theta = np.expm1(np.log1p(shifted / s) + functions + h * np.log1p(u)) + classes * eta / s
     relative = np.expm1(
-        np.log1p(np.where(tail > 0, shifted / tail, 0.0)) + functions + max(h - 1, 0) * np.log1p(u)
+        np.log1p(np.where(tail > 0, shifted / tail, 0.0))
+        + functions
+        + _height(classes - 1, arithmetic) * np.log1p(u)
     )
     error_tail = tail * relative + classes * eta
     return _Softmax(
@@ -302,7 +304,7 @@ def _binary_with_logits(case: Case, semantics: Semantics, arithmetic: Arithmetic
     work, out = FORMATS[arithmetic.working], FORMATS[case.dtype]
     u, eta = work.unit_roundoff, _eta(work, arithmetic.flush)
     z = case.inputs
-    y = _smoothed(np.asarray(case.target, dtype=np.float64), case.options.label_smoothing, "none")
+    y = np.asarray(case.target, dtype=np.float64)
     roundings = 0
     if case.options.label_smoothing:
         y = _smoothed(y, case.options.label_smoothing, semantics.smoothing)
@@ -343,12 +345,22 @@ def _sigmoid_gradient(
     positive, negative = 1.0 / (1.0 + np.exp(-z)), 1.0 / (1.0 + np.exp(z))
     left, right = np.abs(1 - y) * positive, np.abs(w * y) * negative
     g = np.abs((1 - y) * positive - w * y * negative)
-    error = (arithmetic.c_sigmoid * u + _growth(3 + roundings, u)) * (left + right)
-    if arithmetic.gradient not in ("relative", "split"):
-        # sigmoid(z) - y, or the sum of the derivatives of the terms of the loss: each of magnitude
-        # at most 1 + w, at most four roundings.
-        magnitude = np.abs(1 - y) + np.abs(w * y) + positive
-        error = error + _growth(4 + roundings, u) * magnitude
+    if arithmetic.gradient == "sigmoid":
+        # (1 - y + w y) sigmoid(z) - w y, or the derivatives of the terms of the loss: c_sigmoid
+        # holds what is relative to sigmoid(z); without options y and the factor 1 are exact.
+        factor = np.abs(1 - y + w * y) * positive
+        error = arithmetic.c_sigmoid * u * factor + _growth(roundings, u) * (factor + np.abs(w * y))
+    elif arithmetic.gradient == "exp logp":
+        # exp(z - softplus(z)): what the exponent loses is relative in the result.
+        tail = np.log1p(np.exp(-np.abs(z)))
+        softplus = np.abs(z) + tail
+        exponent = (
+            u * (2 * softplus + np.abs(z)) + (arithmetic.c_exp + arithmetic.c_log1p) * u * tail
+        )
+        rho = np.expm1(np.minimum(exponent, 16.0) + np.log1p(arithmetic.c_exp * u))
+        error = (rho + _growth(3 + roundings, u)) * (left + right)
+    else:
+        error = (arithmetic.c_sigmoid * u + _growth(3 + roundings, u)) * (left + right)
     error = error + 4 * eta * (1 + w)
     error = error + half_ulp(g + error, work)
     return _finish(g, error, arithmetic, out)
@@ -383,7 +395,14 @@ def _binary(case: Case, semantics: Semantics, arithmetic: Arithmetic) -> Bounds:
         error_q = np.maximum(error_q, arithmetic.c_log * u * log_q) + u * (1 + 2 * u)
         error_p = error_p + (u if semantics.guard == "clip" else 0.0)
     if semantics.guard == "clamp log":
-        log_p, log_q = (np.minimum(x, -semantics.guard_floor) for x in (log_p, log_q))
+        floor = -semantics.guard_floor
+        # Where the clamp surely acts, the result is the floor itself.
+        error_p = np.where(log_p - error_p > floor, 0.0, error_p)
+        error_q = np.where(log_q - error_q > floor, 0.0, error_q)
+        error_p, error_q = (
+            np.where(np.isinf(x), 0.0, e) for x, e in ((log_p, error_p), (log_q, error_q))
+        )
+        log_p, log_q = np.minimum(log_p, floor), np.minimum(log_q, floor)
     left = np.where(y == 0, 0.0, y * log_p)
     right = np.where(y == 1, 0.0, (1 - y) * log_q)
     exact = left + right
@@ -391,24 +410,39 @@ def _binary(case: Case, semantics: Semantics, arithmetic: Arithmetic) -> Bounds:
     error = error + _growth(3 + roundings, u) * (exact + error) + 3 * eta
     error = error + half_ulp(exact + error, work)
     loss = _finish(exact, error, arithmetic, out)
-    gradient = _quotient_gradient(p, y, roundings, arithmetic, out)
+    gradient = _quotient_gradient(p, y, roundings, semantics, arithmetic, out)
     inside = (case.inputs >= lo) & (case.inputs <= hi)
     return Bounds(loss[:, 0], np.where(inside, gradient, 0.0))
 
 
+DENOMINATOR_FLOOR = 1e-12
+"""Below which torch does not let p (1 - p) fall."""
+
+
 def _quotient_gradient(
-    p: Floats, y: Floats, roundings: int, arithmetic: Arithmetic, out: Format
+    p: Floats,
+    y: Floats,
+    roundings: int,
+    semantics: Semantics,
+    arithmetic: Arithmetic,
+    out: Format,
 ) -> Floats:
-    """Bound of (p - y) / (p (1 - p)); p - y, 1 - p, product and quotient are rounded once each."""
+    """Bound of (p - y) / (p (1 - p)).
+
+    p - y, 1 - p, the product, the quotient and the floor of the denominator, where there is one,
+    are rounded once each, and 1 - p enters twice.
+    """
     work = FORMATS[arithmetic.working]
     u, eta = work.unit_roundoff, _eta(work, arithmetic.flush)
-    left = np.where(y == 0, 0.0, y / p)
-    right = np.where(y == 1, 0.0, (1 - y) / (1 - p))
+    floor = DENOMINATOR_FLOOR if semantics.guard_gradient == "clamped denominator" else 0.0
+    below = np.maximum(p * (1 - p), floor)
+    left = np.where(y == 0, 0.0, y * (1 - p) / below)
+    right = np.where(y == 1, 0.0, (1 - y) * p / below)
     g = np.abs(right - left)
     # One part may be infinite where the subject divides by an exact zero: no bound is asked there.
     cancelling = arithmetic.gradient not in ("relative", "quotient")
     error = _growth(6 + roundings, u) * (left + right if cancelling or roundings else g)
-    error = error + 4 * eta * (1 + 1 / np.maximum(p * (1 - p), work.least_normal))
+    error = error + 4 * eta * (1 + 1 / np.maximum(below, work.least_normal))
     error = error + half_ulp(g + error, work)
     return _finish(g, error, arithmetic, out)
 
@@ -447,15 +481,38 @@ def _probabilities(case: Case, semantics: Semantics, arithmetic: Arithmetic) -> 
     error = error + _growth(roundings + 2 + h, u) * (exact + error) + p.shape[1] * eta
     error = error + half_ulp(exact + error, work)
     loss = _finish(exact, error, arithmetic, out)
-    weight = np.sum(a, axis=1, keepdims=True)
-    parts = np.where(used, a / (r * scale), 0.0) + weight / np.maximum(total, work.least_normal)
+    parts = _parts_of_gradient(a, p, total, semantics, (lo, hi))
     factor = _growth(roundings + 2 * h + 8 + arithmetic.c_exp + arithmetic.c_log, u)
-    wide = factor * (parts + parts.max(axis=1, keepdims=True) * in_argument / max(u, 1e-300))
-    gradient = wide + 4 * eta * (1 + parts)
+    gradient = (factor + in_argument) * parts + 4 * eta * (1 + parts)
     gradient = gradient + half_ulp(parts + gradient, work)
     gradient = _finish(parts, gradient, arithmetic, out)
     near = _near_kink(p, total, lo, hi, semantics, (h + 4) * u)
     return Bounds(loss, np.where(near, np.inf, gradient))
+
+
+def _parts_of_gradient(
+    a: Floats,
+    p: Floats,
+    total: Floats,
+    semantics: Semantics,
+    limits: Tuple[float, float],  # noqa: UP006
+) -> Floats:
+    """Sum of the magnitudes of the terms of the gradient; 0 where a clip has none.
+
+    a_k / p_k and, where p is renormalised, the share of the others through the sum.
+    """
+    lo, hi = limits
+    if semantics.renormalise == "before":
+        r = p / total
+        inside = (r >= lo) & (r <= hi)
+        some = np.where(inside & (a > 0), a, 0.0)
+        return (np.where(some > 0, some / r, 0.0) + some.sum(axis=1, keepdims=True)) / total
+    inside = (p >= lo) & (p <= hi)
+    own = np.where(inside & (a > 0), a / p, 0.0)
+    if semantics.renormalise == "no":
+        return own
+    clipped = np.clip(p, lo, hi).sum(axis=1, keepdims=True)
+    return own + np.where(inside, a.sum(axis=1, keepdims=True) / clipped, 0.0)
 
 
 def _near_kink(

@@ -84,7 +84,7 @@ class Arithmetic:
         working: the format in which intermediate results are rounded.
         stored: the format in which log-probabilities are kept between forward and backward.
         height: of the summation tree over classes: "sequential" (K - 1, any order; loose) or
-            "pairwise" (ceil(log2 K) + 16).
+            "pairwise" (ceil(log2 K) + 16, at most K - 1).
         c_exp, c_log, c_log1p, c_sigmoid: largest error of each function, in units of the unit
             roundoff of `working` (twice the largest error in ulps).
         flush: True where subnormal results become zero.

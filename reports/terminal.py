@@ -95,7 +95,7 @@ class TerminalProgress:
             case WorkerReady():
                 self._note("ready", f"{event.worker} ({_facts(event.facts)})")
             case Absence():
-                self._note("absent", f"{event.framework}: {event.reason}  [{event.hint}]")
+                self._note("absent", f"{event.framework}: {event.reason}")
             case Incident():
                 where = f"{event.subject} {event.law} {event.dtype}"
                 self._note("incident", f"{where}: {event.message}")
@@ -220,7 +220,7 @@ def _print_absent(run: Run, console: Console) -> None:
                 text.one_line(f"{absence.framework}: {absence.reason}", 300),
             )
         )
-        if absence.hint:
+        if absence.hint and absence.hint not in absence.reason:
             console.print(Text(f"  {text.one_line(absence.hint, 300)}"), soft_wrap=True)
 
 

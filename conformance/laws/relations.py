@@ -9,7 +9,7 @@ import numpy as np
 from ...adapters.subject import Subject
 from ...reference.formats import round_to_format
 from ...reference.vocabulary import Case, Outcome
-from ..bench import Bench
+from ..bench import Bench, Failed
 from ..judge import RANK, Judgement
 from ..law import EXACT, NOT_JUDGED, WRONG_KIND, Law, Verdict, by_row
 from .symmetry import compare
@@ -65,6 +65,9 @@ def check_modes(bench: Bench, case: Case) -> list[Verdict]:
     if eager is None:
         return []
     ours, theirs = bench.outcome(case), eager.outcome(case)
+    for outcome in (ours, theirs):
+        if outcome.status in ("unsupported", "crashed", "timed out"):
+            raise Failed(outcome)
     if _policy(ours) != _policy(theirs):
         return [_policies_differ(case, ours, theirs, eager.subject)]
     if not ours.returned:

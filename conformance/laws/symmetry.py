@@ -46,7 +46,10 @@ def check_zero_sum(bench: Bench, case: Case) -> list[Verdict]:
 def _exact_sum(row: Floats) -> float:
     if not np.isfinite(row).all():
         return math.nan
-    return math.fsum(row)
+    try:
+        return math.fsum(row)
+    except OverflowError:
+        return math.inf
 
 
 def shifted(case: Case, bench: Bench) -> tuple[Case, Case, np.ndarray]:

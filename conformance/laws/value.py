@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...reference.bounds import flushed, half_ulp
+from ...reference.bounds import coefficients, flushed, half_ulp
 from ...reference.exact import Exact, to_float
 from ...reference.formats import FORMATS
-from ...reference.rows import reduce_truth
+from ...reference.rows import mean_denominator, reduce_truth
 from ...reference.vocabulary import Case, Floats
 from ..bench import Bench
 from ..judge import judge
@@ -19,11 +19,7 @@ def _reduction(bench: Bench, case: Case) -> tuple[float, Exact, Exact]:
     loss, gradient = reduce_truth(bench.truth(case), case, bench.semantics)
     if case.options.reduction == "sum":
         return 1.0, loss, gradient
-    unreduced = bench.truth(case).gradient
-    # The ratio of any entry that is not zero is the denominator; float64 is enough for a bound.
-    some, mean = np.abs(to_float(unreduced)), np.abs(to_float(gradient))
-    usable = np.isfinite(some) & (some > 0) & (mean > 0)
-    return (float(some[usable][0] / mean[usable][0]) if usable.any() else 1.0), loss, gradient
+    return float(to_float(mean_denominator(case, bench.semantics))), loss, gradient
 
 
 def reduced_bound(each: Floats, losses: Floats, denominator: float, bench: Bench) -> Floats:
@@ -72,7 +68,13 @@ def check_gradient(bench: Bench, case: Case) -> list[Verdict]:
         u = bench.fmt.unit_roundoff
         # The cotangent 1/denominator: its own sum of N weights, one quotient, one product.
         growth = np.expm1((case.rows + 3) * np.log1p(u))
-        bounds = [b / denominator + growth * (g + b / denominator) for b in bounds]
+        # A p - a, each times the cotangent: together at most |A p - a| + 2 a.
+        a, _ = coefficients(case, bench.semantics)
+        terms = g + 2 * a / denominator
+        bounds = [
+            bounds[0] / denominator + growth * (g + bounds[0] / denominator),
+            bounds[1] / denominator + growth * (terms + bounds[1] / denominator),
+        ]
         bounds = [b + half_ulp(g + b, bench.fmt) for b in bounds]
         if bench.arithmetic is not None and bench.arithmetic.flush:
             # The division by the denominator may take an entry below the least normal number.

@@ -35,21 +35,24 @@ class Session:
         self._pool = WorkerPool()
         self._auditors: dict[str, Auditor] = {}
         self._heard: list[Event] = []
+        self._probed: dict[str, list[Event]] = {}
 
     def audit(self, subject: Subject, law: Law, dtype: str) -> list[Event]:
         """Audit one cell and return what was said of it."""
-        auditor = self._auditor(subject.framework)
+        self.probe(subject)
         versions = self._pool.versions(subject.framework)
-        self._hear(record(subject, versions))
         self._heard.clear()
-        auditor.cell(subject, law, dtype, versions)
+        self._auditor(subject.framework).cell(subject, law, dtype, versions)
         return list(self._heard)
 
     def probe(self, subject: Subject) -> list[Event]:
-        """Measure the conventions of a subject and return what was said of them."""
-        self._heard.clear()
-        self._auditor(subject.framework).probe(subject)
-        return list(self._heard)
+        """Measure the conventions of a subject, once, and return what was said of them."""
+        if subject.name not in self._probed:
+            self._heard.clear()
+            self._hear(record(subject, self._pool.versions(subject.framework)))
+            self._auditor(subject.framework).probe(subject)
+            self._probed[subject.name] = list(self._heard)
+        return self._probed[subject.name]
 
     def _auditor(self, framework: str) -> Auditor:
         if framework not in self._auditors:
@@ -61,14 +64,14 @@ class Session:
         self.recorder(event)
         self._heard.append(event)
 
-    def close(self) -> Run:
+    def close(self, *, complete: bool) -> Run:
         """The Run of the session; ends the workers."""
         for ready in workers_ready(self._pool):
             self.recorder(ready)
         self._pool.close()
         for absence in absences(self.options):
             self.recorder(absence)
-        return self.recorder.run(complete=True)
+        return self.recorder.run(complete=complete)
 
 
 def absences(options: Options) -> list[Absence]:
@@ -96,36 +99,42 @@ def new_or_gone(events: list[Event]) -> list[Finding | KnownRecord]:
     return [*new, *gone]
 
 
-def finish(config: pytest.Config) -> list[str]:
+def finish(config: pytest.Config, *, complete: bool) -> list[str]:
     """Write the files that were asked for, after a run in one process."""
     if _BY_CONFIG not in config.stash:
         return []
-    return _written(config.stash[_BY_CONFIG].close(), config)
+    return _written(config.stash[_BY_CONFIG].close(complete=complete), config)
 
 
-def write_part(config: pytest.Config, folder: Path) -> None:
+def write_part(config: pytest.Config, folder: Path, *, complete: bool) -> None:
     """Leave what this pytest-xdist worker saw for the controller."""
     if _BY_CONFIG in config.stash:
         name = config.workerinput["workerid"]  # type: ignore[attr-defined]
-        write_run(config.stash[_BY_CONFIG].close(), folder / f"{name}.json")
+        write_run(config.stash[_BY_CONFIG].close(complete=complete), folder / f"{name}.json")
 
 
-def merge_parts(config: pytest.Config, folder: Path) -> list[str]:
+def merge_parts(config: pytest.Config, folder: Path, *, complete: bool) -> list[str]:
     """Make one Run of the parts of the pytest-xdist workers."""
     parts = [read_run(path) for path in sorted(folder.glob("*.json"))]
     if not parts:
         return []
-    return _written(merged(parts), config)
+    run = merged(parts)
+    return _written(msgspec.structs.replace(run, complete=run.complete and complete), config)
 
 
 def merged(parts: list[Run]) -> Run:
     """One Run of several that looked at different cells under the same settings."""
     settings = Settings(parts[0].depth, parts[0].seed, (), load())
     recorder = Recorder(settings)
+    heard: set[bytes] = set()
     for part in parts:
         for name in ("subjects", "absent", "tallies", "findings", "incidents"):
             for item in getattr(part, name):
-                recorder(item)
+                # Every worker probes the subjects that it meets, so that what it says comes twice.
+                said = msgspec.json.encode(item)
+                if said not in heard:
+                    heard.add(said)
+                    recorder(item)
     run = recorder.run(complete=all(part.complete for part in parts))
     conventions = {(c.subject, c.field): c for part in parts for c in part.conventions}
     known = {k.entry: k for part in parts for k in part.known if k.state == "not looked at"}

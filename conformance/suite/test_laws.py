@@ -9,12 +9,12 @@ from ...adapters.registry import FRAMEWORKS
 from ...adapters.registry import subjects as all_subjects
 from ...adapters.subject import Subject
 from ..engine import CONVENTIONS
-from ..events import Event
+from ..events import CellFinished, Event
 from ..law import Law
 from ..laws.registry import LAWS
 from ..message import told
 from ..plugin import OPTIONS, Options
-from ..run import Finding, Incident
+from ..run import Incident
 from .session import new_or_gone, session
 
 
@@ -55,12 +55,11 @@ def test_law(subject: Subject, law: Law, dtype: str, request: pytest.FixtureRequ
     events = session(request.config).audit(subject, law, dtype)
     faults = [e for e in events if isinstance(e, Incident) and e.message.startswith("internal:")]
     assert not faults, faults[0].message
-    _demand_nothing_new([e for e in events if not _is_contradiction(e)], law.statement)
-
-
-def _is_contradiction(event: Event) -> bool:
-    """The probe runs before the first law of a subject; `test_conventions` reports it."""
-    return isinstance(event, Finding) and event.law == CONVENTIONS.name
+    _demand_nothing_new(events, law.statement)
+    if not any(isinstance(e, CellFinished) and e.rows for e in events):
+        # Not supported here, or the worker was lost too often: that is never a pass.
+        said = [e.message for e in events if isinstance(e, Incident)]
+        pytest.skip(said[0] if said else "no row could be looked at; the run file says why")
 
 
 def _demand_nothing_new(events: list[Event], statement: str) -> None:

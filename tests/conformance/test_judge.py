@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lossaudit.conformance.judge import RANK, distance, judge, relate, ulp
+from lossaudit.conformance.law import by_row
 from lossaudit.reference.exact import Exact
 from lossaudit.reference.formats import FORMATS, next_down, next_up, round_to_format
+from lossaudit.reference.vocabulary import Case
 
 NAMES = {rank: name for name, rank in RANK.items()}
 
@@ -104,3 +106,14 @@ def test_ulp_is_that_of_the_exact_value_at_a_power_of_two():
     assert ulp(below, fmt)[0] == 2.0**-24
     assert ulp(Exact.from_float([1.0]), fmt)[0] == 2.0**-23
     assert ulp(Exact.from_float([0.0]), fmt)[0] == fmt.least_subnormal
+
+
+def test_a_row_has_the_grade_of_its_worst_element_however_many_ulps_another_errs():
+    """A gradient of [1e38 ulps too much, NaN, right] is of the wrong kind."""
+    exact = Exact.from_float(np.array([[1e-40, 1.0, 0.0]]))
+    value = np.array([[1.0, np.nan, 0.0]])
+    wide = np.full(value.shape, 10.0)
+    found = judge(value, exact, wide * 0, wide, np.zeros(value.shape, bool), FORMATS["float32"])
+    case = Case("cross_entropy", "float32", value, np.array([0]))
+    row = by_row("gradient", case, found, value)
+    assert NAMES[int(row.grade[0])] == "wrong kind"
