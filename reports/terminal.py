@@ -95,7 +95,8 @@ class TerminalProgress:
             case WorkerReady():
                 self._note("ready", f"{event.worker} ({_facts(event.facts)})")
             case Absence():
-                self._note("absent", f"{event.framework}: {event.reason}")
+                hint = "" if event.hint in event.reason else f"  [{event.hint}]"
+                self._note("absent", f"{event.framework}: {event.reason}{hint}")
             case Incident():
                 where = f"{event.subject} {event.law} {event.dtype}"
                 self._note("incident", f"{where}: {event.message}")

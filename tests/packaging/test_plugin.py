@@ -18,13 +18,13 @@ SUITE = {
 """Notes its calls."""
 import pathlib
 
-def finish(config):
+def finish(config, *, complete):
     return ["finish"]
 
-def write_part(config, folder):
+def write_part(config, folder, *, complete):
     (folder / config.workerinput["workerid"]).write_text("a part")
 
-def merge_parts(config, folder):
+def merge_parts(config, folder, *, complete):
     return ["merged " + " ".join(sorted(part.name for part in folder.iterdir()))]
 ''',
     "test_two.py": '''
