@@ -8,7 +8,9 @@ Nothing cancels in the loss for y in [0, 1]; in the gradient only where y is clo
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from fractions import Fraction
+from typing import Optional
 
 import numpy as np
 
@@ -31,15 +33,42 @@ from .exact import (
 )
 from .functions import exp, log1p
 from .slow_rows import ONE, BinaryRow
-from .truth import Truth, complement, constant
+from .truth import Factor, Truth, complement, constant
 from .vocabulary import Floats, Options, Semantics
 
 # A bound of 2**-98 is 2**-6 of the bound that `certify` assumes.
 _SLACK = 6
 
 
+@dataclass(frozen=True, eq=False)
+class Factors:
+    """What multiplies the rows of a binary cross-entropy, and which of its slopes is meant.
+
+    Attributes:
+        whole: the factor of each row.
+        positive: (N,) pos_weight, row by row.
+        by_target: the coefficients are those of the derivative with respect to the target:
+            d c1/dy = p (1 - eps) and d c0/dy = -(1 - eps), where the loss has c1 and c0.
+    """
+
+    whole: Optional[Factor] = None
+    positive: Optional[Floats] = None
+    by_target: bool = False
+
+    def take(self, part: slice) -> Factors:
+        positive = None if self.positive is None else self.positive[part]
+        return Factors(rows.factor_part(self.whole, part), positive, self.by_target)
+
+
+NO_FACTORS = Factors()
+
+
 def binary_cross_entropy_with_logits_truth(
-    logits: Floats, target: Floats, semantics: Semantics, options: Options
+    logits: Floats,
+    target: Floats,
+    semantics: Semantics,
+    options: Options,
+    factors: Factors = NO_FACTORS,
 ) -> Truth:
     """-(p y log sigmoid(z) + (1 - y) log(1 - sigmoid(z))) for each row, and its gradient in z.
 
@@ -48,6 +77,7 @@ def binary_cross_entropy_with_logits_truth(
         target: (N, 1); usually in [0, 1]. Outside, the signed sum is what it is.
         semantics: smoothing "toward 1/2" makes y (1 - eps) + eps/2 of y.
         options: pos_weight, label_smoothing, and weight with one entry, are read here.
+        factors: more of them, row by row.
 
     Returns:
         The rows; infinite logits by their limits. A row with NaN is NaN.
@@ -59,46 +89,65 @@ def binary_cross_entropy_with_logits_truth(
     rows.demand_same_shape(target, logits)
 
     def compute(part: slice) -> Truth:
-        return _pass(logits[part, 0], target[part, 0], semantics, options)
+        row = logits[part, 0], target[part, 0]
+        return _pass(*row, semantics, options, factors.take(part))
 
     return rows.in_passes(logits.shape[0], 1, compute)
 
 
 def binary_coefficients(
-    target: Floats, semantics: Semantics, options: Options
+    target: Floats, semantics: Semantics, options: Options, factors: Factors = NO_FACTORS
 ) -> tuple[Exact, Exact, bool]:
     """(c1, c0, exact): the factors of -log p and -log(1 - p), smoothed and weighted.
 
-    They are exact unless `exact` is False; then they err by at most 2**-100 of themselves.
+    They are exact unless `exact` is False; then they err by at most 2**-98 of themselves.
     """
     positive, negative = Exact.from_float(target), complement(target)
+    if factors.by_target:
+        positive, negative = (Exact.from_float(np.full(target.shape, s)) for s in (1.0, -1.0))
     eps, exact = options.label_smoothing, True
     if eps:
         _demand_smoothing(semantics)
         exact = False
         kept, added = complement(np.asarray(eps)), shift(constant(eps), -1)
-        positive = add(multiplied(positive, kept), added)
-        negative = add(multiplied(negative, kept), added)
-    if options.pos_weight is not None:
-        positive = scale(positive, options.pos_weight)
+        positive, negative = multiplied(positive, kept), multiplied(negative, kept)
+        if not factors.by_target:
+            positive, negative = add(positive, added), add(negative, added)
+    for emphasis in (options.pos_weight, factors.positive):
+        if emphasis is not None:
+            positive = scale(positive, emphasis)
     weight = rows.class_weights(options, 1)
-    if weight is not None:
-        exact = False
-        positive, negative = scale(positive, weight), scale(negative, weight)
+    for part in (None if weight is None else Exact.from_float(weight), _value(factors.whole)):
+        if part is not None:
+            exact = False
+            positive, negative = multiplied(positive, part), multiplied(negative, part)
     return positive, negative, exact
 
 
+def _value(factor: Optional[Factor]) -> Optional[Exact]:
+    return None if factor is None else factor.value
+
+
 def exact_binary_coefficients(
-    target: float, semantics: Semantics, options: Options
+    target: float,
+    semantics: Semantics,
+    options: Options,
+    factors: Factors = NO_FACTORS,
+    row: int = 0,
 ) -> tuple[Fraction, Fraction]:
     """`binary_coefficients` of one row as rational numbers."""
     y, eps = Fraction(target), Fraction(options.label_smoothing)
     if eps:
         _demand_smoothing(semantics)
-        y = y * (1 - eps) + eps / 2
+    up, down = y * (1 - eps) + eps / 2, (1 - y) * (1 - eps) + eps / 2
+    if factors.by_target:
+        up, down = 1 - eps, eps - 1
     weight = Fraction(1) if options.weight is None else Fraction(options.weight[0])
+    weight *= rows.factor_of_row(factors.whole, row)
     emphasis = Fraction(1) if options.pos_weight is None else Fraction(options.pos_weight)
-    return weight * emphasis * y, weight * (1 - y)
+    if factors.positive is not None:
+        emphasis *= Fraction(float(factors.positive[row]))
+    return weight * emphasis * up, weight * down
 
 
 def _demand_smoothing(semantics: Semantics) -> None:
@@ -106,15 +155,18 @@ def _demand_smoothing(semantics: Semantics) -> None:
         raise ValueError(f"smoothing {semantics.smoothing!r} is not 'toward 1/2'")
 
 
-def _pass(logits: Floats, target: Floats, semantics: Semantics, options: Options) -> Truth:
+def _pass(
+    logits: Floats, target: Floats, semantics: Semantics, options: Options, factors: Factors
+) -> Truth:
     nan = np.isnan(logits) | np.isnan(target)
     reason = rows.reasons(np.isinf(target) & ~nan, rows.INFINITE_TARGET)
     target = np.where(np.isfinite(target), target, 0.5)
     logits = np.where(np.isnan(logits), 0.0, logits)
 
     def slow(row: int) -> BinaryRow:
-        factors = exact_binary_coefficients(float(target[row]), semantics, options)
-        return BinaryRow(float(logits[row]), *factors)
+        y = float(target[row])
+        found = exact_binary_coefficients(y, semantics, options, factors, row)
+        return BinaryRow(float(logits[row]), *found)
 
     def describe(row: int) -> str:
         z, y = float(logits[row]).hex(), float(target[row]).hex()
@@ -126,16 +178,17 @@ def _pass(logits: Floats, target: Floats, semantics: Semantics, options: Options
     def settle_gradient(index: tuple[int, ...]) -> Triple:
         return settle(slow(index[0]).gradient, lambda: describe(index[0]))
 
-    positive, negative, exact = binary_coefficients(target, semantics, options)
+    positive, negative, exact = binary_coefficients(target, semantics, options, factors)
     both = add(positive, negative)
     growth = exp(negate(Exact.from_float(np.abs(logits))))
-    value, size, moving = _loss(logits, growth, positive, negative, both, exact=exact)
+    value, doubt, moving = _loss(logits, growth, positive, negative, both, exact=exact)
     parts = Parts(lambda index: slow(index[0]).linear(), moving)
-    loss = repaired(value, size, settle_loss, parts)
+    loss = repaired(value, doubt, settle_loss, parts)
     value, size, moving = _slope(logits, growth, positive, negative, both, exact=exact)
     parts = Parts(lambda index: slow(index[0]).limit(), moving)
     gradient = repaired(value, size, settle_gradient, parts)
-    return rows.finish(loss, gradient.reshape(-1, 1), nan, None, reason)
+    gradient = gradient.reshape(-1, 1)
+    return rows.finish(loss, gradient, nan, None, reason, doubt, lambda row: slow(row).loss)
 
 
 def binary_losses(logits: Floats, target: Floats, semantics: Semantics) -> Exact:

@@ -16,7 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import truth as rows
-from .binary_rows import binary_coefficients, exact_binary_coefficients
+from .binary_rows import (
+    NO_FACTORS,
+    Factors,
+    binary_coefficients,
+    exact_binary_coefficients,
+)
 from .certify import repaired
 from .decimals import Triple, settle, triple
 from .exact import (
@@ -34,7 +39,16 @@ from .exact import (
 from .formats import FORMATS, round_to_format
 from .functions import log, log1p_any
 from .slow_rows import ONE, log_sum
-from .truth import Truth, complement, constant, exclusive_sums, largest, nothing_times
+from .truth import (
+    Factor,
+    Formula,
+    Truth,
+    complement,
+    constant,
+    exclusive_sums,
+    largest,
+    nothing_times,
+)
 from .vocabulary import Floats, Options, Semantics
 
 # torch's clamp of the denominator p (1 - p): 1e-12 as a float32 constant whatever the dtype
@@ -50,7 +64,12 @@ def clip_bounds(eps: float, dtype: str) -> tuple[float, float]:
 
 
 def binary_cross_entropy_truth(
-    probabilities: Floats, target: Floats, semantics: Semantics, options: Options, dtype: str
+    probabilities: Floats,
+    target: Floats,
+    semantics: Semantics,
+    options: Options,
+    dtype: str,
+    factors: Factors = NO_FACTORS,
 ) -> Truth:
     """-(y log p + (1 - y) log(1 - p)) for each row under a guard, and its gradient in p.
 
@@ -60,6 +79,7 @@ def binary_cross_entropy_truth(
         semantics: smoothing, guard, guard_eps, guard_floor and guard_gradient are read here.
         options: label_smoothing, pos_weight and weight with one entry are read here.
         dtype: format in which the numbers of the guard are rounded.
+        factors: more of them, row by row.
 
     Returns:
         The rows. Without a guard p = 0 and p = 1 are limits, and p outside [0, 1] is undefined.
@@ -69,13 +89,19 @@ def binary_cross_entropy_truth(
     rows.demand_same_shape(target, probabilities)
 
     def compute(part: slice) -> Truth:
-        return _binary_pass(probabilities[part, 0], target[part, 0], semantics, options, dtype)
+        row = probabilities[part, 0], target[part, 0]
+        return _binary_pass(*row, semantics, options, dtype, factors.take(part))
 
     return rows.in_passes(probabilities.shape[0], 1, compute)
 
 
 def _binary_pass(
-    given: Floats, target: Floats, semantics: Semantics, options: Options, dtype: str
+    given: Floats,
+    target: Floats,
+    semantics: Semantics,
+    options: Options,
+    dtype: str,
+    factors: Factors,
 ) -> Truth:
     nan = np.isnan(given) | np.isnan(target)
     p, moved = _clipped(np.where(nan, 0.5, given), semantics, dtype)
@@ -85,14 +111,14 @@ def _binary_pass(
     )
     p = np.where(reason != "", 0.5, p)
     target = np.where(np.isfinite(target), target, 0.5)
-    positive, negative, _ = binary_coefficients(target, semantics, options)
+    positive, negative, _ = binary_coefficients(target, semantics, options, factors)
     here, there = Exact.from_float(p), complement(p)
     log_here, low_here = _floored(log(here), semantics)
     log_there, low_there = _floored(log(there), semantics)
-    slow = _SlowBinary(p, target, low_here, low_there, semantics, options)
+    slow = _SlowBinary(p, target, low_here, low_there, semantics, options, factors)
     terms = [negate(_term(positive, log_here)), negate(_term(negative, log_there))]
-    size = add(magnitude(terms[0]), magnitude(terms[1]))
-    loss = repaired(add(*terms), size, slow.loss)
+    doubt = add(magnitude(terms[0]), magnitude(terms[1]))
+    loss = repaired(add(*terms), doubt, slow.loss)
     if semantics.guard_gradient == "clamped denominator":
         below = _raised(multiplied(here, there))
         fall, rise = multiplied(positive, there), multiplied(negative, here)
@@ -102,8 +128,8 @@ def _binary_pass(
         fall = where(low_here, constant(0.0), positive)
         rise = where(low_there, constant(0.0), negative)
         gradient, size = _quotient(here, there, fall, rise)
-    gradient = where(moved, constant(0.0), repaired(gradient, size, slow.gradient))
-    return rows.finish(loss, gradient.reshape(-1, 1), nan, None, reason)
+    gradient = where(moved, constant(0.0), repaired(gradient, size, slow.gradient)).reshape(-1, 1)
+    return rows.finish(loss, gradient, nan, None, reason, doubt, slow.formula)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,17 +142,19 @@ class _SlowBinary:
     low_there: Booleans
     semantics: Semantics
     options: Options
+    factors: Factors
 
-    def loss(self, index: tuple[int, ...]) -> Triple:
+    def formula(self, row: int) -> Formula:
         fixed, terms = Fraction(0), []
-        for factor, argument, low in self._terms(index[0]):
+        for factor, argument, low in self._terms(row):
             if low:
                 fixed -= factor * Fraction(self.semantics.guard_floor)
             elif factor:
                 terms.append((factor, 1 / argument))
-        return settle(
-            lambda digits: log_sum(fixed, terms, digits), lambda: self._describe(index[0])
-        )
+        return lambda digits: log_sum(fixed, terms, digits)
+
+    def loss(self, index: tuple[int, ...]) -> Triple:
+        return settle(self.formula(index[0]), lambda: self._describe(index[0]))
 
     def gradient(self, index: tuple[int, ...]) -> Triple:
         """Rational: c0 / (1 - p) - c1 / p, or the quotient with the clamped denominator."""
@@ -139,7 +167,8 @@ class _SlowBinary:
 
     def _terms(self, row: int) -> list[tuple[Fraction, Fraction, bool]]:
         p = Fraction(float(self.p[row]))
-        up, down = exact_binary_coefficients(float(self.target[row]), self.semantics, self.options)
+        y = float(self.target[row])
+        up, down = exact_binary_coefficients(y, self.semantics, self.options, self.factors, row)
         return [(up, p, bool(self.low_here[row])), (down, 1 - p, bool(self.low_there[row]))]
 
     def _describe(self, row: int) -> str:
@@ -193,6 +222,7 @@ def cross_entropy_probabilities_truth(
     semantics: Semantics,
     options: Options,
     dtype: str,
+    factor: Optional[Factor] = None,
 ) -> Truth:
     """-sum_j a_j log p_j for each row under a guard, and its gradient in p.
 
@@ -203,6 +233,7 @@ def cross_entropy_probabilities_truth(
             guard acts on p / sum p; "after": the guarded values are divided by their sum.
         options: weight, ignore_index and label_smoothing are read here.
         dtype: format in which the numbers of the guard are rounded.
+        factor: of each row.
 
     Returns:
         The rows. A negative p that no guard lifts is undefined, and so is division by sum p = 0.
@@ -221,7 +252,7 @@ def cross_entropy_probabilities_truth(
 
     def compute(part: slice) -> Truth:
         inputs = probabilities[part], target[part], ignored[part]
-        return _class_pass(*inputs, semantics, options, dtype)
+        return _class_pass(*inputs, semantics, options, dtype, rows.factor_part(factor, part))
 
     return rows.in_passes(probabilities.shape[0], classes, compute)
 
@@ -233,6 +264,7 @@ def _class_pass(
     semantics: Semantics,
     options: Options,
     dtype: str,
+    factor: Optional[Factor],
 ) -> Truth:
     nan = np.asarray(np.isnan(given).any(axis=1))
     if target.ndim == 2:
@@ -241,10 +273,19 @@ def _class_pass(
     usable = np.where(nan[:, None], 0.5, given)
     reason = _why_undefined(usable, semantics, dtype)
     usable = np.where((reason != "")[:, None], 0.5, usable)
-    row = _Classes(usable, target, semantics, options, dtype)
+    row = _Classes(usable, target, semantics, options, dtype, factor)
     compute = {"before": _normalised_then_guarded, "after": _guarded_then_normalised}
     loss, gradient = compute.get(semantics.renormalise, _guarded)(row)
-    return rows.finish(loss, gradient, nan, ignored, reason)
+    return rows.finish(loss.value, gradient, nan, ignored, reason, loss.doubt, loss.formula)
+
+
+@dataclass(frozen=True, eq=False)
+class _Loss:
+    """(N,) losses with what bounds their error, and how one is computed by decimals."""
+
+    value: Exact
+    doubt: Exact
+    formula: Callable[[int], Formula]
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,13 +297,16 @@ class _Classes:
     semantics: Semantics
     options: Options
     dtype: str
+    factor: Optional[Factor]
 
     def weights(self) -> Exact:
-        return rows.coefficients(self.target, self.given.shape[1], self.semantics, self.options)
+        conventions = self.semantics, self.options, self.factor
+        return rows.coefficients(self.target, self.given.shape[1], *conventions)
 
     def slow_weights(self, row: int) -> list[Fraction]:
         target = np.asarray(self.target[row])
-        return rows.exact_coefficients(target, self.given.shape[1], self.semantics, self.options)
+        conventions = self.semantics, self.options, rows.factor_of_row(self.factor, row)
+        return rows.exact_coefficients(target, self.given.shape[1], *conventions)
 
     def clipped(self) -> tuple[Floats, Booleans]:
         return _clipped(self.given, self.semantics, self.dtype)
@@ -271,7 +315,7 @@ class _Classes:
         self,
         terms: Exact,
         arguments: Callable[[int], list[Optional[Fraction]]],
-    ) -> Exact:
+    ) -> _Loss:
         """The sums of the terms a_j log x_j.
 
         Args:
@@ -280,19 +324,19 @@ class _Classes:
         """
         loss, size = total(terms, axis=1), total(magnitude(terms), axis=1)
 
-        def settle_loss(index: tuple[int, ...]) -> Triple:
+        def formula(row: int) -> Formula:
             fixed, pairs = Fraction(0), []
-            weights = self.slow_weights(index[0])
-            for weight, argument in zip(weights, arguments(index[0])):
+            for weight, argument in zip(self.slow_weights(row), arguments(row)):
                 if argument is None:
                     fixed -= weight * Fraction(self.semantics.guard_floor)
                 elif weight:
                     pairs.append((weight, argument))
-            return settle(
-                lambda digits: log_sum(fixed, pairs, digits), lambda: self._name(index[0])
-            )
+            return lambda digits: log_sum(fixed, pairs, digits)
 
-        return repaired(loss, size, settle_loss)
+        def settle_loss(index: tuple[int, ...]) -> Triple:
+            return settle(formula(index[0]), lambda: self._name(index[0]))
+
+        return _Loss(repaired(loss, size, settle_loss), size, formula)
 
     def _name(self, row: int) -> str:
         numbers = [p.hex() for p in self.given[row].tolist()]
@@ -309,7 +353,7 @@ def _why_undefined(p: Floats, semantics: Semantics, dtype: str) -> NDArray[np.st
     return rows.reasons(negative, rows.NOT_A_PROBABILITY, empty, rows.NO_MASS)
 
 
-def _guarded(row: _Classes) -> tuple[Exact, Exact]:
+def _guarded(row: _Classes) -> tuple[_Loss, Exact]:
     """loss = -sum a_j log g(p_j), gradient -a_j / p_j where the guard does not act."""
     p, moved = row.clipped()
     weights, exact = row.weights(), Exact.from_float(p)
@@ -328,7 +372,7 @@ def _guarded(row: _Classes) -> tuple[Exact, Exact]:
     return loss, repaired(gradient, None, settle_gradient)
 
 
-def _normalised_then_guarded(row: _Classes) -> tuple[Exact, Exact]:
+def _normalised_then_guarded(row: _Classes) -> tuple[_Loss, Exact]:
     """loss = -sum a_j log g(p_j / P), P = sum p.
 
     Where the guard does not act, -log(p_j / P) = log1p((P - p_j) / p_j). With a' = a there and 0
@@ -348,7 +392,7 @@ def _normalised_then_guarded(row: _Classes) -> tuple[Exact, Exact]:
     return loss, _normalised_gradient(mass, row, weights, acting)
 
 
-def _guarded_then_normalised(row: _Classes) -> tuple[Exact, Exact]:
+def _guarded_then_normalised(row: _Classes) -> tuple[_Loss, Exact]:
     """loss = -sum a_j log(c_j / C), c = clip(p), C = sum c; the gradient is 0 where clipped."""
     clipped, moved = row.clipped()
     mass = _Mass(clipped)

@@ -44,9 +44,9 @@ class SoftmaxRow:
         """sum over i != j of a_i."""
         return self._whole - self.weights[j]
 
-    def surprise(self, j: int, digits: Digits) -> Enclosure:
-        """-log p_j = gap_j + log1p(S)."""
-        return self._plus_log(self._gaps[j], ONE, digits)
+    def surprise(self, j: int, digits: Digits, factor: Fraction = ONE) -> Enclosure:
+        """-factor log p_j = factor (gap_j + log1p(S))."""
+        return self._plus_log(factor * self._gaps[j], factor, digits)
 
     def log_sum(self, digits: Digits) -> Enclosure:
         """log sum_j e**z_j = m + log1p(S)."""
@@ -66,6 +66,25 @@ class SoftmaxRow:
         rise = digits.multiply(digits.number(rest), growth[j])
         fall = digits.multiply(digits.number(own), others)
         return digits.divide(digits.subtract(rise, fall), whole)
+
+    def hessian_product(self, j: int, vector: Sequence[Fraction], digits: Digits) -> Enclosure:
+        """A e_j sum_i e_i (v_j - v_i) / (1 + S)**2, terms of equal logits taken together."""
+        if j not in self._gaps:
+            return Fraction(0)
+        pulls: dict[Fraction, Fraction] = {}
+        for i, gap in self._gaps.items():
+            pulls[gap] = pulls.get(gap, Fraction(0)) + self._whole * (vector[j] - vector[i])
+        if not any(pulls.values()):
+            return Fraction(0)
+        if self._equal:
+            return sum(pulls.values(), Fraction(0)) / len(self._finite) ** 2
+        growth, _, whole = self._growth(digits)
+        size = digits.number(Fraction(0))
+        for gap, pull in pulls.items():
+            if pull:
+                size = digits.add(size, digits.multiply(digits.number(pull), digits.exp(-gap)))
+        above = digits.multiply(size, growth[j])
+        return digits.divide(above, digits.multiply(whole, whole))
 
     def _plus_log(self, linear: Fraction, factor: Fraction, digits: Digits) -> Enclosure:
         if factor == 0 or len(self._finite) == 1:
@@ -121,6 +140,16 @@ class BinaryRow:
         still, moving = (down, -up) if self._logit > 0 else (-up, down)
         above = digits.add(digits.number(still), digits.multiply(digits.number(moving), growth))
         return digits.divide(above, digits.add(digits.number(ONE), growth))
+
+    def curvature(self, by: Fraction, digits: Digits) -> Enclosure:
+        """(c1 + c0) E / (1 + E)**2 times a rational number."""
+        factor = (self._positive + self._negative) * by
+        if self._logit == 0 or factor == 0:
+            return factor / 4
+        growth = digits.exp(-abs(self._logit))
+        whole = digits.add(digits.number(ONE), growth)
+        above = digits.multiply(digits.number(factor), growth)
+        return digits.divide(above, digits.multiply(whole, whole))
 
 
 def log_sum(

@@ -43,7 +43,7 @@ from .exact import (
 )
 from .functions import exp, log1p
 from .slow_rows import SoftmaxRow
-from .truth import Truth, constant, exclusive_sums
+from .truth import Factor, Formula, Truth, constant, exclusive_sums
 from .vocabulary import Floats, Options, Semantics
 
 # Below this binary exponent of S one probability is so close to 1 that the sticky form is needed.
@@ -96,7 +96,11 @@ def _gaps(peak: Floats, logits: Floats) -> Exact:
 
 
 def cross_entropy_truth(
-    logits: Floats, target: NDArray[Any], semantics: Semantics, options: Options
+    logits: Floats,
+    target: NDArray[Any],
+    semantics: Semantics,
+    options: Options,
+    factor: Optional[Factor] = None,
 ) -> Truth:
     """-sum_j a_j log softmax(z)_j for each row, and its gradient with respect to the logits.
 
@@ -105,6 +109,7 @@ def cross_entropy_truth(
         target: (N,) class indices, or (N, K) distributions, which need not be normalised.
         semantics: smoothing, ignore_index, plus_inf and soft_gradient are read here.
         options: weight, ignore_index and label_smoothing are read here; see `truth.coefficients`.
+        factor: of each row.
 
     Returns:
         The unreduced rows. Ignored rows are zero even where they hold NaN. A term with a_j = 0
@@ -127,7 +132,8 @@ def cross_entropy_truth(
         rows.demand_same_shape(target, logits)
 
     def compute(part: slice) -> Truth:
-        return _pass(logits[part], target[part], ignored[part], semantics, options)
+        inputs = logits[part], target[part], ignored[part]
+        return _pass(*inputs, semantics, options, rows.factor_part(factor, part))
 
     return rows.in_passes(logits.shape[0], classes, compute)
 
@@ -138,6 +144,7 @@ def _pass(
     ignored: Booleans,
     semantics: Semantics,
     options: Options,
+    factor: Optional[Factor],
 ) -> Truth:
     usable, nan, reason = usable_logits(logits, semantics)
     if target.ndim == 2:
@@ -146,10 +153,11 @@ def _pass(
         infinite = np.isinf(given).any(axis=1) & ~nan
         reason = np.where(infinite & (reason == ""), rows.INFINITE_TARGET, reason)
         target = np.where(np.isfinite(given), given, 0.0)
-    row = _Rows(usable, target, softmax_parts(usable), semantics, options)
+    source = _Source(usable, target, semantics, options, factor)
+    row = _Rows(source, softmax_parts(usable))
     hard = target.ndim == 1 and not options.label_smoothing
-    loss, gradient = _hard(row) if hard else _soft(row)
-    return rows.finish(loss, gradient, nan, ignored, reason)
+    loss, gradient, doubt = _hard(row) if hard else _soft(row)
+    return rows.finish(loss, gradient, nan, ignored, reason, doubt, source.formula)
 
 
 def cross_entropy_losses(
@@ -216,47 +224,77 @@ def usable_logits(
 
 
 @dataclass(frozen=True, eq=False)
-class _Rows:
-    """One pass: usable logits, targets, and the parts of the softmax."""
+class _Source:
+    """What the rows of one pass are computed from: usable logits, targets, conventions."""
 
     logits: Floats
     target: NDArray[Any]
-    parts: Softmax
     semantics: Semantics
     options: Options
-    slow_rows: dict[int, SoftmaxRow] = field(default_factory=dict)
+    factor: Optional[Factor]
 
     @property
     def classes(self) -> int:
         return self.logits.shape[1]
 
     def slow(self, row: int) -> SoftmaxRow:
+        """The row for the decimal fallback."""
+        weights = rows.exact_coefficients(
+            np.asarray(self.target[row]),
+            self.classes,
+            self.semantics,
+            self.options,
+            rows.factor_of_row(self.factor, row),
+        )
+        return SoftmaxRow(self.logits[row].tolist(), weights)
+
+    def formula(self, row: int) -> Formula:
+        return self.slow(row).loss
+
+    def coefficients(self) -> Exact:
+        return rows.coefficients(
+            self.target, self.classes, self.semantics, self.options, self.factor
+        )
+
+    def describe(self, row: int) -> str:
+        logits = [z.hex() for z in self.logits[row].tolist()]
+        return f"cross-entropy of logits {logits}, target {self.target[row]}, {self.options}"
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """One pass, and the parts of its softmax."""
+
+    source: _Source
+    parts: Softmax
+    slow_rows: dict[int, SoftmaxRow] = field(default_factory=dict)
+
+    def slow(self, row: int) -> SoftmaxRow:
         """The row for the decimal fallback, made once."""
         if row not in self.slow_rows:
-            weights = rows.exact_coefficients(
-                np.asarray(self.target[row]), self.classes, self.semantics, self.options
-            )
-            self.slow_rows[row] = SoftmaxRow(self.logits[row].tolist(), weights)
+            self.slow_rows[row] = self.source.slow(row)
         return self.slow_rows[row]
 
     def settle_loss(self, index: Index) -> Triple:
         row = index[0]
-        return settle(self.slow(row).loss, lambda: self._describe(row))
+        return settle(self.slow(row).loss, lambda: self.source.describe(row))
 
     def settle_gradient(self, index: Index) -> Triple:
         slow, j = self.slow(index[0]), index[1]
         rest = self.rest(index)
         return settle(
-            lambda digits: slow.gradient(j, rest, digits), lambda: self._describe(index[0])
+            lambda digits: slow.gradient(j, rest, digits), lambda: self.source.describe(index[0])
         )
 
     def linear(self, index: Index) -> Fraction:
         return self.slow(index[0]).linear()
 
     def rest(self, index: Index) -> Fraction:
-        """sum over i != j of a_i, or 1 - a_j."""
+        """sum over i != j of a_i, or f - a_j."""
         slow = self.slow(index[0])
-        return 1 - slow.weights[index[1]] if self.differs() else slow.rest(index[1])
+        if not self.differs():
+            return slow.rest(index[1])
+        return rows.factor_of_row(self.source.factor, index[0]) - slow.weights[index[1]]
 
     def limit(self, index: Index, use: Booleans) -> Optional[Fraction]:
         """What the gradient tends to as the maximum's probability goes to 1."""
@@ -267,49 +305,57 @@ class _Rows:
 
     def differs(self) -> bool:
         """Whether the gradient is p - q for a distribution, whatever its sum."""
-        return self.target.ndim == 2 and self.semantics.soft_gradient == "p - q"
-
-    def _describe(self, row: int) -> str:
-        logits = [z.hex() for z in self.logits[row].tolist()]
-        return f"cross-entropy of logits {logits}, target {self.target[row]}, {self.options}"
+        return self.source.target.ndim == 2 and self.source.semantics.soft_gradient == "p - q"
 
 
-def _hard(row: _Rows) -> tuple[Exact, Exact]:
+def _hard(row: _Rows) -> tuple[Exact, Exact, Exact]:
     """Loss gap_t + log1p(S), gradient e_j or minus the sum of the others over 1 + S."""
-    parts, target = row.parts, row.target
-    weight = rows.class_weights(row.options, row.classes)
-    factor = constant(1.0) if weight is None else Exact.from_float(weight[target])
-    loss, size, moving = _hard_loss(parts, target, factor, weighted=weight is not None)
-    gradient, gradient_size = _hard_gradient(parts, target, factor, weighted=weight is not None)
+    parts, target = row.parts, row.source.target
+    factor, exact = _hard_factor(row.source)
+    loss, size, moving = _hard_loss(parts, target, factor, exact=exact)
+    gradient, gradient_size = _hard_gradient(parts, target, factor, exact=exact)
     return (
         repaired(loss, size, row.settle_loss, Parts(row.linear, moving)),
         repaired(gradient, gradient_size, row.settle_gradient),
+        size,
     )
 
 
+def _hard_factor(source: _Source) -> tuple[Optional[Exact], bool]:
+    """(N,) f w_t, or None for ones, and whether it is exact."""
+    weight = rows.class_weights(source.options, source.classes)
+    given = source.factor
+    if weight is None:
+        return (None, True) if given is None else (given.value, given.exact)
+    own = Exact.from_float(weight[source.target])
+    return (own, True) if given is None else (multiplied(given.value, own), False)
+
+
 def _hard_loss(
-    parts: Softmax, target: NDArray[Any], factor: Exact, *, weighted: bool
+    parts: Softmax, target: NDArray[Any], factor: Optional[Exact], *, exact: bool
 ) -> tuple[Exact, Exact, Exact]:
     """w (gap_t + log1p(S)), the size of what is not exact in it, and its last term."""
     linear = parts.gap.take((np.arange(target.shape[0]), target))
     curved = parts.log_whole
-    if not weighted:
+    if factor is None:
         return add(linear, curved), curved, curved
     curved = multiplied(factor, curved)
     product = rows.nothing_times(factor, linear, multiplied(factor, linear))
-    inexact = where(linear.lo == 0.0, constant(0.0), product)
-    return add(product, curved), add(curved, inexact), curved
+    # A product of two float64 numbers is exact; another errs by less than 2**-98 of itself.
+    whole = (linear.lo == 0.0) & (factor.lo == 0.0) & exact
+    inexact = where(whole, constant(0.0), shift(magnitude(product), -_SLACK))
+    return add(product, curved), add(magnitude(curved), inexact), curved
 
 
 def _hard_gradient(
-    parts: Softmax, target: NDArray[Any], factor: Exact, *, weighted: bool
+    parts: Softmax, target: NDArray[Any], factor: Optional[Exact], *, exact: bool
 ) -> tuple[Exact, Exact]:
     place = np.arange(target.shape[0]), target
     rest = subtract(parts.whole, parts.growth.take(place))
     rest = where(target == parts.top, parts.others, rest)
     numerator = put(parts.growth, place, negate(rest))
     gradient = divided(numerator, parts.whole.reshape(-1, 1))
-    if weighted:
+    if factor is not None:
         gradient = multiplied(gradient, factor.reshape(-1, 1))
     # Two entries can be w times (1 - something tiny): the target, and the maximum where it is not
     # the target. Those keep the tiny part as a sticky one.
@@ -318,10 +364,12 @@ def _hard_gradient(
     for share, column, positive in ((mine, target, False), (parts.others, parts.top, True)):
         near = np.flatnonzero(_tiny(share) & wrong)
         if near.size:
-            own = factor.take(near) if weighted else factor
+            own = constant(1.0) if factor is None else factor.take(near)
             tiny = multiplied(own, divided(share.take(near), parts.whole.take(near)))
             value = subtract(own, tiny) if positive else subtract(tiny, own)
             gradient = put(gradient, (near, column[near]), value)
+            if not exact:
+                tiny = add(magnitude(tiny), shift(magnitude(own), -_SLACK))
             size = put(size, (near, column[near]), tiny)
     return gradient, size
 
@@ -331,15 +379,16 @@ def _tiny(share: Exact) -> Booleans:
     return (share.exponent < _SATURATED) | (share.hi == 0.0)
 
 
-def _soft(row: _Rows) -> tuple[Exact, Exact]:
-    parts = row.parts
-    weights = rows.coefficients(row.target, row.classes, row.semantics, row.options)
-    inexact = bool(row.options.label_smoothing)
-    loss, size, moving = _soft_loss(parts, weights, inexact=inexact)
-    loss = repaired(loss, size, row.settle_loss, Parts(row.linear, moving))
-    gradient, size = _soft_gradient(parts, weights, differs=row.differs())
-    gradient, size, limits = _saturated(row, weights, gradient, size, inexact=inexact)
-    return loss, repaired(gradient, size, row.settle_gradient, limits)
+def _soft(row: _Rows) -> tuple[Exact, Exact, Exact]:
+    parts, source = row.parts, row.source
+    weights = source.coefficients()
+    inexact = bool(source.options.label_smoothing) or source.factor is not None
+    loss, doubt, moving = _soft_loss(parts, weights, inexact=inexact)
+    loss = repaired(loss, doubt, row.settle_loss, Parts(row.linear, moving))
+    rest = _rest(row, weights)
+    gradient, size = _soft_gradient(parts, weights, rest)
+    gradient, size, limits = _saturated(row, weights, rest, gradient, size, inexact=inexact)
+    return loss, repaired(gradient, size, row.settle_gradient, limits), doubt
 
 
 def _soft_loss(parts: Softmax, weights: Exact, *, inexact: bool) -> tuple[Exact, Exact, Exact]:
@@ -351,25 +400,23 @@ def _soft_loss(parts: Softmax, weights: Exact, *, inexact: bool) -> tuple[Exact,
     size = total(magnitude(terms), axis=1) if signed else linear
     curve = multiplied(total(magnitude(weights), axis=1), parts.log_whole) if signed else curved
     # One product of two float64 numbers is exact; else the linear part errs by 2**-98 of its size.
-    single = ((terms.hi != 0.0).sum(axis=1) <= 1) & ~(parts.gap.lo != 0.0).any(axis=1)
-    exact = single & (not inexact)
+    rounded = ((parts.gap.lo != 0.0) | (weights.lo != 0.0)).any(axis=1)
+    exact = ((terms.hi != 0.0).sum(axis=1) <= 1) & ~rounded & (not inexact)
     inexact_part = where(exact, constant(0.0), shift(size, -_SLACK))
     return add(linear, curved), add(inexact_part, curve), curved
 
 
-def _rest(weights: Exact, *, differs: bool) -> Exact:
-    """sum over i != j of a_i, or 1 - a_j."""
-    if differs:
-        return subtract(constant(1.0), weights)
-    return exclusive_sums(weights, rows.largest(weights))
+def _rest(row: _Rows, weights: Exact) -> Exact:
+    """sum over i != j of a_i; f - a_j, f the factor of the row, where the gradient is p - q."""
+    if not row.differs():
+        return exclusive_sums(weights, rows.largest(weights))
+    factor = row.source.factor
+    return subtract(constant(1.0) if factor is None else factor.value.reshape(-1, 1), weights)
 
 
-def _soft_gradient(parts: Softmax, weights: Exact, *, differs: bool) -> tuple[Exact, Exact]:
-    """(e_j rest_j - a_j sum_{i != j} e_i) / (1 + S), and the size of its two terms.
-
-    rest_j is sum over i != j of a_i, or 1 - a_j where the gradient is p - q.
-    """
-    whole, rest = parts.whole.reshape(-1, 1), _rest(weights, differs=differs)
+def _soft_gradient(parts: Softmax, weights: Exact, rest: Exact) -> tuple[Exact, Exact]:
+    """(e_j rest_j - a_j sum_{i != j} e_i) / (1 + S), and the size of its two terms."""
+    whole = parts.whole.reshape(-1, 1)
     signed = bool((weights.hi < 0.0).any())
     bound = total(magnitude(weights), axis=1).reshape(-1, 1) if signed else magnitude(rest)
     rise, fall = multiplied(parts.growth, rest), multiplied(weights, parts.growth_of_others())
@@ -378,7 +425,7 @@ def _soft_gradient(parts: Softmax, weights: Exact, *, differs: bool) -> tuple[Ex
 
 
 def _saturated(
-    row: _Rows, weights: Exact, gradient: Exact, size: Exact, *, inexact: bool
+    row: _Rows, weights: Exact, rest: Exact, gradient: Exact, size: Exact, *, inexact: bool
 ) -> tuple[Exact, Exact, Optional[Parts]]:
     """The gradient and its size, where p_j is close to 0 or 1 as a limit and a tiny, sticky rest.
 
@@ -388,13 +435,13 @@ def _saturated(
     small = _tiny(parts.growth)
     if not small.any():
         return gradient, size, None
-    rest = _rest(weights, differs=row.differs())
-    near = _tiny(parts.others)[:, None] & (parts.top[:, None] == np.arange(row.classes))
+    near = _tiny(parts.others)[:, None] & (parts.top[:, None] == np.arange(row.source.classes))
     share = divided(where(near, parts.others.reshape(-1, 1), parts.growth), whole)
     tiny = multiplied(add(weights, rest), share)
     moving = where(near, negate(tiny), tiny)
     still = where(near, rest, negate(weights))
-    few = ((weights.hi != 0.0).sum(axis=1) <= _FEW)[:, None]
+    few = (weights.hi != 0.0).sum(axis=1) <= _FEW
+    few = (few & ~(weights.lo != 0.0).any(axis=1))[:, None]
     exact = (few | ~near) & (not inexact)
     error = add(magnitude(tiny), where(exact, constant(0.0), shift(magnitude(still), -_SLACK)))
     use = near | small

@@ -9,6 +9,7 @@ temperature only scales the logits, and takes the fast way where nothing underfl
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from typing import Optional
 
@@ -16,15 +17,26 @@ import numpy as np
 
 from . import truth as rows
 from .decimals import Digits, Enclosure, Interval, Triple, settle
-from .exact import Exact, copied, shift
+from .exact import Exact, copied, magnitude, shift
 from .slow_rows import SoftmaxRow
 from .softmax_rows import cross_entropy_truth, usable_logits
-from .truth import Truth
+from .truth import Factor, Truth
 from .vocabulary import Case, Floats, Semantics
 
+# Makes every sum of such rows one for the decimals.
+_UNKNOWN = 1000
 
-def truth(case: Case, semantics: Semantics, temperature: Fraction, z_loss: Fraction) -> Truth:
+
+def truth(
+    case: Case,
+    semantics: Semantics,
+    temperature: Fraction,
+    z_loss: Fraction,
+    factor: Optional[Factor] = None,
+) -> Truth:
     """The rows of a cross-entropy case with a temperature t > 0 and a factor of the z-loss.
+
+    A factor of the rows multiplies the z-loss too.
 
     Raises:
         ValueError: an invalid label.
@@ -34,29 +46,39 @@ def truth(case: Case, semantics: Semantics, temperature: Fraction, z_loss: Fract
     power = _exponent_of_two(temperature)
     if power is not None and not z_loss and _scales(case.inputs, power):
         scaled = cross_entropy_truth(
-            np.ldexp(case.inputs, -power), case.target, semantics, case.options
+            np.ldexp(case.inputs, -power), case.target, semantics, case.options, factor
         )
-        gradient = shift(scaled.gradient, -power)
-        return Truth(scaled.loss, gradient, scaled.undefined, scaled.reason)
-    plain = cross_entropy_truth(case.inputs, case.target, semantics, case.options)
+        return replace(scaled, gradient=shift(scaled.gradient, -power))
+    plain = cross_entropy_truth(case.inputs, case.target, semantics, case.options, factor)
     ignored = rows.ignored_rows(case.target, rows.ignore_index(semantics, case.options))
     usable, _, _ = usable_logits(case.inputs, semantics)
     loss, gradient = copied(plain.loss), copied(plain.gradient)
+    if ignored.any():
+        usable = np.where(ignored[:, None], 0.0, usable)
+
+    def row_of(row: int) -> Row:
+        own = rows.factor_of_row(factor, row)
+        exact = [Fraction(0)] * usable.shape[1]
+        if not ignored[row]:
+            target = np.asarray(case.target[row])
+            exact = rows.exact_coefficients(target, len(exact), semantics, case.options, own)
+        return Row(usable[row], exact, temperature, Fraction(0) if ignored[row] else own * z_loss)
+
     for row in np.flatnonzero(np.isfinite(case.inputs).any(axis=1) & ~ignored).tolist():
         if plain.undefined[row] or np.isnan(plain.loss.hi[row]):
             continue
-        exact = rows.exact_coefficients(
-            np.asarray(case.target[row]), usable.shape[1], semantics, case.options
-        )
-        tempered = _Row(usable[row], exact, temperature, z_loss)
+        tempered = row_of(row)
         if np.isfinite(plain.loss.hi[row]):
             _put(loss, (row,), tempered.settle_loss())
         for j in range(usable.shape[1]):
             _put(gradient, (row, j), tempered.settle_gradient(j))
-    return Truth(loss, gradient, plain.undefined, plain.reason)
+    # Terms of two signs can cancel, and then only the decimals know how much is left.
+    signed = z_loss < 0 or (case.target.ndim == 2 and bool((case.target < 0.0).any()))
+    doubt = shift(magnitude(loss), _UNKNOWN if signed else 0)
+    return Truth(loss, gradient, plain.undefined, plain.reason, doubt, lambda row: row_of(row).loss)
 
 
-class _Row:
+class Row:
     """One row: the softmax of z / t, coefficients a_j, and the factor c of the z-loss."""
 
     def __init__(
@@ -69,12 +91,16 @@ class _Row:
         self._name = f"logits {[z.hex() for z in logits.tolist()]}, temperature {temperature}"
 
     def settle_loss(self) -> Triple:
-        return settle(self._loss, lambda: self._name)
+        return settle(self.loss, lambda: self._name)
 
     def settle_gradient(self, j: int) -> Triple:
         return settle(lambda digits: self._gradient(j, digits), lambda: self._name)
 
-    def _loss(self, digits: Digits) -> Enclosure:
+    def surprise(self, j: int) -> Triple:
+        """-log p_j."""
+        return settle(lambda digits: self._row.surprise(j, digits), lambda: self._name)
+
+    def loss(self, digits: Digits) -> Enclosure:
         loss = self._row.loss(digits)
         if not self._z_loss:
             return loss
@@ -89,8 +115,9 @@ class _Row:
         if self._z_loss and share != 0:
             level = _interval(self._row.log_sum(digits), digits)
             product = digits.multiply(level, _interval(share, digits))
-            factor = digits.number(2 * self._z_loss)
-            extra = digits.multiply(product, factor)
+            extra = digits.multiply(product, digits.number(abs(2 * self._z_loss)))
+            if self._z_loss < 0:
+                extra = Interval(-extra.high, -extra.low)
             slope = digits.add(_interval(slope, digits), extra)
         if isinstance(slope, Fraction):
             return slope / self._temperature

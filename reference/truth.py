@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -10,10 +11,12 @@ from typing import Any, Optional
 import numpy as np
 from numpy.typing import NDArray
 
+from .decimals import Digits, Enclosure, triple
 from .exact import (
     Booleans,
     Exact,
     add,
+    broadcast,
     divided,
     multiplied,
     scale,
@@ -26,6 +29,9 @@ from .vocabulary import Floats, Options, Semantics
 
 # Entries per pass: the two dozen arrays of a pass then stay in a core's own cache.
 _PASS = 8192
+_ONE = Fraction(1)
+# The product of this many float64 numbers is exact as a pair.
+_EXACT_PRODUCT = 2
 
 ALL_MINUS_INF = "every logit is -inf"
 ONE_PLUS_INF = "one logit is +inf, and the op declares that case unspecified"
@@ -33,6 +39,60 @@ SEVERAL_PLUS_INF = "two or more logits are +inf"
 NOT_A_PROBABILITY = "a probability lies outside [0, 1]"
 NO_MASS = "the probabilities sum to zero"
 INFINITE_TARGET = "a target is infinite"
+
+Formula = Callable[[Digits], Enclosure]
+
+
+@dataclass(frozen=True, eq=False)
+class Factor:
+    """A factor of every row, of its loss and of its gradient: f_i in a_ij = f_i w_j q_ij.
+
+    Sample weights, cotangents and the divisor of a mean enter here, before the rounding of the
+    value and with its certificate.
+
+    Attributes:
+        value: (N,) the factors, with a relative error below 2**-99.
+        exact: whether `value` holds them exactly.
+        fraction: the factor of a row as a rational number.
+    """
+
+    value: Exact
+    exact: bool
+    fraction: Callable[[int], Fraction]
+
+    @classmethod
+    def of(cls, rows: int, parts: Sequence[Floats], by: Fraction = _ONE) -> Factor:
+        """The products of (N,) finite numbers and a rational one."""
+        value = broadcast(nearest(by), (rows,))
+        for part in parts:
+            value = scale(value, part)
+
+        def fraction(row: int) -> Fraction:
+            found = by
+            for part in parts:
+                found *= Fraction(float(part[row]))
+            return found
+
+        return cls(value, by == 1 and len(parts) <= _EXACT_PRODUCT, fraction)
+
+    def take(self, part: slice) -> Factor:
+        return Factor(
+            self.value.take(part), self.exact, lambda row: self.fraction(row + (part.start or 0))
+        )
+
+
+def factor_part(factor: Optional[Factor], part: slice) -> Optional[Factor]:
+    return None if factor is None else factor.take(part)
+
+
+def factor_of_row(factor: Optional[Factor], row: int) -> Fraction:
+    return _ONE if factor is None else factor.fraction(row)
+
+
+def nearest(value: Fraction) -> Exact:
+    """A rational number as a pair of shape (), with a relative error below 2**-105."""
+    hi, lo, exponent = triple(value)
+    return Exact(np.asarray(hi), np.asarray(lo), np.asarray(exponent, dtype=np.int64))
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,17 +105,27 @@ class Truth:
         undefined: (N,) True where the mathematics gives no value; loss and gradient are then NaN.
             A row with NaN among its inputs is NaN but not undefined.
         reason: (N,) why it is undefined, else "".
+        doubt: (N,) numbers of which 2**-92, plus 2**-105 of the loss, bounds the error of a loss.
+        formula: the loss of a row by decimal intervals: what decides a sum that is in doubt.
     """
 
     loss: Exact
     gradient: Exact
     undefined: Booleans
     reason: NDArray[np.str_]
+    doubt: Exact
+    formula: Callable[[int], Formula]
 
     def take(self, rows: NDArray[Any]) -> Truth:
         """The same for some rows (indices or a mask)."""
+        chosen = np.arange(self.undefined.size)[rows]
         return Truth(
-            self.loss.take(rows), self.gradient.take(rows), self.undefined[rows], self.reason[rows]
+            self.loss.take(rows),
+            self.gradient.take(rows),
+            self.undefined[rows],
+            self.reason[rows],
+            self.doubt.take(rows),
+            lambda row: self.formula(int(chosen[row])),
         )
 
 
@@ -74,11 +144,19 @@ def in_passes(rows: int, classes: int, compute: Callable[[slice], Truth]) -> Tru
 def join(parts: Sequence[Truth]) -> Truth:
     if len(parts) == 1:
         return parts[0]
+    starts = np.cumsum([0, *(part.undefined.size for part in parts)]).tolist()
+
+    def formula(row: int) -> Formula:
+        at = bisect_right(starts, row) - 1
+        return parts[at].formula(row - starts[at])
+
     return Truth(
         join_exact([part.loss for part in parts]),
         join_exact([part.gradient for part in parts]),
         np.concatenate([part.undefined for part in parts]),
         np.concatenate([part.reason for part in parts]),
+        join_exact([part.doubt for part in parts]),
+        formula,
     )
 
 
@@ -96,20 +174,32 @@ def finish(
     nan: Booleans,
     ignored: Optional[Booleans],
     reason: NDArray[np.str_],
+    doubt: Exact,
+    formula: Callable[[int], Formula],
 ) -> Truth:
     """Zero in ignored rows, NaN in the others that are NaN or undefined."""
     undefined = reason != ""
-    if ignored is not None:
+    doubt = broadcast(doubt, loss.shape)
+    if ignored is not None and ignored.any():
         nan, undefined = nan & ~ignored, undefined & ~ignored
         reason = np.where(ignored, "", reason)
         loss = where(ignored, Exact.zeros(loss.shape), loss)
+        doubt = where(ignored, Exact.zeros(loss.shape), doubt)
         gradient = where(ignored[:, None], Exact.zeros(gradient.shape), gradient)
+        formula = _without(formula, ignored)
     empty = nan | undefined
     if empty.any():
         missing = Exact.from_float(np.asarray(np.nan))
         loss = where(empty, missing, loss)
         gradient = where(empty[:, None], missing, gradient)
-    return Truth(loss, gradient, undefined, reason)
+    return Truth(loss, gradient, undefined, reason, doubt, formula)
+
+
+def _without(formula: Callable[[int], Formula], ignored: Booleans) -> Callable[[int], Formula]:
+    def zero(_: Digits) -> Enclosure:
+        return Fraction(0)
+
+    return lambda row: zero if ignored[row] else formula(row)
 
 
 def reasons(*pairs: object) -> NDArray[np.str_]:
@@ -150,7 +240,11 @@ def exclusive_sums(a: Exact, top: NDArray[np.intp]) -> Exact:
 
 
 def exact_coefficients(
-    target: NDArray[Any], classes: int, semantics: Semantics, options: Options
+    target: NDArray[Any],
+    classes: int,
+    semantics: Semantics,
+    options: Options,
+    factor: Fraction = _ONE,
 ) -> list[Fraction]:
     """`coefficients` of one row (an index or K numbers) as rational numbers."""
     if target.ndim == 0:
@@ -158,7 +252,7 @@ def exact_coefficients(
     else:
         share = [Fraction(float(q)) for q in target]
     smoothing = options.label_smoothing, semantics.smoothing
-    return smoothed_weights(share, *smoothing, options.weight)
+    return [factor * a for a in smoothed_weights(share, *smoothing, options.weight)]
 
 
 def nothing_times(coefficient: Exact, factor: Exact, product: Exact) -> Exact:
@@ -215,11 +309,16 @@ def demand_same_shape(target: NDArray[Any], inputs: Floats) -> None:
 
 
 def coefficients(
-    target: NDArray[Any], classes: int, semantics: Semantics, options: Options
+    target: NDArray[Any],
+    classes: int,
+    semantics: Semantics,
+    options: Options,
+    factor: Optional[Factor] = None,
 ) -> Exact:
     """(N, K) the a_j in loss = -sum_j a_j log p_j, from indices or distributions.
 
-    q is the one-hot row of an index or the distribution; e the smoothing; w the class weights.
+    q is the one-hot row of an index or the distribution; e the smoothing; w the class weights; a
+    factor multiplies the whole row.
     "eps/K": a_j = w_j ((1 - e) q_j + e/K).
     "eps/(K-1)": a_j = w_j ((1 - e) q_j + e/(K-1) sum_{i != j} q_i).
     Source: torch.nn.CrossEntropyLoss for the first (there the smoothing term does not depend on
@@ -231,7 +330,9 @@ def coefficients(
     if options.label_smoothing:
         mixed = _smoothed(share, options.label_smoothing, semantics.smoothing)
     weight = class_weights(options, classes)
-    return mixed if weight is None else scale(mixed, weight)
+    if weight is not None:
+        mixed = scale(mixed, weight)
+    return mixed if factor is None else multiplied(mixed, factor.value.reshape(-1, 1))
 
 
 def _distribution(target: NDArray[Any], classes: int) -> Floats:
