@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike
 from . import derivatives, rows, tempered, tiers
 from .arguments import (
     Array,
+    Part,
     Rows,
     cast,
     chunks,
@@ -36,7 +37,7 @@ from .arguments import (
     within,
 )
 from .binary_rows import Factors, binary_losses
-from .calls import REDUCTIONS, Call, weight_of_rows
+from .calls import REDUCTIONS, Call, Compute, weight_of_rows
 from .exact import Exact, round_exact
 from .formats import FORMATS
 from .softmax_rows import cross_entropy_losses, usable_logits
@@ -159,10 +160,26 @@ def cross_entropy_grad(
     """
     options = _options(weight, ignore_index, label_smoothing, reduction)
     semantics = _semantics(smoothing, mean)
-    call, _ = _cross_entropy(
+    call, labels = _cross_entropy(
         logits, target, options, semantics, temperature, z_loss, axis, logits_dtype, sample_weight
     )
+    plain = temperature == 1.0 and z_loss == 0.0 and sample_weight is None and not options.passed()
+    if plain and labels.axis is None:
+        call = replace(call, narrow_gradient=_narrow_gradient(call, labels))
     return call.gradient(cotangent, format_of(dtype))
+
+
+def _narrow_gradient(call: Call, labels: Rows) -> Callable[[slice, str, Fraction], Floats]:
+    """Gradients for class indices in a format narrower than float64, by both tiers."""
+
+    def narrow(part: slice, dtype: str, by: Fraction) -> Floats:
+        def exactly(places: Array) -> Exact:
+            return call.times(places + part.start, by).gradient
+
+        z, t = call.inputs.read(part), labels.raw(part)
+        return tiers.cross_entropy_gradient(z, t, float(by), FORMATS[dtype], exactly)
+
+    return narrow
 
 
 def cross_entropy_grad_target(
@@ -193,7 +210,7 @@ def cross_entropy_grad_target(
     if labels.axis is None:
         raise ValueError("target holds class indices; a gradient is there for distributions")
 
-    def compute(part: slice, factor: Optional[Factor]) -> Truth:
+    def compute(part: Part, factor: Optional[Factor]) -> Truth:
         z = call.inputs.read(part)
         return derivatives.cross_entropy_by_target(z, semantics, options, factor)
 
@@ -229,7 +246,7 @@ def cross_entropy_hvp(
     )
     direction = same("vector", vector, call.inputs, "finite")
 
-    def compute(part: slice, factor: Optional[Factor]) -> Truth:
+    def compute(part: Part, factor: Optional[Factor]) -> Truth:
         inputs = call.inputs.read(part), _labels(labels, part), direction.read(part)
         return derivatives.cross_entropy_hessian_product(*inputs, semantics, options, factor)
 
@@ -252,7 +269,7 @@ def _cross_entropy(
     if heated:
         _positive("temperature", temperature)
 
-    def compute(part: slice, factor: Optional[Factor]) -> Truth:
+    def compute(part: Part, factor: Optional[Factor]) -> Truth:
         z, labels = inputs.read(part), _labels(targets, part)
         if not heated:
             return rows.cross_entropy_truth(z, labels, semantics, options, factor)
@@ -270,7 +287,7 @@ def _targets(target: ArrayLike, inputs: Rows, options: Options) -> Rows:
     return found
 
 
-def _labels(target: Rows, part: slice) -> Array:
+def _labels(target: Rows, part: Part) -> Array:
     return target.raw(part).astype(np.int64) if target.axis is None else target.read(part)
 
 
@@ -280,7 +297,7 @@ def _of_classes(
     options: Options,
     semantics: Semantics,
     sample_weight: Optional[ArrayLike],
-    compute: Callable[[slice, Optional[Factor]], Truth],
+    compute: Compute,
 ) -> Call:
     sample = per_row("sample_weight", sample_weight, inputs, signed=False)
 
@@ -383,7 +400,7 @@ def _probabilities(
     inputs = classes_of("probabilities", probabilities, axis)
     targets, fmt = _targets(target, inputs, options), format_of(guard_dtype)
 
-    def compute(part: slice, factor: Optional[Factor]) -> Truth:
+    def compute(part: Part, factor: Optional[Factor]) -> Truth:
         p, labels = inputs.read(part), _labels(targets, part)
         return rows.cross_entropy_probabilities_truth(p, labels, semantics, options, fmt, factor)
 
@@ -479,11 +496,27 @@ def binary_cross_entropy_with_logits_grad(
     `cotangent` is a factor of the reduced loss, or for "none" of each row (1 where None).
     """
     options = _options(None, None, label_smoothing, reduction)
-    call, _ = _binary(
+    call, labels = _binary(
         _Binary("logits", options, _binary_semantics(), pos_weight),
         logits, target, weight, sample_weight, classes, mean, axis,
     )  # fmt: skip
+    given = weight is None and pos_weight is None and sample_weight is None and classes is None
+    if given and not label_smoothing:
+        call = replace(call, narrow_gradient=_narrow_binary_gradient(call, labels))
     return call.gradient(cotangent, format_of(dtype))
+
+
+def _narrow_binary_gradient(call: Call, labels: Rows) -> Callable[[slice, str, Fraction], Floats]:
+    """Binary gradients without options in a format narrower than float64, by both tiers."""
+
+    def narrow(part: slice, dtype: str, by: Fraction) -> Floats:
+        def exactly(places: Array) -> Exact:
+            return call.times(places + part.start, by).gradient.reshape(-1)
+
+        z, y = call.inputs.read(part), labels.read(part)
+        return tiers.binary_gradient(z, y, float(by), FORMATS[dtype], exactly)
+
+    return narrow
 
 
 def binary_cross_entropy_with_logits_grad_target(
@@ -685,7 +718,7 @@ def _binary(
     vector = None if what.vector is None else same("vector", what.vector, values, "finite")
     sample = per_row("sample_weight", sample_weight, values, signed=False)
 
-    def compute(part: slice, factor: Optional[Factor]) -> Truth:
+    def compute(part: Part, factor: Optional[Factor]) -> Truth:
         x, y = values.read(part).reshape(-1, 1), labels.read(part).reshape(-1, 1)
         emphasis = None if positive is None else positive.read(part).reshape(-1)
         conventions = what.semantics, what.options

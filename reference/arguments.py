@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,6 +15,7 @@ from .formats import FORMATS, decode
 from .vocabulary import Floats
 
 Array = NDArray[Any]
+Part = Union[slice, NDArray[np.intp]]
 
 # Entries of the inputs that are in work at one time: some megabytes with all that is made of them.
 _CHUNK = 1 << 15
@@ -47,17 +48,17 @@ class Rows:
     def classes(self) -> int:
         return 1 if self.axis is None else int(self.array.shape[-1])
 
-    def raw(self, part: slice) -> Array:
-        """(n, K), or (n,) without classes: some rows as they are."""
+    def raw(self, part: Part) -> Array:
+        """(n, K), or (n,) without classes: some rows (a slice or numbers) as they are."""
         inner = () if self.axis is None else self.array.shape[-1:]
         if self.array.flags.c_contiguous:
             return self.array.reshape(-1, *inner)[part]
         if not self.shape:
             return self.array[None][part]
-        numbers = np.arange(part.start, min(part.stop, self.count))
+        numbers = np.arange(part.start, part.stop) if isinstance(part, slice) else part
         return self.array[np.unravel_index(numbers, self.shape)]
 
-    def read(self, part: slice) -> Floats:
+    def read(self, part: Part) -> Floats:
         """The same as float64."""
         return _float64(self.name, self.raw(part), self.bits)
 

@@ -115,17 +115,22 @@ def binary_coefficients(
             positive, negative = add(positive, added), add(negative, added)
     for emphasis in (options.pos_weight, factors.positive):
         if emphasis is not None:
+            exact = exact and _single(positive)
             positive = scale(positive, emphasis)
     weight = rows.class_weights(options, 1)
-    for part in (None if weight is None else Exact.from_float(weight), _value(factors.whole)):
-        if part is not None:
-            exact = False
-            positive, negative = multiplied(positive, part), multiplied(negative, part)
+    if weight is not None:
+        exact = exact and _single(positive, negative)
+        positive, negative = scale(positive, weight), scale(negative, weight)
+    if factors.whole is not None:
+        whole = factors.whole.value
+        exact = exact and factors.whole.exact and _single(positive, negative, whole)
+        positive, negative = multiplied(positive, whole), multiplied(negative, whole)
     return positive, negative, exact
 
 
-def _value(factor: Optional[Factor]) -> Optional[Exact]:
-    return None if factor is None else factor.value
+def _single(*numbers: Exact) -> bool:
+    """Whether all are float64 numbers: the product of two such is exact as a pair."""
+    return not any(a.lo.any() for a in numbers)
 
 
 def exact_binary_coefficients(

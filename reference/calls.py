@@ -14,9 +14,10 @@ from fractions import Fraction
 from typing import Optional
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from .arguments import Array, Rows, cast, chunks, exact_sum, per_row, result_type
+from . import tiers
+from .arguments import Array, Part, Rows, cast, chunks, exact_sum, per_row, result_type
 from .certify import Index, repaired
 from .decimals import Digits, Enclosure, Triple, settle
 from .exact import Exact, add, magnitude, multiplied, round_exact, shift, total
@@ -29,7 +30,7 @@ _ONE = Fraction(1)
 # 2**-98 of |loss| covers the roundings of a sum, and those of its terms to pairs.
 _SLACK = 6
 
-Compute = Callable[[slice, Optional[Factor]], Truth]
+Compute = Callable[[Part, Optional[Factor]], Truth]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +49,7 @@ class Call:
         losses: a shorter way to the losses of some rows, where there are no factors. They are sums
             of terms that are not negative.
         narrow: the same for a format narrower than float64, rounded to it.
+        narrow_gradient: the same for the gradient of some rows, times a number.
     """
 
     inputs: Rows
@@ -60,6 +62,7 @@ class Call:
     grouped: bool = False
     losses: Optional[Callable[[slice], Exact]] = None
     narrow: Optional[Callable[[slice, str], Floats]] = None
+    narrow_gradient: Optional[Callable[[slice, str, Fraction], Floats]] = None
 
     def __post_init__(self) -> None:
         if self.reduction not in REDUCTIONS:
@@ -88,13 +91,21 @@ class Call:
         inputs = self.inputs
         entries = inputs.classes
         result = np.empty((inputs.count, entries), dtype=result_type(dtype))
+        quick = self.narrow_gradient if dtype != "float64" and weight is None else None
         for part in self._parts():
-            truth = self.compute(part, self._factor(part, weight, by))
-            values = round_exact(truth.gradient, FORMATS[dtype])
+            if quick is not None and tiers.takes(float(by)):
+                values = quick(part, dtype, by)
+            else:
+                truth = self.compute(part, self._factor(part, weight, by))
+                values = round_exact(truth.gradient, FORMATS[dtype])
             result[part] = cast(values, dtype).reshape(-1, entries)
         if inputs.axis is None:
             return result.reshape(inputs.shape)[()]
         return np.moveaxis(result.reshape(*inputs.shape, entries), -1, inputs.axis)
+
+    def times(self, rows: NDArray[np.intp], by: Fraction) -> Truth:
+        """The truths of rows of one element with these numbers, times a number."""
+        return self.compute(rows, None if by == 1 else Factor.of(rows.size, (), by))
 
     def _cotangent(
         self, cotangent: Optional[ArrayLike], shape: tuple[int, ...]

@@ -7,6 +7,7 @@ boundary of rounding and enough digits decide it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Optional, Union
@@ -106,14 +107,20 @@ class SoftmaxRow:
 
 
 class BinaryRow:
-    """One row of `binary_rows`: a finite logit and the factors of -log p and -log(1 - p)."""
+    """One row of `binary_rows`: a logit and the factors of -log p and -log(1 - p).
+
+    At an infinite logit the values are limits; those that are infinite are never asked for.
+    """
 
     def __init__(self, logit: float, positive: Fraction, negative: Fraction) -> None:
-        self._logit = Fraction(logit)
+        self._infinite = math.isinf(logit)
+        self._logit = Fraction(math.copysign(1.0, logit) if self._infinite else logit)
         self._positive, self._negative = positive, negative
 
     def linear(self) -> Fraction:
         """(c1 if z < 0 else c0) |z|."""
+        if self._infinite:
+            return Fraction(0)
         return (self._positive if self._logit < 0 else self._negative) * abs(self._logit)
 
     def limit(self) -> Fraction:
@@ -123,7 +130,7 @@ class BinaryRow:
     def loss(self, digits: Digits) -> Enclosure:
         """(c1 if z < 0 else c0) |z| + (c1 + c0) log1p(e**-|z|)."""
         linear, factor = self.linear(), self._positive + self._negative
-        if factor == 0:
+        if factor == 0 or self._infinite:
             return linear
         logarithm = digits.log1p(digits.exp(-abs(self._logit)))
         product = digits.multiply(digits.number(factor), logarithm)
@@ -132,8 +139,8 @@ class BinaryRow:
     def gradient(self, digits: Digits) -> Enclosure:
         """(c0 - c1 E) / (1 + E) for z > 0, (c0 E - c1) / (1 + E) else."""
         up, down = self._positive, self._negative
-        if up == -down:
-            return down
+        if up == -down or self._infinite:
+            return self.limit()
         if self._logit == 0:
             return (down - up) / 2
         growth = digits.exp(-abs(self._logit))
@@ -144,6 +151,8 @@ class BinaryRow:
     def curvature(self, by: Fraction, digits: Digits) -> Enclosure:
         """(c1 + c0) E / (1 + E)**2 times a rational number."""
         factor = (self._positive + self._negative) * by
+        if self._infinite:
+            return Fraction(0)
         if self._logit == 0 or factor == 0:
             return factor / 4
         growth = digits.exp(-abs(self._logit))

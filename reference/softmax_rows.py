@@ -313,10 +313,13 @@ def _hard(row: _Rows) -> tuple[Exact, Exact, Exact]:
     parts, target = row.parts, row.source.target
     factor, exact = _hard_factor(row.source)
     loss, size, moving = _hard_loss(parts, target, factor, exact=exact)
-    gradient, gradient_size = _hard_gradient(parts, target, factor, exact=exact)
+    gradient, gradient_size, tiny = _hard_gradient(parts, target, factor, exact=exact)
+    limits = None
+    if tiny is not None:
+        limits = Parts(lambda index: row.limit(index, tiny.hi != 0.0), tiny)
     return (
         repaired(loss, size, row.settle_loss, Parts(row.linear, moving)),
-        repaired(gradient, gradient_size, row.settle_gradient),
+        repaired(gradient, gradient_size, row.settle_gradient, limits),
         size,
     )
 
@@ -349,7 +352,11 @@ def _hard_loss(
 
 def _hard_gradient(
     parts: Softmax, target: NDArray[Any], factor: Optional[Exact], *, exact: bool
-) -> tuple[Exact, Exact]:
+) -> tuple[Exact, Exact, Optional[Exact]]:
+    """The gradient, the size of what is not exact in it, and how far it is from its limit.
+
+    The last is 0 where the gradient is not close to a limit other than 0, and None if nowhere.
+    """
     place = np.arange(target.shape[0]), target
     rest = subtract(parts.whole, parts.growth.take(place))
     rest = where(target == parts.top, parts.others, rest)
@@ -359,7 +366,7 @@ def _hard_gradient(
         gradient = multiplied(gradient, factor.reshape(-1, 1))
     # Two entries can be w times (1 - something tiny): the target, and the maximum where it is not
     # the target. Those keep the tiny part as a sticky one.
-    size, wrong = gradient, target != parts.top
+    size, wrong, distance = gradient, target != parts.top, None
     mine = parts.growth.take(place)
     for share, column, positive in ((mine, target, False), (parts.others, parts.top, True)):
         near = np.flatnonzero(_tiny(share) & wrong)
@@ -368,10 +375,13 @@ def _hard_gradient(
             tiny = multiplied(own, divided(share.take(near), parts.whole.take(near)))
             value = subtract(own, tiny) if positive else subtract(tiny, own)
             gradient = put(gradient, (near, column[near]), value)
+            move = negate(tiny) if positive else tiny
+            distance = Exact.zeros(gradient.shape) if distance is None else distance
+            distance = put(distance, (near, column[near]), move)
             if not exact:
                 tiny = add(magnitude(tiny), shift(magnitude(own), -_SLACK))
             size = put(size, (near, column[near]), tiny)
-    return gradient, size
+    return gradient, size, distance
 
 
 def _tiny(share: Exact) -> Booleans:

@@ -32,6 +32,7 @@ _PASS = 8192
 _ONE = Fraction(1)
 # The product of this many float64 numbers is exact as a pair.
 _EXACT_PRODUCT = 2
+_BITS = 53
 
 ALL_MINUS_INF = "every logit is -inf"
 ONE_PLUS_INF = "one logit is +inf, and the op declares that case unspecified"
@@ -73,12 +74,19 @@ class Factor:
                 found *= Fraction(float(part[row]))
             return found
 
-        return cls(value, by == 1 and len(parts) <= _EXACT_PRODUCT, fraction)
+        exact = _is_float(by) and len(parts) + (by.numerator != 1) <= _EXACT_PRODUCT
+        return cls(value, exact, fraction)
 
     def take(self, part: slice) -> Factor:
         return Factor(
             self.value.take(part), self.exact, lambda row: self.fraction(row + (part.start or 0))
         )
+
+
+def _is_float(value: Fraction) -> bool:
+    """Whether float64, with any exponent, holds a rational number."""
+    below = value.denominator
+    return below & (below - 1) == 0 and abs(value.numerator).bit_length() <= _BITS
 
 
 def factor_part(factor: Optional[Factor], part: slice) -> Optional[Factor]:

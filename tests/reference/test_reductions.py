@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lossaudit import reference as ref
-from lossaudit.reference import arguments, certify
+from lossaudit.reference import arguments, binary_rows, certify, softmax_rows
 
 RNG = np.random.default_rng(51)
 NAMES = ("float64", "float32", "bfloat16", "float16")
@@ -111,6 +111,23 @@ def test_factors_at_boundaries_of_rounding(reduction: str) -> None:
             return rows if reduction == "none" else [sum(rows, oracle.arb(0))]
 
         equal(ref.cross_entropy(z, t, **call), values, "float32")
+
+
+def test_means_of_confident_rows_do_not_need_many_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gradient of (1 - tiny) / 8 is settled without decimals, for any divisor."""
+
+    def forbidden(*_: object) -> None:
+        raise AssertionError("decimals were asked")
+
+    for module in (softmax_rows, binary_rows):
+        monkeypatch.setattr(module, "settle", forbidden)
+    z = np.array([[0.0, -1000.0]] * 8)
+    for s in (1.0, 0.75, 3.0):
+        weights = {"sample_weight": np.full(8, s), "mean": "sample_weights"}
+        got = ref.cross_entropy_grad(z, [1] * 8, **weights)
+        assert np.abs(got).tolist() == [[0.125, 0.125]] * 8
+        got = ref.binary_cross_entropy_with_logits_grad(z[:, 1], np.ones(8), **weights)
+        assert got.tolist() == [-0.125] * 8
 
 
 def test_sums_of_confident_rows_are_decided_by_what_is_tiny() -> None:
@@ -268,6 +285,17 @@ def test_weights_of_zero_leave_infinite_rows_out() -> None:
     assert ref.cross_entropy(z, t) == np.inf
     lone = ref.cross_entropy(z[1:], t[1:])
     assert ref.cross_entropy(z, t, sample_weight=[0, 1], mean="sample_weights") == lone
+
+
+def test_infinite_logits_have_limits_under_every_factor() -> None:
+    """An inexact coefficient at an infinite logit lies at a boundary, and decimals decide it."""
+    z, y = [np.inf, np.inf, -np.inf, -np.inf], [0.0, 1.0, 0.0, 1.0]
+    call = ref.binary_cross_entropy_with_logits_grad
+    got = call(z, y, reduction="none", label_smoothing=0.5)
+    assert got.tolist() == [0.75, 0.25, -0.25, -0.75]
+    assert call(z, y, weight=[3.0], reduction="none").tolist() == [3.0, 0.0, 0.0, -3.0]
+    loss = ref.binary_cross_entropy_with_logits(z, y, weight=[3.0], reduction="none")
+    assert loss.tolist() == [np.inf, 0.0, 0.0, np.inf]
 
 
 def test_exact_sum() -> None:
