@@ -206,8 +206,13 @@ def binary_losses(logits: Floats, target: Floats, semantics: Semantics) -> Exact
         size = -np.abs(safe)
         hi, lo, power = exp_pair((size, np.zeros_like(size)))
         growth = Exact.from_pair(hi, lo, power.astype(np.int64))
-        positive, negative = Exact.from_float(label), complement(label)
-        value, doubt, _ = _loss(safe, growth, positive, negative, constant(1.0), exact=True)
+        if ((label == 0.0) | (label == 1.0)).all():
+            linear = np.where((safe < 0.0) == (label == 1.0), np.abs(safe), 0.0)
+            doubt = log1p(growth)
+            value = add(Exact.from_float(linear), doubt)
+        else:
+            factors = Exact.from_float(label), complement(label), constant(1.0)
+            value, doubt, _ = _loss(safe, growth, *factors, exact=True)
         places = np.flatnonzero(uncertain(value, doubt) | ~ordinary)
         if places.size:
             inputs = z[places, None], y[places, None]

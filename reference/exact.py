@@ -26,6 +26,7 @@ Booleans = NDArray[np.bool_]
 
 # Beyond these binary exponents every format has long overflowed or underflowed.
 _FAR = 6000
+_BITS = 53
 # Scaled down by more than this, `lo` or `hi` may underflow.
 _DEEP = -960
 # The exponent given to zero where exponents are compared; far below every other.
@@ -224,6 +225,19 @@ def round_exact(exact: Exact, fmt: Format) -> Floats:
 
     Below 2**emin it lies on the grid of the subnormals; from max + ulp(max)/2 on it is infinite.
     """
+    if fmt.precision != _BITS:
+        return _rounded(exact, fmt)
+    # `hi` is the nearest number of 53 bits already; only a subnormal result has fewer.
+    power = np.clip(exact.exponent, -_FAR, _FAR).astype(np.int32)
+    with np.errstate(over="ignore"):
+        result = np.asarray(np.ldexp(exact.hi, power))
+    deep = power <= fmt.emin
+    if deep.any():
+        result[deep] = _rounded(exact.take(deep), fmt)
+    return result
+
+
+def _rounded(exact: Exact, fmt: Format) -> Floats:
     lattice = _on_lattice(exact, fmt)
     # The sign of (fraction - 1/2) + rest is right in float64 though its value is rounded.
     side = (lattice.fraction - 0.5) + lattice.rest

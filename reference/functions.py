@@ -35,11 +35,12 @@ def exp(a: Exact) -> Exact:
 def log1p(a: Exact) -> Exact:
     """log(1 + a) for a >= -0.292, relative error below 2**-97; a may be +inf or NaN."""
     ordinary = (a.exponent > _SMALL) & np.isfinite(a.hi) & (a.hi != 0.0)
+    if ordinary.all():
+        return Exact.from_pair(*dd.log1p(_as_pair(a)))
     one = Exact.from_float(np.ones(a.shape))
-    hi, lo = dd.log1p(_as_pair(where(ordinary, a, one)))
-    result = Exact.from_pair(hi, lo)
+    result = Exact.from_pair(*dd.log1p(_as_pair(where(ordinary, a, one))))
     # log(1 + a) = a - a**2/2 + ...: below 2**-120 the second term is below the error bound.
-    return result if ordinary.all() else where(ordinary, result, a)
+    return where(ordinary, result, a)
 
 
 def log(a: Exact) -> Exact:

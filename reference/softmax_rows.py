@@ -186,9 +186,13 @@ def _short_losses(logits: Floats, target: NDArray[Any]) -> tuple[Exact, Booleans
         logits = np.where(ordinary[:, None], logits, 0.0)
     index, top = np.arange(target.shape[0]), logits.argmax(axis=1)
     peak = logits[index, top]
-    hi, lo, power = exp_pair(two_sum(logits, -peak[:, None]))
+    pair = logits.shape[1] == 2
+    # Of two logits only one has an exponential that is not 1.
+    terms = logits[index, 1 - top][:, None] if pair else logits
+    hi, lo, power = exp_pair(two_sum(terms, -peak[:, None]))
     unit = np.ldexp(1.0, np.maximum(power, _DEEPEST).astype(np.int32))
-    unit[index, top] = 0.0
+    if not pair:
+        unit[index, top] = 0.0
     others = Exact.from_pair(*sum_pairs(hi * unit, lo * unit))
     curved = log1p(others)
     gap = Exact.from_pair(*two_sum(peak, -logits[index, target]))
