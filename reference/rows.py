@@ -70,7 +70,10 @@ def reduce_truth(rows: Truth, case: Case, semantics: Semantics) -> tuple[Exact, 
 
     Returns:
         Loss of shape () or (N,), gradient of shape (N, K). The sum does not depend on the order
-        of the rows.
+        of the rows. Unreduced rows are certified. A sum or mean is a pair with an error below
+        2**-92 sum of the `doubt` of the rows + 2**-98 sum |loss|, and an entry of the gradient of a
+        mean errs by 2**-99 of itself beyond the error of the row's: enough to judge by bounds, and
+        rounded rightly unless a boundary lies as close. `calls` certifies both.
     """
     reduction = case.options.reduction
     if reduction == "none":
