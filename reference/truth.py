@@ -27,8 +27,9 @@ from .exact import (
 from .slow_rows import smoothed_weights
 from .vocabulary import Floats, Options, Semantics
 
-# Entries per pass: the two dozen arrays of a pass then stay in a core's own cache.
-_PASS = 8192
+# Entries per pass: the arrays of a pass then stay near the core, and each call of NumPy is long
+# enough for a second thread to work beside it (benchmarks/reference.py has the figures).
+_PASS = 32768
 _ONE = Fraction(1)
 # The product of this many float64 numbers is exact as a pair.
 _EXACT_PRODUCT = 2
