@@ -402,10 +402,16 @@ def call_frame(framework: Framework, subject: Subject, case: Case) -> Frame:
         "mode": subject.mode,
         "dtype": case.dtype,
         "options": options_to_fields(case.options),
+        "by_target": case.by_target,
     }
     index = case.target.ndim == 1
     target = RawArray("int64", case.target) if index else raw_floats(case.target, case.dtype)
-    return Frame("call", fields, {"inputs": raw_floats(case.inputs, case.dtype), "target": target})
+    arrays = {"inputs": raw_floats(case.inputs, case.dtype), "target": target}
+    for name in ("sample_weight", "cotangent"):
+        values = getattr(case, name)
+        if values is not None:
+            arrays[name] = raw_floats(values, case.dtype)
+    return Frame("call", fields, arrays)
 
 
 def raw_floats(values: NDArray[Any], dtype: str) -> RawArray:
@@ -429,12 +435,17 @@ def outcome_from_frame(frame: Frame) -> Outcome:
     if frame.kind != "outcome":
         raise ProtocolError(f"a worker answered a call with {frame.kind!r}")
     fields = frame.fields
-    loss, gradient = frame.arrays.get("loss"), frame.arrays.get("gradient")
+    loss = frame.arrays.get("loss")
     return Outcome(
         status=fields["status"],
-        loss=None if loss is None else formats.decode(loss.bits, loss.dtype),
-        gradient=None if gradient is None else formats.decode(gradient.bits, gradient.dtype),
+        loss=_values(loss),
+        gradient=_values(frame.arrays.get("gradient")),
+        target_gradient=_values(frame.arrays.get("target_gradient")),
         loss_dtype="" if loss is None else loss.dtype,
         message=fields["message"],
         warnings=tuple(fields["warnings"]),
     )
+
+
+def _values(array: RawArray | None) -> NDArray[np.float64] | None:
+    return None if array is None else formats.decode(array.bits, array.dtype)

@@ -10,14 +10,15 @@ import numpy as np
 from ..reference.vocabulary import Case, Floats, Outcome
 from .subject import Subject
 
-Function = Callable[[Case], "tuple[Floats, Floats]"]
+Function = Callable[[Case], "tuple[Floats, ...]"]
 
 
 class InProcess:
     """Asks functions instead of workers.
 
     Args:
-        functions: (case) -> (loss, gradient) for every subject, or by the subject's op or name.
+        functions: (case) -> (loss, gradient) for every subject, or by the subject's op or name;
+            with a third array, the gradient with respect to the target.
     """
 
     def __init__(self, functions: Function | dict[str, Function]) -> None:
@@ -35,7 +36,7 @@ class InProcess:
     def ask(self, subject: Subject, case: Case) -> Outcome:
         """What the function returns or raises, as an outcome."""
         try:
-            loss, gradient = self._function(subject)(case)
+            loss, gradient, *more = self._function(subject)(case)
         except Exception as error:  # noqa: BLE001 - what the function raises is the outcome
             return Outcome("raised", message=f"{type(error).__name__}: {error}")
         loss, gradient = np.asarray(loss, np.float64), np.asarray(gradient, np.float64)
@@ -43,7 +44,8 @@ class InProcess:
         if loss.shape != right or gradient.shape != case.inputs.shape:
             message = f"loss {loss.shape}, gradient {gradient.shape} for inputs {case.inputs.shape}"
             return Outcome("wrong shape", message=message)
-        return Outcome("returned", loss, gradient, case.dtype)
+        by_target = np.asarray(more[0], np.float64) if more else None
+        return Outcome("returned", loss, gradient, by_target, case.dtype)
 
     def versions(self, framework: str) -> dict[str, str]:
         """A framework that runs in this process has no version of its own."""

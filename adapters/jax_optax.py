@@ -252,10 +252,16 @@ class JaxRuntime:
         inputs = array(call.inputs.view(self._kind(call.dtype)))
         index = call.target.ndim == 1
         target = array(call.target if index else call.target.view(self._kind(call.dtype)))
-        loss, gradient = self._program(call)(inputs, target)
+        loss, *gradients = self._program(call)(inputs, target, self._cotangent(call))
         if per_row(tuple(loss.shape), len(call.inputs)):
             loss = loss[:, 0]
-        return Result(self._raw(loss), self._raw(gradient))
+        return Result(self._raw(loss), *map(self._raw, gradients))
+
+    def _cotangent(self, call: Call) -> Any:
+        """One number a row, or None for ones and for a reduced loss."""
+        if call.cotangent is None:
+            return None
+        return self._jax.numpy.asarray(call.cotangent.view(self._kind(call.dtype)))
 
     def _kind(self, dtype: str) -> Any:
         return NUMPY_TYPES.get(dtype, self._bfloat16)
@@ -273,9 +279,14 @@ class JaxRuntime:
         jax = self._jax
         loss_of = self._loss(call.op, call.options)
 
-        def loss_and_gradient(inputs: Any, target: Any) -> Any:
-            loss, pull_back = jax.vjp(lambda x: loss_of(x, target), inputs)
-            return loss, pull_back(jax.numpy.ones_like(loss))[0]
+        def loss_and_gradient(inputs: Any, target: Any, cotangent: Any) -> Any:
+            if call.by_target:
+                loss, pull_back = jax.vjp(loss_of, inputs, target)
+            else:
+                loss, pull_back = jax.vjp(lambda x: loss_of(x, target), inputs)
+            if cotangent is None:
+                return loss, *pull_back(jax.numpy.ones_like(loss))
+            return loss, *pull_back(cotangent.astype(loss.dtype).reshape(loss.shape))
 
         return jax.jit(loss_and_gradient) if call.mode == "jit" else loss_and_gradient
 

@@ -352,17 +352,28 @@ class TorchRuntime:
         inputs = self._tensor(call.inputs, call.dtype).requires_grad_()
         index = call.target.ndim == 1
         target = self._tensor(call.target, "int64" if index else call.dtype)
+        wanted = [inputs, target.requires_grad_()] if call.by_target else [inputs]
         try:
-            loss = self._program(call)(inputs, target)
-            ones = self._torch.ones_like(loss)
-            (gradient,) = self._torch.autograd.grad(loss, inputs, ones)
-        except Exception as error:
+            loss = self._program(call)(inputs, target, *self._weights(call))
+            gradients = self._torch.autograd.grad(loss, wanted, self._cotangent(call, loss))
+        except Exception as error:  # whatever the op raises is recorded; a missing compiler is not
             if compiler := failed_compiler(error):
                 raise Unsupported(compiler) from error
             raise
         if per_row(tuple(loss.shape), len(call.inputs)):
             loss = loss[:, 0]
-        return Result(self._raw(loss), self._raw(gradient))
+        return Result(self._raw(loss), *map(self._raw, gradients))
+
+    def _weights(self, call: Call) -> list[Any]:
+        """The sample weights as one more argument of the op, of the shape of its target."""
+        if call.sample_weight is None:
+            return []
+        return [self._tensor(call.sample_weight, call.dtype).reshape(call.target.shape)]
+
+    def _cotangent(self, call: Call, loss: Any) -> Any:
+        if call.cotangent is None:
+            return self._torch.ones_like(loss)
+        return self._tensor(call.cotangent, call.dtype).to(loss.dtype).reshape(loss.shape)
 
     def _tensor(self, bits: Any, dtype: str) -> Any:
         if dtype == "int64":

@@ -36,6 +36,9 @@ class Call:
         inputs: raw bits of (N, K) logits or probabilities; writable, and the adapter's own.
         target: (N,) int64 indices or raw bits of (N, K).
         options: the options of the call.
+        sample_weight: raw bits of (N,) or None.
+        cotangent: raw bits of (N,), to pull back with in place of ones, or None.
+        by_target: whether the gradient with respect to the target is asked for too.
     """
 
     op: str
@@ -44,19 +47,31 @@ class Call:
     inputs: NDArray[np.generic]
     target: NDArray[np.generic]
     options: Options
+    sample_weight: NDArray[np.generic] | None = None
+    cotangent: NDArray[np.generic] | None = None
+    by_target: bool = False
 
     @property
     def key(self) -> tuple[Any, ...]:
         """Everything but the arrays: two calls of one key share a compiled program."""
-        return (self.op, self.mode, self.dtype, self.options)
+        weighted = self.sample_weight is not None
+        return (self.op, self.mode, self.dtype, self.options, weighted, self.by_target)
 
 
 @dataclass(frozen=True)
 class Result:
-    """What an op returned: the loss, and the gradient of its sum, as raw bits."""
+    """What an op returned: the loss, and the gradients of its sum, as raw bits."""
 
     loss: RawArray
     gradient: RawArray
+    target_gradient: RawArray | None = None
+
+    def arrays(self) -> dict[str, RawArray]:
+        """What there is, by name."""
+        found = {"loss": self.loss, "gradient": self.gradient}
+        if self.target_gradient is not None:
+            found["target_gradient"] = self.target_gradient
+        return found
 
 
 class Runtime(Protocol):
@@ -82,6 +97,8 @@ def options_to_fields(options: Options) -> dict[str, Any]:
         "pos_weight": None if options.pos_weight is None else float(options.pos_weight).hex(),
         "ignore_index": options.ignore_index,
         "label_smoothing": float(options.label_smoothing).hex(),
+        "where": None if options.where is None else list(options.where),
+        "axis": options.axis,
         "reduction": options.reduction,
     }
 
@@ -95,6 +112,8 @@ def options_from_fields(fields: dict[str, Any]) -> Options:
         pos_weight=None if pos_weight is None else float.fromhex(pos_weight),
         ignore_index=fields["ignore_index"],
         label_smoothing=float.fromhex(fields["label_smoothing"]),
+        where=None if fields["where"] is None else tuple(fields["where"]),
+        axis=fields["axis"],
         reduction=fields["reduction"],
     )
 
@@ -109,7 +128,15 @@ def call_from_frame(frame: Frame) -> Call:
         inputs=frame.arrays["inputs"].bits.copy(),
         target=frame.arrays["target"].bits.copy(),
         options=options_from_fields(fields["options"]),
+        sample_weight=_copied(frame, "sample_weight"),
+        cotangent=_copied(frame, "cotangent"),
+        by_target=bool(fields["by_target"]),
     )
+
+
+def _copied(frame: Frame, name: str) -> NDArray[np.generic] | None:
+    array = frame.arrays.get(name)
+    return None if array is None else array.bits.copy()
 
 
 def raw(array: NDArray[np.generic], dtype: str) -> RawArray:
@@ -118,15 +145,17 @@ def raw(array: NDArray[np.generic], dtype: str) -> RawArray:
     return RawArray(dtype, array.view(f"u{array.itemsize}"))
 
 
-def wrong_shape(call_shape: tuple[int, ...], reduction: str, result: Result) -> str:
+def wrong_shape(call: Call, result: Result) -> str:
     """What is wrong with the shapes of a result, or ''."""
-    loss = (call_shape[0],) if reduction == "none" else ()
-    if result.loss.bits.shape != loss:
-        return f"the loss has the shape {result.loss.bits.shape}, where {loss} is right"
-    if result.gradient.bits.shape != call_shape:
-        return (
-            f"the gradient has the shape {result.gradient.bits.shape}, where {call_shape} is right"
-        )
+    right = {
+        "loss": call.inputs.shape[:1] if call.options.reduction == "none" else (),
+        "gradient": call.inputs.shape,
+        "target_gradient": call.target.shape,
+    }
+    for name, array in result.arrays().items():
+        if array.bits.shape != right[name]:
+            what = name.replace("_", " ")
+            return f"the {what} has the shape {array.bits.shape}, where {right[name]} is right"
     return ""
 
 

@@ -246,10 +246,14 @@ class TensorFlowRuntime:
         inputs = self._constant(call.inputs, call.dtype)
         index = call.target.ndim == 1
         target = self._constant(call.target, "int64" if index else call.dtype)
-        loss, gradient = self._program(call)(inputs, target)
+        loss, *gradients = self._program(call)(inputs, target, self._cotangent(call))
         if per_row(tuple(loss.shape), len(call.inputs)):
             loss = loss[:, 0]
-        return Result(self._raw(loss), self._raw(gradient))
+        return Result(self._raw(loss), *map(self._raw, gradients))
+
+    def _cotangent(self, call: Call) -> Any:
+        """One number a row, or None for ones and for a reduced loss."""
+        return None if call.cotangent is None else self._constant(call.cotangent, call.dtype)
 
     def make_loss(self, op: str, options: Options, dtype: str) -> Callable[[Any, Any], Any]:
         """(inputs, target) -> loss."""
@@ -275,11 +279,14 @@ class TensorFlowRuntime:
         tf = self._tf
         loss_of = self.make_loss(call.op, call.options, call.dtype)
 
-        def loss_and_gradient(inputs: Any, target: Any) -> Any:
+        def loss_and_gradient(inputs: Any, target: Any, cotangent: Any) -> Any:
+            wanted = [inputs, target] if call.by_target else [inputs]
             with tf.GradientTape() as tape:
-                tape.watch(inputs)
+                tape.watch(wanted)
                 loss = loss_of(inputs, target)
-            return loss, tape.gradient(loss, inputs)
+            if cotangent is not None:
+                cotangent = tf.reshape(tf.cast(cotangent, loss.dtype), loss.shape)
+            return loss, *tape.gradient(loss, wanted, cotangent)
 
         if call.mode == "eager":
             return loss_and_gradient

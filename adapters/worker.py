@@ -160,14 +160,13 @@ class Server:
         if wrong:
             fields.update(status="wrong shape", message=wrong)
             return self._protocol.Frame("outcome", fields)
-        arrays = {"loss": result.loss, "gradient": result.gradient}
-        return self._protocol.Frame("outcome", fields, arrays)
+        return self._protocol.Frame("outcome", fields, result.arrays())
 
     def _wrong(self, call: Call, result: Result) -> str:
-        for name, array in (("loss", result.loss), ("gradient", result.gradient)):
+        for name, array in result.arrays().items():
             if array.dtype not in self._runtime.FLOATS:
                 return f"the {name} has the dtype {array.dtype}"
-        return self._runtime.wrong_shape(call.inputs.shape, call.options.reduction, result)
+        return self._runtime.wrong_shape(call, result)
 
 
 def describe(error: BaseException) -> str:

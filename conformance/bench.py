@@ -59,10 +59,12 @@ class Memory:
 
 def digest(case: Case) -> bytes:
     """A key for the bits of a case, much cheaper than its row ids."""
-    head = repr((case.operation, case.dtype, case.options, case.inputs.shape)).encode()
-    h = hashlib.blake2b(head, digest_size=16)
+    head = repr((case.operation, case.dtype, case.options, case.inputs.shape, case.by_target))
+    h = hashlib.blake2b(head.encode(), digest_size=16)
     h.update(case.inputs.tobytes())
     h.update(case.target.tobytes())
+    for more in (case.sample_weight, case.cotangent):
+        h.update(b"none" if more is None else more.tobytes())
     return h.digest()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from ..reference.vocabulary import Case, Floats, Options
@@ -33,7 +35,12 @@ def to_record(case: Case) -> CaseRecord:
         pos_weight=None if options.pos_weight is None else number(options.pos_weight),
         ignore_index=options.ignore_index,
         label_smoothing=number(options.label_smoothing),
+        where=None if options.where is None else list(options.where),
+        axis=options.axis,
         reduction=options.reduction,
+        sample_weight=None if case.sample_weight is None else numbers(case.sample_weight),
+        cotangent=None if case.cotangent is None else numbers(case.cotangent),
+        by_target=case.by_target,
     )
 
 
@@ -60,6 +67,22 @@ def from_record(record: CaseRecord) -> Case:
         pos_weight=None if record.pos_weight is None else float(record.pos_weight),
         ignore_index=record.ignore_index,
         label_smoothing=float(record.label_smoothing),
+        where=None if record.where is None else tuple(record.where),
+        axis=record.axis,
         reduction=record.reduction,
     )
-    return Case(record.operation, record.dtype, inputs, target, options)
+    case = Case(record.operation, record.dtype, inputs, target, options)
+    return replace(
+        case,
+        sample_weight=_by_row(record.sample_weight, case),
+        cotangent=_by_row(record.cotangent, case),
+        by_target=record.by_target,
+    )
+
+
+def _by_row(texts: list[str] | None, case: Case) -> Floats | None:
+    if texts is None:
+        return None
+    if len(texts) != case.rows:
+        raise ValueError(f"{case.rows} rows of inputs, {len(texts)} numbers for them")
+    return np.array([float(x) for x in texts])

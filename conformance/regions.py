@@ -364,4 +364,11 @@ def _options(plan: Plan, stream: Stream, target: np.ndarray) -> tuple[Options, n
     pos_weight = None
     if "pos_weight" in plan.options:
         pos_weight = float(stream.integers(1, 9, 1)[0]) / 2
-    return Options(weight, pos_weight, ignore_index, eps, plan.reduction), target
+    options = Options(
+        weight=weight,
+        pos_weight=pos_weight,
+        ignore_index=ignore_index,
+        label_smoothing=eps,
+        reduction=plan.reduction,
+    )
+    return options, target

@@ -45,7 +45,12 @@ class CaseRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     pos_weight: str | None = None
     ignore_index: int | None = None
     label_smoothing: str = "0.0"
+    where: list[bool] | None = None
+    axis: int = -1
     reduction: str = "none"
+    sample_weight: list[str] | None = None
+    cotangent: list[str] | None = None
+    by_target: bool = False
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):

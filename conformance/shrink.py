@@ -72,9 +72,15 @@ def _digits(x: float) -> int:
 def stack(rows: list[Case]) -> Case:
     """One case of rows that share everything else."""
     first = rows[0]
-    inputs = np.concatenate([r.inputs for r in rows])
-    target = np.concatenate([r.target for r in rows])
-    return replace(first, inputs=inputs, target=target)
+    weights = [r.sample_weight for r in rows if r.sample_weight is not None]
+    cotangents = [r.cotangent for r in rows if r.cotangent is not None]
+    return replace(
+        first,
+        inputs=np.concatenate([r.inputs for r in rows]),
+        target=np.concatenate([r.target for r in rows]),
+        sample_weight=np.concatenate(weights) if weights else None,
+        cotangent=np.concatenate(cotangents) if cotangents else None,
+    )
 
 
 def _failing(candidates: list[Case], still_fails: STILL_FAILS) -> list[Case]:
@@ -112,14 +118,20 @@ def _in_domain(row: Case) -> bool:
 def _without_options(row: Case, still_fails: STILL_FAILS) -> Case:
     """The row without options, or with fewer of them, where that fails too."""
     plain = replace(row, options=Options(reduction=row.options.reduction))
-    simpler = [plain] + [
+    plain = replace(plain, sample_weight=None, cotangent=None)
+    simpler = [plain, replace(row, sample_weight=None), replace(row, cotangent=None)] + [
         replace(row, options=replace(row.options, **{name: getattr(Options(), name)}))
         for name in row.options.passed()
     ]
     for candidate in simpler:
-        if candidate.options != row.options and _failing([candidate], still_fails):
+        if not _same_options(candidate, row) and _failing([candidate], still_fails):
             return candidate
     return row
+
+
+def _same_options(a: Case, b: Case) -> bool:
+    absent = [(c.sample_weight is None, c.cotangent is None) for c in (a, b)]
+    return a.options == b.options and absent[0] == absent[1]
 
 
 def _fewer_classes(row: Case, still_fails: STILL_FAILS) -> Case:
@@ -152,6 +164,8 @@ def _keep(row: Case, kept: np.ndarray) -> Case:
     options = row.options
     if options.weight is not None:
         options = replace(options, weight=tuple(options.weight[j] for j in kept))
+    if options.where is not None:
+        options = replace(options, where=tuple(options.where[j] for j in kept))
     if row.target.ndim == 1:
         place = np.flatnonzero(kept == row.target[0])
         label = place.astype(np.int64) if place.size else row.target

@@ -830,7 +830,12 @@ def _options(
             factors = tuple(np.asarray(weight).astype(np.float64).reshape(-1).tolist())
         except (TypeError, ValueError) as error:
             raise ValueError("weight cannot be read as numbers") from error
-    return Options(factors, None, ignore_index, label_smoothing, reduction)
+    return Options(
+        weight=factors,
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+        reduction=reduction,
+    )
 
 
 def _semantics(

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from . import truth as shared
 from .binary_rows import (
+    Factors,
     binary_cross_entropy_with_logits_truth,
     log_sigmoid,
     sigmoid,
     softplus,
 )
+from .derivatives import cross_entropy_by_target
 from .exact import Exact, divided, weighted_sum
 from .probability_rows import (
     binary_cross_entropy_truth,
@@ -18,8 +22,8 @@ from .probability_rows import (
     cross_entropy_probabilities_truth,
 )
 from .softmax_rows import cross_entropy_truth, log_softmax, logsumexp, softmax
-from .truth import Truth
-from .vocabulary import Case, Semantics
+from .truth import Factor, Truth
+from .vocabulary import Case, Floats, Semantics
 
 __all__ = [
     "Truth",
@@ -35,6 +39,7 @@ __all__ = [
     "sigmoid",
     "softmax",
     "softplus",
+    "target_truth",
     "truth",
 ]
 
@@ -42,21 +47,79 @@ __all__ = [
 def truth(case: Case, semantics: Semantics) -> Truth:
     """The exact loss and gradient of every row of a case under a Semantics, unreduced.
 
+    Sample weights are factors of both, the cotangent of the gradient alone. Classes outside
+    `where` are absent: their logit is -inf, and their part of a distribution is dropped.
+
     Raises:
         ValueError: the operation is unknown, or the case is invalid (a label out of range, ...).
     """
+    case = _present(case)
+    weights = [] if case.sample_weight is None else [case.sample_weight]
+    found = _truth(case, semantics, weights)
+    if case.cotangent is None:
+        return found
+    return replace(found, gradient=_truth(case, semantics, [*weights, case.cotangent]).gradient)
+
+
+def _truth(case: Case, semantics: Semantics, parts: list[Floats]) -> Truth:
+    """The truth with factors for every row."""
+    factor = Factor.of(case.rows, parts) if parts else None
     if case.operation == "cross_entropy":
-        return cross_entropy_truth(case.inputs, case.target, semantics, case.options)
+        return cross_entropy_truth(case.inputs, case.target, semantics, case.options, factor)
     if case.operation == "cross_entropy_probabilities":
         return cross_entropy_probabilities_truth(
-            case.inputs, case.target, semantics, case.options, case.dtype
+            case.inputs, case.target, semantics, case.options, case.dtype, factor
         )
     target = np.asarray(case.target, dtype=np.float64)
+    options, factors = case.options, Factors(factor)
     if case.operation == "binary_cross_entropy_with_logits":
-        return binary_cross_entropy_with_logits_truth(case.inputs, target, semantics, case.options)
+        return binary_cross_entropy_with_logits_truth(
+            case.inputs, target, semantics, options, factors
+        )
     if case.operation == "binary_cross_entropy":
-        return binary_cross_entropy_truth(case.inputs, target, semantics, case.options, case.dtype)
+        return binary_cross_entropy_truth(
+            case.inputs, target, semantics, options, case.dtype, factors
+        )
     raise ValueError(f"operation {case.operation!r} is not known")
+
+
+def _present(case: Case) -> Case:
+    """The same case with the classes that `where` leaves out at -inf and without weight."""
+    if case.options.where is None:
+        return case
+    here = np.asarray(case.options.where, dtype=np.bool_)
+    target = case.target if case.target.ndim == 1 else np.where(here, case.target, 0.0)
+    return replace(case, inputs=np.where(here, case.inputs, -np.inf), target=target)
+
+
+def target_truth(case: Case, semantics: Semantics) -> Truth:
+    """The gradient of each row's loss with respect to its target, weighted as in `truth`.
+
+    From logits d loss / d q_j = -log p_j, d loss / d y = log(1 - p) - log p = -z, and from
+    probabilities the same under the guard. Its loss is 0.
+
+    Raises:
+        ValueError: indices have no gradient; or as `truth`.
+    """
+    case = _present(case)
+    parts = [x for x in (case.sample_weight, case.cotangent) if x is not None]
+    factor = Factor.of(case.rows, parts) if parts else None
+    if case.operation == "cross_entropy":
+        return cross_entropy_by_target(case.inputs, semantics, case.options, factor)
+    factors = Factors(factor, by_target=True)
+    target = np.asarray(case.target, dtype=np.float64)
+    if case.operation == "binary_cross_entropy_with_logits":
+        found = binary_cross_entropy_with_logits_truth(
+            case.inputs, target, semantics, case.options, factors
+        )
+    elif case.operation == "binary_cross_entropy":
+        found = binary_cross_entropy_truth(
+            case.inputs, target, semantics, case.options, case.dtype, factors
+        )
+    else:
+        raise ValueError(f"operation {case.operation!r} has no gradient in its targets here")
+    # With `by_target` the rows hold the derivative in the place of the loss.
+    return replace(found, gradient=found.loss.reshape(-1, 1))
 
 
 def reduce_truth(rows: Truth, case: Case, semantics: Semantics) -> tuple[Exact, Exact]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Dict, Optional, Tuple  # noqa: UP035 - evaluated by workers on Python 3.9
 
 import numpy as np
@@ -106,18 +106,31 @@ class Arithmetic:
 
 @dataclass(frozen=True)
 class Options:
-    """The options of one call. `weight` has one entry per class; the defaults mean 'not passed'."""
+    """The options of one call; the defaults mean 'not passed'.
+
+    Attributes:
+        weight: one per class.
+        pos_weight: of the positive term of binary cross-entropy.
+        ignore_index: the label of the rows that do not count.
+        label_smoothing: eps.
+        where: one per class, False for a class that is left out of softmax and of the loss.
+        axis: of the classes in the array that the op is given: -1, or 0 or 1 for arrays of shape
+            (K, N) or (1, K, N), which an adapter makes of the inputs of the case.
+        reduction: "none", "sum" or "mean".
+    """
 
     weight: Optional[Tuple[float, ...]] = None  # noqa: UP006
     pos_weight: Optional[float] = None
     ignore_index: Optional[int] = None
     label_smoothing: float = 0.0
+    where: Optional[Tuple[bool, ...]] = None  # noqa: UP006
+    axis: int = -1
     reduction: str = "none"
 
     def passed(self) -> Tuple[str, ...]:  # noqa: UP006
         """Names of the options that this call passes, `reduction` left out."""
         default = Options()
-        names = ("weight", "pos_weight", "ignore_index", "label_smoothing")
+        names = ("weight", "pos_weight", "ignore_index", "label_smoothing", "where", "axis")
         return tuple(name for name in names if getattr(self, name) != getattr(default, name))
 
 
@@ -132,6 +145,10 @@ class Case:
             K = 1 for the binary operations.
         target: (N,) int64 class indices, or (N, K) float64 holding values of `dtype`.
         options: the options of the call.
+        sample_weight: (N,) values of `dtype`, a factor of the loss of each row, or None.
+        cotangent: (N,) values of `dtype`, with which the gradient is pulled back: the gradient is
+            then that of sum_i cotangent_i loss_i. None for ones, and for a reduced loss.
+        by_target: whether the gradient with respect to the target is asked for too.
     """
 
     operation: str
@@ -139,6 +156,9 @@ class Case:
     inputs: Floats
     target: NDArray[Any]
     options: Options = Options()
+    sample_weight: Optional[Floats] = None
+    cotangent: Optional[Floats] = None
+    by_target: bool = False
 
     @property
     def rows(self) -> int:
@@ -152,16 +172,23 @@ class Case:
 
     def take(self, rows: NDArray[Any]) -> Case:
         """The same call on some of the rows (indices or a mask)."""
-        return Case(self.operation, self.dtype, self.inputs[rows], self.target[rows], self.options)
+        weight, cotangent = self.sample_weight, self.cotangent
+        return replace(
+            self,
+            inputs=self.inputs[rows],
+            target=self.target[rows],
+            sample_weight=None if weight is None else weight[rows],
+            cotangent=None if cotangent is None else cotangent[rows],
+        )
 
     def row_ids(self) -> Tuple[str, ...]:  # noqa: UP006
         """One id per row: hash of operation, options, dtype and the bits of the row."""
         head = _hash_head(self)
-        inputs = _canonical(self.inputs)
-        target = _canonical(self.target)
+        arrays = (self.inputs, self.target, self.sample_weight, self.cotangent)
+        parts = [_canonical(array) for array in arrays if array is not None]
         return tuple(
             hashlib.blake2b(
-                head + inputs[i].tobytes() + target[i].tobytes(), digest_size=8
+                head + b"".join(part[i].tobytes() for part in parts), digest_size=8
             ).hexdigest()
             for i in range(self.rows)
         )
@@ -183,7 +210,13 @@ def _canonical(array: NDArray[np.generic]) -> NDArray[np.generic]:
 
 def _hash_head(case: Case) -> bytes:
     options = {name: getattr(case.options, name) for name in (*case.options.passed(), "reduction")}
-    return json.dumps([case.operation, case.dtype, options], sort_keys=True).encode()
+    asked = [
+        name
+        for name in ("sample_weight", "cotangent", "by_target")
+        if getattr(case, name) is not None and getattr(case, name) is not False
+    ]
+    head = [case.operation, case.dtype, options, *([asked] if asked else [])]
+    return json.dumps(head, sort_keys=True).encode()
 
 
 @dataclass(frozen=True)
@@ -193,7 +226,10 @@ class Outcome:
     Attributes:
         status: "returned", "raised", "crashed", "timed out", "wrong shape" or "unsupported".
         loss: float64 array holding the returned values: (N,) for reduction "none", else ().
-        gradient: (N, K) gradient of the sum of the loss with respect to the inputs.
+        gradient: (N, K) gradient of the sum of the loss, weighted by the cotangent of the case,
+            with respect to the inputs.
+        target_gradient: the same with respect to the target, where the case asks for it and the
+            op has one.
         loss_dtype: name of the dtype in which the loss came back.
         message: the exception, or what the worker left on stderr when it died.
         warnings: texts of the warnings raised by the call.
@@ -202,6 +238,7 @@ class Outcome:
     status: str
     loss: Optional[Floats] = None
     gradient: Optional[Floats] = None
+    target_gradient: Optional[Floats] = None
     loss_dtype: str = ""
     message: str = ""
     warnings: Tuple[str, ...] = ()  # noqa: UP006

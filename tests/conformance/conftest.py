@@ -134,7 +134,7 @@ def other_smoothing(subject: Subject) -> Function:
 
 
 def double_softmax(subject: Subject) -> Function:
-    def call(case: Case) -> tuple[Floats, Floats]:
+    def call(case: Case) -> tuple[Floats, ...]:
         z = case.inputs
         with np.errstate(all="ignore"):
             e = np.exp(z - z.max(axis=1, keepdims=True, initial=-np.inf))
