@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from ..adapters.subject import Subject
-from ..reference.bounds import Bounds, bounds, demanded
+from ..reference.bounds import Bounds, bounds, demanded, unbounded
 from ..reference.formats import FORMATS, Format
 from ..reference.rows import Truth, truth
 from ..reference.vocabulary import Arithmetic, Case, Floats, Outcome, Semantics
@@ -147,7 +147,7 @@ class Bench:
     def demand(self, case: Case) -> Bounds:
         """The bounds that are the same for every subject of this working precision."""
         if self.arithmetic is None:
-            return self._unknown(case)
+            return unbounded(case)
         arithmetic = demanded(self.arithmetic)
         return self._bounds.get(
             ("demand", digest(case)), lambda: bounds(case, self.semantics, arithmetic)
@@ -156,12 +156,8 @@ class Bench:
     def declared(self, case: Case) -> Bounds:
         """The bounds of the arithmetic that the subject declares."""
         if self.arithmetic is None:
-            return self._unknown(case)
+            return unbounded(case)
         arithmetic = self.arithmetic
         return self._bounds.get(
             ("declared", digest(case)), lambda: bounds(case, self.semantics, arithmetic)
         )
-
-    @staticmethod
-    def _unknown(case: Case) -> Bounds:
-        return Bounds(np.full(case.rows, np.inf), np.full(case.inputs.shape, np.inf))

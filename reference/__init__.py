@@ -33,12 +33,14 @@ _HOMES = {
         "softmax",
         "softplus",
     ),
+    "bounds": ("Bounds", "error_bound"),
     "distributions": ("cross_entropy_distributions", "entropy", "kl_divergence", "perplexity"),
     "exact": ("Exact", "is_faithful", "round_exact", "ulp_error"),
     "gaussians": ("gaussian_cross_entropy", "gaussian_kl_divergence"),
     "verification": ("Verification", "verify"),
     "focal_loss": ("binary_focal", "focal", "focal_grad"),
     "formats": ("FORMATS", "Format"),
+    "vocabulary": ("Arithmetic", "Case", "Options", "Semantics"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

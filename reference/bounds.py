@@ -15,6 +15,13 @@ with h the height of the summation tree (Higham, Accuracy and Stability of Numer
 2nd ed., section 4.2, for h; the p-weighted mean in place of the maximum is derived there by
 linearity of the sum). The bound is void where theta >= 1, and is then returned as infinity.
 
+With a temperature T the logits are x_j = z_j / T, each with an error of u |x_j|. In fl(x_j - m)
+this is an absolute error of at most tau_j = u (|x_j| + |m|), and 0 where x_j = m; hence there is
+u (d_j + tau_j) + tau_j in place of u d_j, and the gradient is divided by T.
+
+A sum of N rows has their errors, and h(N) roundings relative to sum_i (|L_i| + error of L_i); a
+mean those of its divisor and one quotient besides.
+
 Two bounds are made from one formula: the *declared* one of the arithmetic that a subject names, and
 the *demand*, that of the forms that do not cancel, at the same working precision. All quantities
 are computed in float64 and widened by SLACK.
@@ -22,17 +29,27 @@ are computed in float64 and widened by SLACK.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
-from typing import Tuple  # noqa: UP035
+from typing import Optional, Tuple  # noqa: UP035
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from .formats import FORMATS, Format
+from . import truth
+from .exact import Booleans, to_float
+from .formats import FORMATS, Format, round_to_format
+from .probability_rows import DENOMINATOR_FLOOR, clip_bounds
+from .rows import mean_denominator
 from .vocabulary import Arithmetic, Case, Floats, Semantics
 
 SLACK = 1.0 + 2.0**-40
 """The float64 evaluation of a bound takes fewer than 2^10 roundings of 2^-53 each per row and
 class; 2^-40 covers them."""
+
+DIRECTLY = 16.0
+"""Up to this exponent x, e^-d expm1(x) is computed as it stands: above, 1 is less than 2^-23 of
+e^x, and e^(x - d) bounds it without an overflow of e^x alone."""
 
 LEAST = 5e-324
 """The least positive float64: half of it, float64's own eta, is no float64, so it stands for it."""
@@ -41,18 +58,97 @@ ROUNDINGS_OF_SMOOTHING = 4
 """(1 - eps) q + eps/K: eps to the working format, 1 - eps, eps/K, product and sum, of which at most
 four lie on the path of one coefficient."""
 
+ROUNDINGS_OF_POS_WEIGHT = 3
+"""1 + (w - 1) y: difference, product and sum."""
+
+
+ROUNDINGS_OF_RECIPROCAL = 2
+"""A quotient by a rounded number may be a product by its rounded reciprocal."""
+
+ROUNDINGS_OF_COTANGENT = 3
+"""The gradient of a mean: the reciprocal of the divisor, its cast to the format of the gradient,
+and the product."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Magnitudes in float64 that the roundings of a reduction are relative to.
+
+    Attributes:
+        losses: (N,) of the loss of each row.
+        slopes: (N, K) of the entries of the gradient.
+        terms: (N, K) of what is added up for an entry where a subject scales its terms one by one.
+    """
+
+    losses: Floats
+    slopes: Floats
+    terms: Floats
+
 
 @dataclass(frozen=True)
 class Bounds:
-    """Absolute error bounds; infinity where none can be given.
+    """Absolute error bounds; infinity says that there is no bound.
 
     Attributes:
-        loss: (N,) for the loss of each row.
+        loss: (N,) for the loss of each row, or () for a sum or mean.
         gradient: (N, K) for each entry of the gradient.
+        sizes: what they are bounds of.
     """
 
     loss: Floats
     gradient: Floats
+    sizes: Sizes
+
+    @property
+    def void(self) -> Booleans:
+        """Where there is no bound of the loss: no result is then right or wrong by it.
+
+        The sum of the model may be lost altogether there (theta >= 1), or the loss is not finite.
+        """
+        return np.isinf(self.loss)
+
+
+def unbounded(case: Case) -> Bounds:
+    """The bounds of an arithmetic that nobody declared: none."""
+    losses, entries = np.full(case.rows, np.inf), np.full(case.inputs.shape, np.inf)
+    return Bounds(losses, entries, Sizes(losses, entries, entries))
+
+
+def error_bound(
+    case: Case,
+    semantics: Semantics,
+    arithmetic: Arithmetic,
+    *,
+    temperature: float = 1.0,
+    sample_weight: Optional[ArrayLike] = None,
+) -> Bounds:
+    """How far an implementation may be from the exact loss and gradient of a case.
+
+    >>> z, target = np.zeros((1, 1000)), np.array([0])
+    >>> wide = Arithmetic("B", "division", "float32", "float32", "pairwise", 2, 2, 2, 4, False, "")
+    >>> case = Case("cross_entropy", "bfloat16", z, target)
+    >>> bool(error_bound(case, Semantics(), wide).void[0])
+    False
+    >>> native = replace(wide, working="bfloat16", stored="bfloat16", height="sequential")
+    >>> bool(error_bound(case, Semantics(), native).void[0])
+    True
+
+    Args:
+        case: the inputs, the target and the options; its reduction is "none", "sum" or "mean".
+        semantics: the conventions; `mean` may be "sample_weights" besides what it says there.
+        arithmetic: how the implementation computes.
+        temperature: what the logits of a cross-entropy are divided by.
+        sample_weight: (N,) a factor of the loss of each row, a number of the format of the case.
+
+    Returns:
+        The bounds of the loss, of shape () for a sum or mean, and of its gradient. `void` says
+        where there is none.
+
+    Raises:
+        ValueError: a temperature for another operation, or an unknown reduction or mean.
+    """
+    rows = bounds(case, semantics, arithmetic, temperature)
+    return reduced(rows, case, semantics, arithmetic, sample_weight)
 
 
 def demanded(arithmetic: Arithmetic) -> Arithmetic:
@@ -63,18 +159,130 @@ def demanded(arithmetic: Arithmetic) -> Arithmetic:
     )
 
 
-def bounds(case: Case, semantics: Semantics, arithmetic: Arithmetic) -> Bounds:
+def bounds(
+    case: Case, semantics: Semantics, arithmetic: Arithmetic, temperature: float = 1.0
+) -> Bounds:
     """Forward error bounds of the unreduced loss and its gradient for every row of a case."""
+    if temperature != 1.0 and case.operation != "cross_entropy":
+        raise ValueError(f"{case.operation} has no temperature")
     with np.errstate(all="ignore"):
         if case.operation == "cross_entropy":
-            found = _cross_entropy(case, semantics, arithmetic)
+            found = _cross_entropy(case, semantics, arithmetic, temperature)
         elif case.operation == "binary_cross_entropy_with_logits":
             found = _binary_with_logits(case, semantics, arithmetic)
         elif case.operation == "binary_cross_entropy":
             found = _binary(case, semantics, arithmetic)
         else:
             found = _probabilities(case, semantics, arithmetic)
-    return Bounds(_cleaned(found.loss), _cleaned(found.gradient))
+        if case.operation.startswith("binary") and case.options.weight is not None:
+            found = _weighted(found, case, arithmetic, np.full(case.rows, case.options.weight[0]))
+    return Bounds(_cleaned(found.loss), _cleaned(found.gradient), found.sizes)
+
+
+def reduced(
+    rows: Bounds,
+    case: Case,
+    semantics: Semantics,
+    arithmetic: Arithmetic,
+    sample_weight: Optional[ArrayLike] = None,
+) -> Bounds:
+    """Bounds of the sum or mean that the options of a case ask for, from those of its rows.
+
+    The tree of the sum over rows has the height of that over classes, and adds in the format
+    `stored`; the divisor is a sum of weights, or a count. A cotangent has the format of the case.
+    """
+    weight = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+    with np.errstate(all="ignore"):
+        if weight is not None:
+            rows = _weighted(rows, case, arithmetic, weight)
+        if case.options.reduction == "none":
+            return rows
+        if case.options.reduction not in ("sum", "mean"):
+            raise ValueError(f"reduction {case.options.reduction!r} is not known")
+        loss, losses = _sum_of_rows(rows, arithmetic)
+        gradient, sizes = rows.gradient, rows.sizes
+        if case.options.reduction == "mean":
+            divisor, roundings = _divisor(case, semantics, arithmetic, weight)
+            loss, losses = _quotient(loss, losses, divisor, roundings, arithmetic)
+            gradient, sizes = _mean_gradient(rows, case, divisor, roundings, arithmetic)
+        loss = _finish(losses, loss, replace(arithmetic, working=arithmetic.stored), _out(case))
+    return Bounds(_cleaned(loss), _cleaned(gradient), replace(sizes, losses=losses))
+
+
+def _out(case: Case) -> Format:
+    return FORMATS[case.dtype]
+
+
+def _weighted(rows: Bounds, case: Case, arithmetic: Arithmetic, weight: Floats) -> Bounds:
+    """Each row times a number, which is one rounding."""
+    post, out, each = FORMATS[arithmetic.stored], _out(case), weight[:, None]
+    sizes = rows.sizes
+    sizes = Sizes(sizes.losses * weight, sizes.slopes * each, sizes.terms * each)
+    loss, gradient = rows.loss * weight, rows.gradient * each
+    loss = loss + post.unit_roundoff * (sizes.losses + loss) + _eta(post, arithmetic.flush)
+    loss = _finish(sizes.losses, loss, replace(arithmetic, working=arithmetic.stored), out)
+    gradient = gradient + out.unit_roundoff * (sizes.terms + gradient)
+    gradient = gradient + _eta(out, arithmetic.flush)
+    gradient = gradient + half_ulp(sizes.slopes + gradient, out)
+    return Bounds(_cleaned(loss), _cleaned(gradient), sizes)
+
+
+def _sum_of_rows(rows: Bounds, arithmetic: Arithmetic) -> Tuple[Floats, Floats]:  # noqa: UP006
+    """Bound of the sum of the losses, and the sum of their magnitudes."""
+    post, count = FORMATS[arithmetic.stored], rows.loss.size
+    error, losses = np.sum(rows.loss), np.sum(rows.sizes.losses)
+    error = error + _growth(_height(count, arithmetic), post.unit_roundoff) * (losses + error)
+    # A sum of numbers of a format is never rounded where it is subnormal, only flushed.
+    return error + (count * post.least_normal if arithmetic.flush else 0.0), losses
+
+
+def _divisor(
+    case: Case, semantics: Semantics, arithmetic: Arithmetic, sample_weight: Optional[Floats]
+) -> Tuple[float, int]:  # noqa: UP006
+    """What a mean divides by, and how many roundings a subject spends on it."""
+    height = _height(case.rows, arithmetic)
+    if semantics.mean == "sample_weights" and sample_weight is not None:
+        ignored = truth.ignored_rows(case.target, truth.ignore_index(semantics, case.options))
+        return math.fsum(sample_weight[~ignored]), height
+    if semantics.mean == "sample_weights":
+        semantics = replace(semantics, mean="valid")
+    divisor = float(to_float(mean_denominator(case, semantics)))
+    if semantics.mean == "weights" and case.options.weight is not None and case.target.ndim == 1:
+        return divisor, height
+    # A count is exact up to 2^precision, and then rounded once.
+    return divisor, int(divisor > 2.0 ** FORMATS[arithmetic.stored].precision)
+
+
+def _quotient(
+    error: Floats, size: Floats, divisor: float, roundings: int, arithmetic: Arithmetic
+) -> Tuple[Floats, Floats]:  # noqa: UP006
+    post = FORMATS[arithmetic.stored]
+    error, size = error / divisor, size / divisor
+    grown = _grown_quotient(ROUNDINGS_OF_RECIPROCAL - 1, roundings, post.unit_roundoff)
+    error = error + grown * (size + error) + _eta(post, arithmetic.flush)
+    return error + half_ulp(size + error, post), size
+
+
+def _mean_gradient(
+    rows: Bounds, case: Case, divisor: float, roundings: int, arithmetic: Arithmetic
+) -> Tuple[Floats, Sizes]:  # noqa: UP006
+    """Bound of the gradient of a mean: the entries, or their terms, times the cotangent."""
+    out = _out(case)
+    old = rows.sizes
+    sizes = Sizes(old.losses, old.slopes / divisor, old.terms / divisor)
+    error = rows.gradient / divisor
+    grown = _grown_quotient(ROUNDINGS_OF_COTANGENT, roundings, out.unit_roundoff)
+    error = error + grown * (sizes.terms + error)
+    error = error + half_ulp(sizes.slopes + error, out)
+    if arithmetic.flush:
+        # The division may take an entry below the least normal number.
+        error = error + flushed(sizes.slopes, error, out)
+    return error, sizes
+
+
+def _grown_quotient(above: int, below: int, u: float) -> float:
+    """(1 + u)^above / (1 - u)^below - 1 without cancellation."""
+    return float(np.expm1(above * np.log1p(u) - below * np.log1p(-u)))
 
 
 def _cleaned(bound: Floats) -> Floats:
@@ -122,39 +330,47 @@ def _finish(exact: Floats, error: Floats, arithmetic: Arithmetic, out: Format) -
 
 def coefficients(case: Case, semantics: Semantics) -> Tuple[Floats, int]:  # noqa: UP006
     """The a_j of each row in float64, and how many roundings a subject spends on one of them."""
-    rows, classes = case.inputs.shape
-    options = case.options
-    roundings = 0
-    ignored = np.zeros(rows, dtype=bool)
-    if case.target.ndim == 1:
-        ignore = options.ignore_index
-        ignore = semantics.ignore_index if ignore is None else ignore
-        ignored = np.zeros(rows, dtype=bool) if ignore is None else case.target == ignore
-        label = np.clip(case.target, 0, max(classes - 1, 0)).astype(np.int64)
-        a = np.zeros((rows, classes))
-        a[np.arange(rows), label] = 1.0
-    else:
-        a = np.array(case.target, dtype=np.float64)
-    a = _smoothed(a, options.label_smoothing, semantics.smoothing)
-    if options.label_smoothing:
-        roundings += ROUNDINGS_OF_SMOOTHING
-    if options.weight is not None:
-        a = a * np.asarray(options.weight)
-        roundings += 1
+    classes, options = case.inputs.shape[1], case.options
+    if semantics.smoothing == "none":
+        options = replace(options, label_smoothing=0.0)
+    roundings = ROUNDINGS_OF_SMOOTHING if options.label_smoothing else 0
+    roundings += options.weight is not None
+    ignored = truth.ignored_rows(case.target, truth.ignore_index(semantics, options))
+    target = case.target
+    if target.ndim == 1:
+        # An invalid label has no bound that anybody asks for, but must not raise.
+        target = np.clip(target, 0, max(classes - 1, 0))
+    a = to_float(truth.coefficients(target, classes, semantics, options))
     a[ignored] = 0.0
     return a, roundings
 
 
-def _smoothed(q: Floats, eps: float, formula: str) -> Floats:
-    classes = q.shape[1]
-    if eps == 0.0 or formula == "none":
-        return q
-    if formula == "eps/(K-1)":
-        spread = eps / max(classes - 1, 1)
-        return q * (1.0 - eps - spread) + spread
-    if formula == "toward 1/2":
-        return q * (1.0 - eps) + eps / 2
-    return q * (1.0 - eps) + eps / classes
+@dataclass(frozen=True)
+class _Label:
+    """The target of binary rows: w y and 1 - y are the coefficients of the two logarithms.
+
+    Attributes:
+        y, other: y and 1 - y, smoothed.
+        w: the pos_weight.
+        roundings: that a subject spends on a coefficient beyond y and 1 - y.
+    """
+
+    y: Floats
+    other: Floats
+    w: float
+    roundings: int
+
+    @classmethod
+    def of(cls, case: Case, semantics: Semantics) -> _Label:
+        y, options = np.asarray(case.target, dtype=np.float64), case.options
+        other, roundings, w = 1.0 - y, 0, 1.0
+        if options.label_smoothing and semantics.smoothing != "none":
+            kept, added = 1.0 - options.label_smoothing, options.label_smoothing / 2
+            y, other = y * kept + added, other * kept + added
+            roundings = ROUNDINGS_OF_SMOOTHING
+        if options.pos_weight is not None:
+            w, roundings = options.pos_weight, roundings + ROUNDINGS_OF_POS_WEIGHT
+        return cls(y, other, w, roundings)
 
 
 @dataclass(frozen=True)
@@ -162,6 +378,9 @@ class _Softmax:
     """Float64 quantities of a row of logits, and the errors of its sums."""
 
     d: Floats
+    tau: Floats  # error of a difference of logits by their division by the temperature
+    shift: Floats  # error of a computed -d
+    grown: Floats  # what that error adds to e^-d
     p: Floats
     s: Floats
     tail: Floats  # S, which s - 1 would lose
@@ -173,20 +392,34 @@ class _Softmax:
     Lambda_S: Floats  # error of log1p of the computed S
 
 
-def _softmax(z: Floats, arithmetic: Arithmetic) -> _Softmax:
+def _error_of_quotient(temperature: float, work: Format) -> float:
+    """The relative error of z / T: of the quotient, and of T where the format does not hold it."""
+    if math.frexp(temperature)[0] == 0.5:
+        return 0.0
+    held = float(round_to_format(temperature, work)) == temperature
+    return _grown_quotient(1, 0 if held else 1, work.unit_roundoff)
+
+
+def _softmax(z: Floats, arithmetic: Arithmetic, temperature: float) -> _Softmax:
     rows, classes = z.shape
     work = FORMATS[arithmetic.working]
     u, eta = work.unit_roundoff, _eta(work, arithmetic.flush)
     m = np.max(z, axis=1, keepdims=True)
-    d = np.where(z == m, 0.0, m - z)
+    # The difference first: that of the rounded quotients would lose it.
+    d = np.where(z == m, 0.0, (m - z) / temperature)
+    tau = np.zeros_like(d)
+    if temperature != 1.0:
+        scaled = _error_of_quotient(temperature, work) * (np.abs(z) + np.abs(m)) / temperature
+        tau = np.where(z == m, 0.0, scaled + 2 * eta)
+    shift = u * (d + tau) + tau
     top = np.zeros(z.shape, dtype=bool)
     top[np.arange(rows), np.argmax(z, axis=1)] = True
     e = np.exp(-d)
     tail = np.sum(np.where(top, 0.0, e), axis=1, keepdims=True)
     s = 1.0 + tail
-    # e_j expm1(u d_j); past d = 800 the product is below every subnormal of float64, and the cap
-    # only keeps the factor finite there.
-    shifted = np.sum(np.where(top, 0.0, e * np.expm1(np.minimum(u * d, 16.0))), axis=1)[:, None]
+    grown = np.where(shift <= DIRECTLY, e * np.expm1(shift), np.exp(shift - d))
+    grown = np.where(np.isinf(d), 0.0, grown)
+    shifted = np.sum(np.where(top, 0.0, grown), axis=1)[:, None]
     functions = np.log1p(arithmetic.c_exp * u)
     h = _height(classes, arithmetic)
     theta = np.expm1(np.log1p(shifted / s) + functions + h * np.log1p(u)) + classes * eta / s
@@ -198,6 +431,9 @@ def _softmax(z: Floats, arithmetic: Arithmetic) -> _Softmax:
     error_tail = tail * relative + classes * eta
     return _Softmax(
         d=d,
+        tau=tau,
+        shift=shift,
+        grown=grown,
         p=e / s,
         s=s,
         tail=tail,
@@ -210,7 +446,9 @@ def _softmax(z: Floats, arithmetic: Arithmetic) -> _Softmax:
     )
 
 
-def _log_probability_error(z: Floats, row: _Softmax, arithmetic: Arithmetic) -> Floats:
+def _log_probability_error(
+    z: Floats, row: _Softmax, arithmetic: Arithmetic, temperature: float
+) -> Floats:
     """Absolute error of each computed -log p_j, (N, K)."""
     work = FORMATS[arithmetic.working]
     u = work.unit_roundoff
@@ -220,24 +458,30 @@ def _log_probability_error(z: Floats, row: _Softmax, arithmetic: Arithmetic) -> 
     else:
         log_error = row.Lambda + arithmetic.c_log * u * (row.log_s + row.Lambda)
     if arithmetic.form == "A":
-        lse = np.abs(np.max(z, axis=1, keepdims=True) + row.log_s)
-        error = np.broadcast_to(log_error + half_ulp(lse + log_error, work), z.shape)
+        m = np.max(z, axis=1, keepdims=True) / temperature
+        computed = np.abs(m + row.log_s) + log_error
+        if temperature != 1.0:
+            computed = computed + _error_of_quotient(temperature, work) * np.abs(m)
+        error = row.tau + log_error + half_ulp(computed, work)
     else:
-        error = log_error + u * row.d
+        error = log_error + row.shift
     error = error + half_ulp(exact + error, work)
     if arithmetic.stored != arithmetic.working:
         error = error + half_ulp(exact + error, FORMATS[arithmetic.stored])
     return np.where(np.isinf(row.d), 0.0, error)
 
 
-def _cross_entropy(case: Case, semantics: Semantics, arithmetic: Arithmetic) -> Bounds:
+def _cross_entropy(
+    case: Case, semantics: Semantics, arithmetic: Arithmetic, temperature: float
+) -> Bounds:
     z = case.inputs
     if z.shape[0] == 0 or z.shape[1] == 0:
-        return Bounds(np.zeros(z.shape[0]), np.zeros(z.shape))
+        none = np.zeros(z.shape[0]), np.zeros(z.shape)
+        return Bounds(*none, Sizes(*none, none[1]))
     out = FORMATS[case.dtype]
     a, roundings = coefficients(case, semantics)
-    row = _softmax(z, arithmetic)
-    error = _log_probability_error(z, row, arithmetic)
+    row = _softmax(z, arithmetic, temperature)
+    error = _log_probability_error(z, row, arithmetic, temperature)
     # -inf logits: a_j = 0 contributes nothing; a_j > 0 makes the loss infinite, no bound asked.
     terms = np.where(a > 0, a * (row.d + row.log_s), 0.0)
     exact = np.sum(terms, axis=1)
@@ -252,20 +496,22 @@ def _cross_entropy(case: Case, semantics: Semantics, arithmetic: Arithmetic) -> 
         loss = _finish(exact, loss, replace(arithmetic, working=arithmetic.stored), out)
     elif arithmetic.flush:
         loss = loss + out.least_normal
-    gradient = _softmax_gradient(case, a, roundings, row, error, semantics, arithmetic)
-    return Bounds(loss, gradient)
+    weights = a, roundings
+    gradient = _softmax_gradient(case, weights, row, error, semantics, arithmetic, temperature)
+    return Bounds(loss, gradient[0], Sizes(exact, *gradient[1:]))
 
 
 def _softmax_gradient(
     case: Case,
-    a: Floats,
-    roundings: int,
+    weights: Tuple[Floats, int],  # noqa: UP006
     row: _Softmax,
     log_error: Floats,
     semantics: Semantics,
     arithmetic: Arithmetic,
-) -> Floats:
-    """Bound of A p_j - a_j by the form in which the subject computes it."""
+    temperature: float,
+) -> Tuple[Floats, Floats, Floats]:  # noqa: UP006
+    """Bound of (A p_j - a_j) / T by the form of the subject, and the magnitudes of `Sizes`."""
+    a, roundings = weights
     work = FORMATS[arithmetic.working]
     out = FORMATS[case.dtype]
     u = work.unit_roundoff
@@ -280,23 +526,33 @@ def _softmax_gradient(
     summed = case.target.ndim > 1 or case.options.label_smoothing > 0
     height = _height(a.shape[1], arithmetic) if summed else 0
     coefficient = _growth(roundings + (2 if summed or roundings else 0) + height, u)
+    functions = np.log1p(arithmetic.c_exp * u)
     if arithmetic.gradient == "exp logp":
-        rho = np.expm1(log_error + np.log1p(arithmetic.c_exp * u))
+        spoiled = p * np.expm1(log_error + functions)
     else:
-        shift = np.minimum(u * row.d, 16.0)
-        rho = np.expm1(shift + np.log1p(arithmetic.c_exp * u) + np.log1p(u) + row.Lambda)
+        factor = functions + np.log1p(u) + row.Lambda
+        spoiled = (np.exp(factor) * row.grown / row.s) + p * np.expm1(factor)
     if arithmetic.gradient == "relative":
         error_sum = np.where(row.top, row.error_S, row.theta * row.s) / row.s
         spread = np.expm1(row.Lambda + 2 * np.log1p(u))
         error_complement = error_sum * (1.0 + spread) + complement * spread
-        error = others * p * rho + a * error_complement
+        error = others * spoiled + a * error_complement
         error = error + coefficient * (others * p + a * complement)
+        terms = g
     else:
-        error = total * p * rho + coefficient * (total * p + a)
-    tiny = _eta(work, arithmetic.flush) * (2.0 + 2.0 * total)
-    error = error + tiny
+        error = total * spoiled + coefficient * (total * p + a)
+        terms = total * p + a
+    eta = _eta(work, arithmetic.flush)
+    error = error + eta * (2.0 + 2.0 * total)
     error = error + half_ulp(g + error, work)
-    return _finish(g, error, arithmetic, out)
+    if temperature != 1.0:
+        g, terms, error = g / temperature, terms / temperature, error / temperature
+        # A power of two needs no rounding; else there may be a reciprocal, and T may be rounded.
+        rounded = _error_of_quotient(temperature, work) > 0.0
+        grown = _grown_quotient(ROUNDINGS_OF_RECIPROCAL - 1, 1, u) if rounded else 0.0
+        error = error + grown * (g + error) + eta
+        error = error + half_ulp(g + error, work)
+    return _finish(g, error, arithmetic, out), g, terms
 
 
 def _binary_with_logits(case: Case, semantics: Semantics, arithmetic: Arithmetic) -> Bounds:
@@ -304,52 +560,50 @@ def _binary_with_logits(case: Case, semantics: Semantics, arithmetic: Arithmetic
     work, out = FORMATS[arithmetic.working], FORMATS[case.dtype]
     u, eta = work.unit_roundoff, _eta(work, arithmetic.flush)
     z = case.inputs
-    y = np.asarray(case.target, dtype=np.float64)
-    roundings = 0
-    if case.options.label_smoothing:
-        y = _smoothed(y, case.options.label_smoothing, semantics.smoothing)
-        roundings = ROUNDINGS_OF_SMOOTHING
-    w = 1.0
-    if case.options.pos_weight is not None:
-        w, roundings = case.options.pos_weight, roundings + 3
+    label = _Label.of(case, semantics)
+    y, other, w, roundings = label.y, label.other, label.w, label.roundings
     tail = np.log1p(np.exp(-np.abs(z)))
     up, down = np.maximum(z, 0.0) + tail, np.maximum(-z, 0.0) + tail  # softplus(z), softplus(-z)
     functions = (arithmetic.c_exp + arithmetic.c_log1p) * u
     error_tail = functions * tail * (1.0 + functions) + 2 * eta
-    exact = np.where(y == 1, 0.0, (1 - y) * up) + np.where(y == 0, 0.0, w * y * down)
-    if arithmetic.form == "std":
+    exact = np.where(other == 0, 0.0, other * up) + np.where(y == 0, 0.0, w * y * down)
+    # With a pos_weight "std" multiplies a softplus, as "torch" does.
+    if arithmetic.form == "std" and case.options.pos_weight is None:
         linear = np.abs(np.maximum(z, 0.0) - z * y)
         error = u * np.abs(z * y) + eta
         error = error + u * (linear + error) + error_tail
         error = error + _growth(roundings, u) * (np.abs(z) * (1 + w) + tail)
-    elif arithmetic.form == "torch":
+    elif arithmetic.form in ("std", "torch"):
         error_logsig = u * (down + error_tail) + error_tail
         factor = np.abs((w - 1) * y + 1)
-        error = (_growth(2 + roundings, u)) * np.abs((1 - y) * z) + eta + factor * error_logsig
+        error = (_growth(2 + roundings, u)) * np.abs(other * z) + eta + factor * error_logsig
         error = error + _growth(roundings + (1 if roundings else 0), u) * factor * down
     else:
         error = _growth(3 + roundings, u) * exact + 3 * eta
-        error = error + ((1 - y) + w * y) * error_tail
+        error = error + (other + w * y) * error_tail
     error = error + half_ulp(exact + error, work)
     loss = _finish(exact, error, arithmetic, out)
-    gradient = _sigmoid_gradient(z, y, w, roundings, arithmetic, out)
-    return Bounds(loss[:, 0], gradient)
+    gradient = _sigmoid_gradient(z, label, arithmetic, out)
+    return Bounds(loss[:, 0], gradient[0], Sizes(np.abs(exact[:, 0]), *gradient[1:]))
 
 
 def _sigmoid_gradient(
-    z: Floats, y: Floats, w: float, roundings: int, arithmetic: Arithmetic, out: Format
-) -> Floats:
-    """Bound of (1 - y) sigmoid(z) - w y sigmoid(-z)."""
+    z: Floats, label: _Label, arithmetic: Arithmetic, out: Format
+) -> Tuple[Floats, Floats, Floats]:  # noqa: UP006
+    """Bound of (1 - y) sigmoid(z) - w y sigmoid(-z), and the magnitudes of `Sizes`."""
+    y, other, w, roundings = label.y, label.other, label.w, label.roundings
     work = FORMATS[arithmetic.working]
     u, eta = work.unit_roundoff, _eta(work, arithmetic.flush)
     positive, negative = 1.0 / (1.0 + np.exp(-z)), 1.0 / (1.0 + np.exp(z))
-    left, right = np.abs(1 - y) * positive, np.abs(w * y) * negative
-    g = np.abs((1 - y) * positive - w * y * negative)
+    left, right = np.abs(other) * positive, np.abs(w * y) * negative
+    g = np.abs(other * positive - w * y * negative)
+    terms = left + right
     if arithmetic.gradient == "sigmoid":
         # (1 - y + w y) sigmoid(z) - w y, or the derivatives of the terms of the loss: c_sigmoid
         # holds what is relative to sigmoid(z); without options y and the factor 1 are exact.
-        factor = np.abs(1 - y + w * y) * positive
-        error = arithmetic.c_sigmoid * u * factor + _growth(roundings, u) * (factor + np.abs(w * y))
+        factor = np.abs(other + w * y) * positive
+        terms = factor + np.abs(w * y)
+        error = arithmetic.c_sigmoid * u * factor + _growth(roundings, u) * terms
     elif arithmetic.gradient == "exp logp":
         # exp(z - softplus(z)): what the exponent loses is relative in the result.
         tail = np.log1p(np.exp(-np.abs(z)))
@@ -360,21 +614,18 @@ def _sigmoid_gradient(
         rho = np.expm1(np.minimum(exponent, 16.0) + np.log1p(arithmetic.c_exp * u))
         error = (rho + _growth(3 + roundings, u)) * (left + right)
     else:
-        error = (arithmetic.c_sigmoid * u + _growth(3 + roundings, u)) * (left + right)
+        error = (arithmetic.c_sigmoid * u + _growth(3 + roundings, u)) * terms
+        terms = g
     error = error + 4 * eta * (1 + w)
     error = error + half_ulp(g + error, work)
-    return _finish(g, error, arithmetic, out)
+    return _finish(g, error, arithmetic, out), g, terms
 
 
 def guard_limits(semantics: Semantics, dtype: str) -> Tuple[float, float]:  # noqa: UP006
     """(lo, hi): eps and 1 - eps as the dtype holds them; (0, 1) where nothing is clipped."""
-    from .formats import round_to_format
-
     if semantics.guard != "clip":
         return 0.0, 1.0
-    fmt = FORMATS[dtype]
-    eps = float(round_to_format(np.float64(semantics.guard_eps), fmt))
-    return eps, float(round_to_format(np.float64(1.0 - eps), fmt))
+    return clip_bounds(semantics.guard_eps, dtype)
 
 
 def _binary(case: Case, semantics: Semantics, arithmetic: Arithmetic) -> Bounds:
@@ -383,11 +634,8 @@ def _binary(case: Case, semantics: Semantics, arithmetic: Arithmetic) -> Bounds:
     u, eta = work.unit_roundoff, _eta(work, arithmetic.flush)
     lo, hi = guard_limits(semantics, case.dtype)
     p = np.clip(case.inputs, lo, hi)
-    y = np.asarray(case.target, dtype=np.float64)
-    roundings = 0
-    if case.options.label_smoothing:
-        y = _smoothed(y, case.options.label_smoothing, semantics.smoothing)
-        roundings = ROUNDINGS_OF_SMOOTHING
+    label = _Label.of(case, semantics)
+    y, other, roundings = label.w * label.y, label.other, label.roundings
     log_p, log_q = np.abs(np.log(p)), np.abs(np.log1p(-p))
     error_p, error_q = arithmetic.c_log * u * log_p, arithmetic.c_log1p * u * log_q
     if arithmetic.form == "log p":
@@ -404,30 +652,22 @@ def _binary(case: Case, semantics: Semantics, arithmetic: Arithmetic) -> Bounds:
         )
         log_p, log_q = np.minimum(log_p, floor), np.minimum(log_q, floor)
     left = np.where(y == 0, 0.0, y * log_p)
-    right = np.where(y == 1, 0.0, (1 - y) * log_q)
+    right = np.where(other == 0, 0.0, other * log_q)
     exact = left + right
-    error = np.where(y == 0, 0.0, y * error_p) + np.where(y == 1, 0.0, (1 - y) * error_q)
+    error = np.where(y == 0, 0.0, y * error_p) + np.where(other == 0, 0.0, other * error_q)
     error = error + _growth(3 + roundings, u) * (exact + error) + 3 * eta
     error = error + half_ulp(exact + error, work)
     loss = _finish(exact, error, arithmetic, out)
-    gradient = _quotient_gradient(p, y, roundings, semantics, arithmetic, out)
+    gradient = _quotient_gradient(p, label, semantics, arithmetic, out)
     inside = (case.inputs >= lo) & (case.inputs <= hi)
-    return Bounds(loss[:, 0], np.where(inside, gradient, 0.0))
-
-
-DENOMINATOR_FLOOR = 1e-12
-"""Below which torch does not let p (1 - p) fall."""
+    bound, slopes, terms = (np.where(inside, found, 0.0) for found in gradient)
+    return Bounds(loss[:, 0], bound, Sizes(np.abs(exact[:, 0]), slopes, terms))
 
 
 def _quotient_gradient(
-    p: Floats,
-    y: Floats,
-    roundings: int,
-    semantics: Semantics,
-    arithmetic: Arithmetic,
-    out: Format,
-) -> Floats:
-    """Bound of (p - y) / (p (1 - p)).
+    p: Floats, label: _Label, semantics: Semantics, arithmetic: Arithmetic, out: Format
+) -> Tuple[Floats, Floats, Floats]:  # noqa: UP006
+    """Bound of (p - y) / (p (1 - p)), and the magnitudes of `Sizes`.
 
     p - y, 1 - p, the product, the quotient and the floor of the denominator, where there is one,
     are rounded once each, and 1 - p enters twice.
@@ -436,15 +676,17 @@ def _quotient_gradient(
     u, eta = work.unit_roundoff, _eta(work, arithmetic.flush)
     floor = DENOMINATOR_FLOOR if semantics.guard_gradient == "clamped denominator" else 0.0
     below = np.maximum(p * (1 - p), floor)
+    y, other, roundings = label.w * label.y, label.other, label.roundings
     left = np.where(y == 0, 0.0, y * (1 - p) / below)
-    right = np.where(y == 1, 0.0, (1 - y) * p / below)
+    right = np.where(other == 0, 0.0, other * p / below)
     g = np.abs(right - left)
     # One part may be infinite where the subject divides by an exact zero: no bound is asked there.
     cancelling = arithmetic.gradient not in ("relative", "quotient")
-    error = _growth(6 + roundings, u) * (left + right if cancelling or roundings else g)
+    terms = left + right if cancelling or roundings else g
+    error = _growth(6 + roundings, u) * terms
     error = error + 4 * eta * (1 + 1 / np.maximum(below, work.least_normal))
     error = error + half_ulp(g + error, work)
-    return _finish(g, error, arithmetic, out)
+    return _finish(g, error, arithmetic, out), g, terms
 
 
 def _probabilities(case: Case, semantics: Semantics, arithmetic: Arithmetic) -> Bounds:
@@ -487,7 +729,8 @@ def _probabilities(case: Case, semantics: Semantics, arithmetic: Arithmetic) -> 
     gradient = gradient + half_ulp(parts + gradient, work)
     gradient = _finish(parts, gradient, arithmetic, out)
     near = _near_kink(p, total, lo, hi, semantics, (h + 4) * u)
-    return Bounds(loss, np.where(near, np.inf, gradient))
+    sizes = Sizes(exact, parts, parts)
+    return Bounds(loss, np.where(near, np.inf, gradient), sizes)
 
 
 def _parts_of_gradient(

@@ -54,7 +54,7 @@ from .vocabulary import Floats, Options, Semantics
 # torch's clamp of the denominator p (1 - p): 1e-12 as a float32 constant whatever the dtype
 # (EPSILON in aten/src/ATen/native). In float64 the gradient of torch 2.13 at p = 8.9e-13, y = 0
 # is p / 9.99999996e-13.
-_DENOMINATOR_FLOOR = float(np.float32(1e-12))
+DENOMINATOR_FLOOR = float(np.float32(1e-12))
 
 
 def clip_bounds(eps: float, dtype: str) -> tuple[float, float]:
@@ -160,7 +160,7 @@ class _SlowBinary:
         """Rational: c0 / (1 - p) - c1 / p, or the quotient with the clamped denominator."""
         (up, p, low_here), (down, q, low_there) = self._terms(index[0])
         if self.semantics.guard_gradient == "clamped denominator":
-            return triple((down * p - up * q) / max(p * q, Fraction(_DENOMINATOR_FLOOR)))
+            return triple((down * p - up * q) / max(p * q, Fraction(DENOMINATOR_FLOOR)))
         rise = down / q if down and not low_there else Fraction(0)
         fall = up / p if up and not low_here else Fraction(0)
         return triple(rise - fall)
@@ -212,7 +212,7 @@ def _ratio(above: Exact, below: Exact) -> Exact:
 
 def _raised(product: Exact) -> Exact:
     """max(p (1 - p), 1e-12)."""
-    floor = constant(_DENOMINATOR_FLOOR)
+    floor = constant(DENOMINATOR_FLOOR)
     return where(subtract(product, floor).hi < 0.0, floor, product)
 
 

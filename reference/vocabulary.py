@@ -50,7 +50,7 @@ class Semantics:
         guard_eps: the eps of "clip" as written in the source, before rounding to the dtype.
         guard_floor: the floor of "clamp log".
         guard_gradient: "exact" derivative of the guarded loss, or "clamped denominator" for
-            (p - y) / max(p (1 - p), 1e-12).
+            (p - y) / max(p (1 - p), 1e-12), the 1e-12 of float32 in every dtype.
         renormalise: "no", "before" the guard or "after" the guard (p / sum p).
         output: "input" where the result has the dtype of the logits, else the dtype's name.
     """

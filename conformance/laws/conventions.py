@@ -44,10 +44,8 @@ def smoothing_matches(bench: Bench, case: Case) -> dict[str, np.ndarray]:
 def _loosest(bench: Bench, case: Case) -> Bounds:
     """The declared bound, or the demand where nothing is declared."""
     declared, demand = bench.declared(case), bench.demand(case)
-    return Bounds(
-        np.where(np.isinf(declared.loss), demand.loss, np.maximum(declared.loss, demand.loss)),
-        demand.gradient,
-    )
+    loosest = np.maximum(declared.loss, demand.loss)
+    return replace(demand, loss=np.where(declared.void, demand.loss, loosest))
 
 
 def told_apart(bench: Bench, case: Case) -> np.ndarray:
