@@ -12,9 +12,9 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from ..adapters.subject import Subject
-from ..reference.bounds import Bounds, bounds, demanded, unbounded
+from ..reference.bounds import Bounds, bounds, demanded, target_bounds, unbounded
 from ..reference.formats import FORMATS, Format
-from ..reference.rows import Truth, truth
+from ..reference.rows import Truth, target_truth, truth
 from ..reference.vocabulary import Arithmetic, Case, Floats, Outcome, Semantics
 
 T = TypeVar("T")
@@ -98,6 +98,11 @@ class Bench:
     def arithmetic(self) -> Arithmetic | None:
         return self.subject.arithmetic.get(self.dtype)
 
+    @property
+    def flushes(self) -> bool:
+        """Whether subnormal results may become zero."""
+        return self.arithmetic is None or self.arithmetic.flush
+
     def sibling(self, op: str | None, mode: str | None = None) -> Bench | None:
         """The bench of a related subject, if the framework has it in this dtype."""
         key = (op or self.subject.op, mode or self.subject.mode)
@@ -143,6 +148,31 @@ class Bench:
     def truth(self, case: Case, semantics: Semantics | None = None) -> Truth:
         meant = semantics or self.semantics
         return self.truths.get((digest(case), meant), lambda: truth(case, meant))
+
+    def target_gradient(self, case: Case) -> Floats:
+        """The gradient with respect to the target.
+
+        Raises:
+            Failed: as `outputs`, or if the op gives none.
+        """
+        asked = replace(case, by_target=True)
+        self.outputs(asked)
+        outcome = self.outcome(asked)
+        if outcome.target_gradient is None:
+            raise Failed(Outcome("unsupported", message="no gradient with respect to the target"))
+        return outcome.target_gradient
+
+    def target_truth(self, case: Case) -> Truth:
+        key = ("target", digest(case), self.semantics)
+        return self.truths.get(key, lambda: target_truth(case, self.semantics))
+
+    def target_bounds(self, case: Case) -> tuple[Floats, Floats]:
+        """The demand and the declared bound of the gradient with respect to the target."""
+        if self.arithmetic is None:
+            nothing = np.full(case.target.shape, np.inf)
+            return nothing, nothing
+        demand = target_bounds(case, self.semantics, demanded(self.arithmetic))
+        return demand, target_bounds(case, self.semantics, self.arithmetic)
 
     def demand(self, case: Case) -> Bounds:
         """The bounds that are the same for every subject of this working precision."""

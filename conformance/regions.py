@@ -8,7 +8,7 @@ stream of fixed seeds; Hypothesis feeds it seeds that it draws itself.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -293,7 +293,33 @@ def make_case(plan: Plan) -> Case:
     if plan.target == "distribution":
         target = distributions(stream, fmt, label, plan.classes, allowed=inputs != -np.inf)
     options, target = _options(plan, stream, target)
-    return Case(plan.operation, plan.dtype, inputs, target, options)
+    case = Case(plan.operation, plan.dtype, inputs, target, options)
+    return _with_arrays(case, plan, stream)
+
+
+def _with_arrays(case: Case, plan: Plan, stream: Stream) -> Case:
+    """The options that are arrays of one number a row, or that change the target with the mask."""
+    if "sample_weight" in plan.options:
+        # Quarters between 0 and 2: exact in every format, and some rows count for nothing.
+        case = replace(case, sample_weight=stream.integers(0, 9, case.rows) / 4)
+    if "where" in plan.options and plan.classes > 1:
+        left_out = int(stream.integers(0, plan.classes, 1)[0])
+        where = tuple(j != left_out for j in range(plan.classes))
+        target = _moved(np.array(case.target), left_out, plan.classes)
+        case = replace(case, target=target, options=replace(case.options, where=where))
+    if "axis" in plan.options:
+        case = replace(case, options=replace(case.options, axis=1))
+    return case
+
+
+def _moved(target: np.ndarray, left_out: int, classes: int) -> np.ndarray:
+    """Targets without the class that is left out: its weight goes to its neighbour."""
+    if target.ndim == 1:
+        return np.where(target == left_out, (left_out + 1) % classes, target)
+    neighbour = (left_out + 1) % classes
+    target[:, neighbour] += target[:, left_out]
+    target[:, left_out] = 0.0
+    return target
 
 
 def _stretched(inputs: Floats, plan: Plan, fmt: Format) -> Floats:
@@ -326,7 +352,8 @@ def _binary_case(plan: Plan, stream: Stream, fmt: Format, rows: int) -> Case:
     infinite = ~np.isfinite(inputs)
     target = np.where((stream.uniform(rows, 1) < 0.75) | infinite, hard, soft)
     options, _ = _options(plan, stream, target)
-    return Case(plan.operation, plan.dtype, inputs, target, options)
+    case = Case(plan.operation, plan.dtype, inputs, target, options)
+    return _with_arrays(case, plan, stream)
 
 
 def distributions(

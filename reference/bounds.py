@@ -40,7 +40,7 @@ from . import truth
 from .exact import Booleans, to_float
 from .formats import FORMATS, Format, round_to_format
 from .probability_rows import DENOMINATOR_FLOOR, clip_bounds
-from .rows import mean_denominator
+from .rows import mean_denominator, present
 from .vocabulary import Arithmetic, Case, Floats, Semantics
 
 SLACK = 1.0 + 2.0**-40
@@ -165,6 +165,7 @@ def bounds(
     """Forward error bounds of the unreduced loss and its gradient for every row of a case."""
     if temperature != 1.0 and case.operation != "cross_entropy":
         raise ValueError(f"{case.operation} has no temperature")
+    case = present(case)
     with np.errstate(all="ignore"):
         if case.operation == "cross_entropy":
             found = _cross_entropy(case, semantics, arithmetic, temperature)
@@ -176,7 +177,48 @@ def bounds(
             found = _probabilities(case, semantics, arithmetic)
         if case.operation.startswith("binary") and case.options.weight is not None:
             found = _weighted(found, case, arithmetic, np.full(case.rows, case.options.weight[0]))
+        if case.sample_weight is not None:
+            found = _weighted(found, case, arithmetic, np.abs(case.sample_weight))
+        if case.cotangent is not None:
+            found = _pulled(found, case, arithmetic)
     return Bounds(_cleaned(found.loss), _cleaned(found.gradient), found.sizes)
+
+
+def target_bounds(case: Case, semantics: Semantics, arithmetic: Arithmetic) -> Floats:
+    """Forward error bounds of the gradient with respect to the target, of the shape of the target.
+
+    The loss is linear in the target, so an entry is the loss of a row with all its weight there:
+    d loss / d q_j = loss(one-hot at j), d loss / d y = loss(y = 1) - loss(y = 0), the difference
+    rounded once. Only `weight` and `pos_weight` may be passed.
+    """
+    plain = replace(case, by_target=False, sample_weight=None, cotangent=None)
+    if case.target_kind == "binary":
+        ends = [
+            bounds(replace(plain, target=np.full(case.target.shape, y)), semantics, arithmetic)
+            for y in (1.0, 0.0)
+        ]
+        error = ends[0].loss + ends[1].loss
+        size = np.abs(ends[0].sizes.losses - ends[1].sizes.losses)
+        with np.errstate(all="ignore"):
+            return _cleaned(error + half_ulp(size + error, _out(case)))[:, None]
+    labels = (np.full(case.rows, j) for j in range(case.inputs.shape[1]))
+    each = [bounds(replace(plain, target=label), semantics, arithmetic).loss for label in labels]
+    return np.stack(each, axis=1) if each else np.zeros(case.inputs.shape)
+
+
+def _pulled(rows: Bounds, case: Case, arithmetic: Arithmetic) -> Bounds:
+    """The gradient of each row times its cotangent: two products, of each term or of the whole."""
+    factor, out = np.abs(np.asarray(case.cotangent))[:, None], _out(case)
+    sizes = rows.sizes
+    sizes = Sizes(sizes.losses, sizes.slopes * factor, sizes.terms * factor)
+    error = rows.gradient * factor
+    # A zero takes the bound of a row to 0, also where it was void.
+    error = np.where(factor == 0.0, 0.0, error)
+    error = error + _growth(2, out.unit_roundoff) * (sizes.terms + error)
+    error = error + half_ulp(sizes.slopes + error, out) + _eta(out, arithmetic.flush)
+    if arithmetic.flush:
+        error = error + flushed(sizes.slopes, error, out)
+    return Bounds(rows.loss, error, sizes)
 
 
 def reduced(

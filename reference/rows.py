@@ -53,7 +53,7 @@ def truth(case: Case, semantics: Semantics) -> Truth:
     Raises:
         ValueError: the operation is unknown, or the case is invalid (a label out of range, ...).
     """
-    case = _present(case)
+    case = present(case)
     weights = [] if case.sample_weight is None else [case.sample_weight]
     found = _truth(case, semantics, weights)
     if case.cotangent is None:
@@ -83,7 +83,7 @@ def _truth(case: Case, semantics: Semantics, parts: list[Floats]) -> Truth:
     raise ValueError(f"operation {case.operation!r} is not known")
 
 
-def _present(case: Case) -> Case:
+def present(case: Case) -> Case:
     """The same case with the classes that `where` leaves out at -inf and without weight."""
     if case.options.where is None:
         return case
@@ -101,7 +101,7 @@ def target_truth(case: Case, semantics: Semantics) -> Truth:
     Raises:
         ValueError: indices have no gradient; or as `truth`.
     """
-    case = _present(case)
+    case = present(case)
     parts = [x for x in (case.sample_weight, case.cotangent) if x is not None]
     factor = Factor.of(case.rows, parts) if parts else None
     if case.operation == "cross_entropy":

@@ -114,8 +114,8 @@ class Options:
         ignore_index: the label of the rows that do not count.
         label_smoothing: eps.
         where: one per class, False for a class that is left out of softmax and of the loss.
-        axis: of the classes in the array that the op is given: -1, or 0 or 1 for arrays of shape
-            (K, N) or (1, K, N), which an adapter makes of the inputs of the case.
+        axis: of the classes in the array that the op is given: -1, or 1 for an array of shape
+            (1, K, N), which an adapter makes of the inputs of the case.
         reduction: "none", "sum" or "mean".
     """
 

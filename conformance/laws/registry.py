@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..law import Law
 from .conventions import SINGLE_SOFTMAX, SMOOTHING
+from .pullbacks import COTANGENT, TARGET_GRADIENT
 from .relations import MODES, ONE_HOT, TWO_CLASS
 from .symmetry import FINITE, MIRROR, SHIFT, ZERO_SUM
 from .value import GRADIENT, VALUE
@@ -11,6 +12,8 @@ from .value import GRADIENT, VALUE
 LAWS: tuple[Law, ...] = (
     VALUE,
     GRADIENT,
+    COTANGENT,
+    TARGET_GRADIENT,
     FINITE,
     ZERO_SUM,
     SHIFT,

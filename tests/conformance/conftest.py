@@ -16,14 +16,14 @@ from lossaudit.conformance.events import Event
 from lossaudit.conformance.run import Convention, Finding, Incident
 from lossaudit.reference.exact import round_exact, to_float
 from lossaudit.reference.formats import FORMATS, round_to_format
-from lossaudit.reference.rows import reduce_truth, truth
+from lossaudit.reference.rows import reduce_truth, target_truth, truth
 from lossaudit.reference.vocabulary import Case, Floats
 
 
 def right(subject: Subject) -> Function:
     """A correctly rounded implementation of a subject, by its own Semantics."""
 
-    def call(case: Case) -> tuple[Floats, Floats]:
+    def call(case: Case) -> tuple[Floats, ...]:
         fmt = FORMATS[case.dtype]
         labels = np.asarray(case.target)
         if case.target.ndim == 1 and subject.semantics.label_policy == "raises":
@@ -34,7 +34,32 @@ def right(subject: Subject) -> Function:
                 raise IndexError("label out of range")
         rows = truth(case, subject.semantics)
         loss, gradient = reduce_truth(rows, case, subject.semantics)
-        return round_exact(loss, fmt), round_exact(gradient, fmt)
+        found = round_exact(loss, fmt), round_exact(gradient, fmt)
+        if not case.by_target:
+            return found
+        return *found, round_exact(target_truth(case, subject.semantics).gradient, fmt)
+
+    return call
+
+
+def deaf(subject: Subject) -> Function:
+    """A gradient computed in the forward pass and scaled by the first cotangent alone."""
+
+    def call(case: Case) -> tuple[Floats, ...]:
+        if case.cotangent is not None:
+            first = np.full_like(case.cotangent, case.cotangent[0])
+            case = replace(case, cotangent=first)
+        return right(subject)(case)
+
+    return call
+
+
+def detached_target(subject: Subject) -> Function:
+    """The target taken for a constant in a part of the loss."""
+
+    def call(case: Case) -> tuple[Floats, ...]:
+        found = right(subject)(case)
+        return (*found[:2], np.maximum(found[2], 0.0) / 2) if case.by_target else found
 
     return call
 
@@ -43,7 +68,7 @@ def nan_times_zero(subject: Subject) -> Function:
     """-inf times a target of zero: the sum over all classes of q log p, without the limit."""
 
     def call(case: Case) -> tuple[Floats, Floats]:
-        loss, gradient = right(subject)(case)
+        loss, gradient, *_ = right(subject)(case)
         if case.target.ndim > 1 and case.options.reduction == "none":
             struck = (np.isneginf(case.inputs) & (np.asarray(case.target) == 0)).any(axis=1)
             loss = np.where(struck, np.nan, loss)
@@ -56,7 +81,7 @@ def scaled_loss(subject: Subject) -> Function:
     """One part in 64 too much: past any bound in float32, and in bfloat16 by a few ulps."""
 
     def call(case: Case) -> tuple[Floats, Floats]:
-        loss, gradient = right(subject)(case)
+        loss, gradient, *_ = right(subject)(case)
         return round_to_format(loss * (1 + 2.0**-6), FORMATS[case.dtype]), gradient
 
     return call
@@ -64,7 +89,7 @@ def scaled_loss(subject: Subject) -> Function:
 
 def scaled_gradient(subject: Subject) -> Function:
     def call(case: Case) -> tuple[Floats, Floats]:
-        loss, gradient = right(subject)(case)
+        loss, gradient, *_ = right(subject)(case)
         return loss, round_to_format(gradient * (1 + 2.0**-6), FORMATS[case.dtype])
 
     return call
@@ -74,7 +99,7 @@ def lost_target_gradient(subject: Subject) -> Function:
     """softmax(z) without - y in the first class of every row."""
 
     def call(case: Case) -> tuple[Floats, Floats]:
-        loss, gradient = right(subject)(case)
+        loss, gradient, *_ = right(subject)(case)
         gradient = gradient.copy()
         if gradient.size:
             gradient[:, 0] = np.abs(gradient[:, 0])
@@ -88,7 +113,7 @@ def unshifted(subject: Subject) -> Function:
 
     def call(case: Case) -> tuple[Floats, Floats]:
         fmt = FORMATS[case.dtype]
-        loss, gradient = right(subject)(case)
+        loss, gradient, *_ = right(subject)(case)
         if case.target.ndim > 1 or not case.rows:
             return loss, gradient
         with np.errstate(all="ignore"):
@@ -105,7 +130,7 @@ def naive_tail(subject: Subject) -> Function:
     """BCE as max(z, 0) - z y + log(1 + e^-|z|) with the sum rounded: nothing left of a tail."""
 
     def call(case: Case) -> tuple[Floats, Floats]:
-        loss, gradient = right(subject)(case)
+        loss, gradient, *_ = right(subject)(case)
         if case.options != type(case.options)():
             return loss, gradient
         fmt = FORMATS[case.dtype]
@@ -121,7 +146,7 @@ def naive_tail(subject: Subject) -> Function:
 
 def twice(subject: Subject) -> Function:
     def call(case: Case) -> tuple[Floats, Floats]:
-        loss, gradient = right(subject)(case)
+        loss, gradient, *_ = right(subject)(case)
         return round_to_format(2 * loss, FORMATS[case.dtype]), gradient
 
     return call
@@ -150,7 +175,7 @@ def silent(subject: Subject) -> Function:
     def call(case: Case) -> tuple[Floats, Floats]:
         labels = np.asarray(case.target)
         bad = (labels < 0) | (labels >= case.inputs.shape[1])
-        loss, gradient = right(subject)(replace(case, target=np.where(bad, 0, labels)))
+        loss, gradient, *_ = right(subject)(replace(case, target=np.where(bad, 0, labels)))
         return np.where(bad, 0.0, loss), np.where(bad[:, None], 0.0, gradient)
 
     return call
@@ -228,6 +253,8 @@ def mutants() -> dict[str, Replace]:
             other_smoothing,
             double_softmax,
             silent,
+            deaf,
+            detached_target,
             right,
         )
     }

@@ -57,7 +57,7 @@ def softmax_control(form):
             q = np.equal(np.arange(classes), q[:, None]).astype(float)
         q = q.astype(real)
         if not case.rows:
-            return np.zeros(0), np.zeros(z.shape)
+            return np.zeros(0), np.zeros(z.shape), np.zeros(z.shape)
         with np.errstate(all="ignore"):
             m = z.max(axis=1, keepdims=True)
             shifted = z - m
@@ -77,8 +77,11 @@ def softmax_control(form):
         fmt = FORMATS[case.dtype]
         undefined = np.asarray(np.isposinf(z).any(axis=1) | np.isnan(z).any(axis=1))
         loss = np.where(undefined, np.nan, loss.astype(float))
+        if case.cotangent is not None:
+            gradient = gradient * case.cotangent[:, None].astype(real)
         gradient = np.where(undefined[:, None], np.nan, gradient.astype(float))
-        return round_to_format(loss, fmt), round_to_format(gradient, fmt)
+        by_target = -logs.astype(float)
+        return tuple(round_to_format(x, fmt) for x in (loss, gradient, by_target))
 
     return call
 
@@ -99,11 +102,10 @@ def sigmoid_control(form):
             large, little = 1 / (1 + small), small / (1 + small)
             right, wrong = np.where(z > 0, large, little), np.where(z > 0, little, large)
             gradient = right - y if form == "std" else (1 - y) * right - y * wrong
-        fmt = FORMATS[case.dtype]
-        return (
-            round_to_format(loss[:, 0].astype(float), fmt),
-            round_to_format(gradient.astype(float), fmt),
-        )
+        if case.cotangent is not None:
+            gradient = gradient * case.cotangent[:, None].astype(real)
+        results = loss[:, 0], gradient, down - up
+        return tuple(round_to_format(x.astype(float), FORMATS[case.dtype]) for x in results)
 
     return call
 
@@ -197,7 +199,7 @@ def test_bounds_hold_and_are_near(form, classes):
             z = (generator.normal(size=(rows, classes)) * scale + offset).astype(np.float32)
             target = generator.integers(0, classes, rows)
             case = Case("cross_entropy", "float32", z.astype(float), target)
-            loss, _ = softmax_control(form)(case)
+            loss, *_ = softmax_control(form)(case)
             exact = to_float(truth(case, Semantics()).loss)
             bound = bounds(case, Semantics(), arithmetic(form, "division", "float32")).loss
             ratio = np.abs(loss - exact) / bound

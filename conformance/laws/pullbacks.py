@@ -1,0 +1,94 @@
+"""Gradients beyond that of the plain sum: under unequal cotangents, and in the target."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from ...adapters.subject import Subject
+from ...reference.bounds import half_ulp
+from ...reference.formats import ulp_exponent
+from ...reference.vocabulary import Case, Floats
+from ..bench import Bench
+from ..judge import distance, judge, relate
+from ..law import Law, Verdict, by_row, from_relation, only
+
+COTANGENTS = (1.0, -2.0, 0.5, 3.0, 0.0, -0.25, 4.0)
+"""Both signs, zero as a masked row has it, and one that is no power of two; exact in every
+format. Seven of them: no batch of a power of two repeats in step."""
+
+
+def cotangents(rows: int) -> Floats:
+    return np.resize(np.array(COTANGENTS), rows)
+
+
+def check_cotangent(bench: Bench, case: Case) -> list[Verdict]:
+    """The gradient that is pulled back with a number for each row, against that times the number.
+
+    Both come from the same intermediate results, whatever those are worth: they may differ by the
+    roundings of the products, of each term or of the whole, alone. An entry has at most two terms,
+    each with two products, and their sum: once with the number inside, once outside.
+    """
+    if case.cotangent is None:
+        case = replace(case, cotangent=cotangents(case.rows))
+    factor = np.asarray(case.cotangent)[:, None]
+    plain, pulled = replace(case, cotangent=None), bench.outputs(case)[1]
+    gradient = bench.outputs(plain)[1]
+    with np.errstate(all="ignore"):
+        right = gradient * factor
+        declared = bench.declared(case)
+        terms = np.where(np.isinf(declared.gradient), np.inf, declared.sizes.terms)
+        bound = np.expm1(6 * np.log1p(bench.fmt.unit_roundoff)) * (terms + np.abs(right))
+        least = bench.fmt.least_normal if bench.flushes else bench.fmt.least_subnormal
+        bound = bound + 2 * half_ulp(np.abs(right), bench.fmt) + 3 * least
+    grade = relate(pulled, right, bound, bound)
+    unit = np.ldexp(1.0, ulp_exponent(np.where(np.isfinite(right), right, 0.0), bench.fmt))
+    note = "the gradient of sum_i c_i loss_i, and c_i times that of loss_i"
+    verdict = from_relation(
+        "gradient", case, grade, distance(pulled, right), unit, pulled, right, bound, bound, note
+    )
+    truth = bench.truth(plain)
+    judged = np.isfinite(gradient).all(axis=1) & ~truth.undefined
+    return [only(verdict, judged & np.isfinite(truth.gradient.hi).all(axis=1))]
+
+
+def check_target_gradient(bench: Bench, case: Case) -> list[Verdict]:
+    """The gradient in the target against the reference."""
+    case = replace(case, by_target=True)
+    gradient = bench.target_gradient(case)
+    truth = bench.target_truth(case)
+    demand, declared = bench.target_bounds(case)
+    undefined = np.broadcast_to(truth.undefined[:, None], gradient.shape)
+    found = judge(gradient, truth.gradient, demand, declared, undefined, bench.fmt)
+    note = "the gradient in the target, and the right one"
+    return [by_row("gradient", case, found, gradient, note)]
+
+
+TARGET_TRUTHS = ("cross_entropy", "binary_cross_entropy_with_logits", "binary_cross_entropy")
+
+
+def _has_soft_targets(subject: Subject) -> bool:
+    return subject.target in ("distribution", "binary")
+
+
+COTANGENT = Law(
+    name="cotangents",
+    statement="d (sum_i c_i loss_i) / d z_i = c_i (d loss_i / d z_i), the c_i not all equal",
+    source="definition of a vector-Jacobian product; a fused kernel that computes its gradient in "
+    "the forward pass must still scale it",
+    fits=lambda s: not s.compiled,
+    check=check_cotangent,
+    outputs=("gradient",),
+    regions=("ordinary", "saturated-right", "saturated-wrong", "confident"),
+)
+
+TARGET_GRADIENT = Law(
+    name="target-gradient",
+    statement="d loss / d q_j = -log softmax(z)_j  (CE), d loss / d y = -z  (BCE)",
+    source="the loss is linear in its target; knowledge distillation differentiates in both",
+    fits=lambda s: _has_soft_targets(s) and not s.compiled and s.operation in TARGET_TRUTHS,
+    check=check_target_gradient,
+    outputs=("gradient",),
+    regions=("ordinary", "saturated-right", "saturated-wrong", "large-offset", "confident"),
+)
