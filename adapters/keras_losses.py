@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..reference.vocabulary import Arithmetic, Case, Options, Semantics
+from ..reference.vocabulary import LOGITS, Arithmetic, Case, Options, Semantics, inputs_of
 from .snippets import input_name, target_name
 from .subject import Framework, Subject
 from .tensorflow_nn import (
@@ -90,7 +90,7 @@ class _Op:
 
     @property
     def from_logits(self) -> bool:
-        return self.operation in ("cross_entropy", "binary_cross_entropy_with_logits")
+        return inputs_of(self.operation) == LOGITS
 
 
 SMOOTHING = frozenset({"label_smoothing"})

@@ -99,6 +99,8 @@ def options_to_fields(options: Options) -> dict[str, Any]:
         "label_smoothing": float(options.label_smoothing).hex(),
         "where": None if options.where is None else list(options.where),
         "axis": options.axis,
+        "gamma": None if options.gamma is None else float(options.gamma).hex(),
+        "alpha": None if options.alpha is None else float(options.alpha).hex(),
         "reduction": options.reduction,
     }
 
@@ -114,6 +116,8 @@ def options_from_fields(fields: dict[str, Any]) -> Options:
         label_smoothing=float.fromhex(fields["label_smoothing"]),
         where=None if fields["where"] is None else tuple(fields["where"]),
         axis=fields["axis"],
+        gamma=None if fields["gamma"] is None else float.fromhex(fields["gamma"]),
+        alpha=None if fields["alpha"] is None else float.fromhex(fields["alpha"]),
         reduction=fields["reduction"],
     )
 

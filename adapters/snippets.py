@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..reference.vocabulary import Case
+from ..reference.vocabulary import LOG_PROBABILITIES, LOGITS, PROBABILITIES, Case, inputs_of
 from .subject import Subject
 
 Number = Callable[[float], str]
 LONG_RUN = 3
+INPUT_NAMES = {LOGITS: "z", PROBABILITIES: "p", LOG_PROBABILITIES: "log_p"}
 
 
 def number(value: float) -> str:
@@ -67,8 +68,8 @@ def arguments(pieces: dict[str, str]) -> str:
 
 
 def input_name(subject: Subject) -> str:
-    """What the inputs are called in a script: z for logits, p for probabilities."""
-    return "z" if subject.from_logits else "p"
+    """What the inputs are called in a script: z for logits, p and log_p for probabilities."""
+    return INPUT_NAMES[inputs_of(subject.operation)]
 
 
 def target_name(case: Case) -> str:

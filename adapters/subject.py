@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Callable, Dict, FrozenSet, Optional, Tuple  # noqa: UP035
 
-from ..reference.vocabulary import Arithmetic, Case, Semantics
+from ..reference.vocabulary import LOGITS, Arithmetic, Case, Semantics, inputs_of
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Subject:
 
     @property
     def from_logits(self) -> bool:
-        return self.operation in ("cross_entropy", "binary_cross_entropy_with_logits")
+        return inputs_of(self.operation) == LOGITS
 
     @property
     def compiled(self) -> bool:

@@ -37,6 +37,8 @@ def to_record(case: Case) -> CaseRecord:
         label_smoothing=number(options.label_smoothing),
         where=None if options.where is None else list(options.where),
         axis=options.axis,
+        gamma=None if options.gamma is None else number(options.gamma),
+        alpha=None if options.alpha is None else number(options.alpha),
         reduction=options.reduction,
         sample_weight=None if case.sample_weight is None else numbers(case.sample_weight),
         cotangent=None if case.cotangent is None else numbers(case.cotangent),
@@ -69,6 +71,8 @@ def from_record(record: CaseRecord) -> Case:
         label_smoothing=float(record.label_smoothing),
         where=None if record.where is None else tuple(record.where),
         axis=record.axis,
+        gamma=None if record.gamma is None else float(record.gamma),
+        alpha=None if record.alpha is None else float(record.alpha),
         reduction=record.reduction,
     )
     case = Case(record.operation, record.dtype, inputs, target, options)

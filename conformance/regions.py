@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..reference.formats import FORMATS, Format, next_up, round_to_format
-from ..reference.vocabulary import Case, Floats, Options
+from ..reference.vocabulary import Case, Floats, Options, inputs_of
 from .stream import Stream
 
 CORPUS = 1
@@ -179,6 +179,23 @@ def _tiny(stream: Stream, fmt: Format, rows: int, k: int) -> tuple[Floats, np.nd
     return np.where(np.arange(k) == target[:, None], small[:, None], p), target
 
 
+def _log_probabilities(stream: Stream, fmt: Format, rows: int, k: int) -> tuple[Floats, np.ndarray]:
+    p, target = _probabilities(stream, fmt, rows, k)
+    return np.log(p), target
+
+
+def _confident_logs(stream: Stream, fmt: Format, rows: int, k: int) -> tuple[Floats, np.ndarray]:
+    p, target = _confident(stream, fmt, rows, k)
+    with np.errstate(divide="ignore"):
+        return np.log(p), target
+
+
+def _masked_logs(stream: Stream, fmt: Format, rows: int, k: int) -> tuple[Floats, np.ndarray]:
+    """-inf where the target has no weight, as a masked softmax gives it."""
+    z, target = _special(-np.inf, at_target=False)(stream, fmt, rows, k)
+    return np.where(np.isneginf(z), z, -np.abs(z)), target
+
+
 REGIONS: tuple[Region, ...] = (
     Region("ordinary", "logits as they occur in training, scales 1/8 to 8", "logits", _ordinary),
     Region("ties", "equal logits, and logits one ulp apart", "logits", _ties),
@@ -234,6 +251,10 @@ REGIONS: tuple[Region, ...] = (
     Region("zero-and-one", "probabilities of exactly 0 and 1", "probabilities", _zeros),
     Region("subnormal", "a probability near the least normal number", "probabilities", _tiny),
     Region("empty", "no rows at all", "probabilities", _probabilities, classes=(3,)),
+    Region("ordinary", "logs of probabilities", "log-probabilities", _log_probabilities),
+    Region("confident", "one class takes nearly all", "log-probabilities", _confident_logs),
+    Region("minus-inf-non-target", "masked classes", "log-probabilities", _masked_logs),
+    Region("empty", "no rows at all", "log-probabilities", _log_probabilities, classes=(3,)),
 )
 
 
@@ -244,9 +265,7 @@ def batch_rows(classes: int) -> int:
 
 def regions_for(operation: str) -> tuple[Region, ...]:
     """The regions in which an operation is probed."""
-    inputs = "probabilities" if operation.endswith(("probabilities", "entropy")) else "logits"
-    if operation == "cross_entropy":
-        inputs = "logits"
+    inputs = inputs_of(operation)
     binary = operation.startswith("binary")
     return tuple(r for r in REGIONS if r.inputs == inputs and (r.binary or not binary))
 
@@ -291,7 +310,10 @@ def make_case(plan: Plan) -> Case:
             -1 - outside if below else plan.classes + outside
         )
     if plan.target == "distribution":
-        target = distributions(stream, fmt, label, plan.classes, allowed=inputs != -np.inf)
+        allowed = inputs != -np.inf
+        target = distributions(stream, fmt, label, plan.classes, allowed=allowed)
+        if plan.operation.startswith("focal"):
+            target = (np.arange(plan.classes) == label[:, None]).astype(np.float64)
     options, target = _options(plan, stream, target)
     case = Case(plan.operation, plan.dtype, inputs, target, options)
     return _with_arrays(case, plan, stream)
@@ -350,7 +372,8 @@ def _binary_case(plan: Plan, stream: Stream, fmt: Format, rows: int) -> Case:
     hard = label.astype(np.float64)[:, None]
     soft = np.rint(stream.uniform(rows, 1) * 16) / 16
     infinite = ~np.isfinite(inputs)
-    target = np.where((stream.uniform(rows, 1) < 0.75) | infinite, hard, soft)
+    only_hard = infinite | plan.operation.startswith("binary_focal")
+    target = np.where((stream.uniform(rows, 1) < 0.75) | only_hard, hard, soft)
     options, _ = _options(plan, stream, target)
     case = Case(plan.operation, plan.dtype, inputs, target, options)
     return _with_arrays(case, plan, stream)
@@ -396,6 +419,8 @@ def _options(plan: Plan, stream: Stream, target: np.ndarray) -> tuple[Options, n
         pos_weight=pos_weight,
         ignore_index=ignore_index,
         label_smoothing=eps,
+        gamma=float(stream.integers(0, 9, 1)[0]) / 2 if "gamma" in plan.options else None,
+        alpha=float(stream.integers(1, 8, 1)[0]) / 8 if "alpha" in plan.options else None,
         reduction=plan.reduction,
     )
     return options, target

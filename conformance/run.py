@@ -47,6 +47,8 @@ class CaseRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     label_smoothing: str = "0.0"
     where: list[bool] | None = None
     axis: int = -1
+    gamma: str | None = None
+    alpha: str | None = None
     reduction: str = "none"
     sample_weight: list[str] | None = None
     cotangent: list[str] | None = None

@@ -13,7 +13,14 @@ from dataclasses import replace
 import numpy as np
 
 from ..reference.formats import FORMATS, round_to_format
-from ..reference.vocabulary import Case, Floats, Options
+from ..reference.vocabulary import (
+    LOG_PROBABILITIES,
+    LOGITS,
+    Case,
+    Floats,
+    Options,
+    inputs_of,
+)
 from .regions import batch_rows
 
 STILL_FAILS = Callable[[Case], np.ndarray]
@@ -110,8 +117,10 @@ def _best(row: Case, candidates: list[Case], still_fails: STILL_FAILS) -> Case |
 
 def _in_domain(row: Case) -> bool:
     """A probability must stay one; logits may be anything."""
-    if not row.operation.endswith(("probabilities", "binary_cross_entropy")):
+    if inputs_of(row.operation) == LOGITS:
         return True
+    if inputs_of(row.operation) == LOG_PROBABILITIES:
+        return bool((row.inputs <= 0).all())
     return bool(((row.inputs >= 0) & (row.inputs <= 1)).all())
 
 

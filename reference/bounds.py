@@ -40,8 +40,9 @@ from . import truth
 from .exact import Booleans, to_float
 from .formats import FORMATS, Format, round_to_format
 from .probability_rows import DENOMINATOR_FLOOR, clip_bounds
+from .related_rows import focal_labels, focal_weight
 from .rows import mean_denominator, present
-from .vocabulary import Arithmetic, Case, Floats, Semantics
+from .vocabulary import LOGITS, PROBABILITIES, Arithmetic, Case, Floats, Semantics, inputs_of
 
 SLACK = 1.0 + 2.0**-40
 """The float64 evaluation of a bound takes fewer than 2^10 roundings of 2^-53 each per row and
@@ -173,6 +174,14 @@ def bounds(
             found = _binary_with_logits(case, semantics, arithmetic)
         elif case.operation == "binary_cross_entropy":
             found = _binary(case, semantics, arithmetic)
+        elif case.operation == "softmax":
+            found = _one_share(case, arithmetic)
+        elif case.operation == "logsumexp":
+            found = _log_of_sum(case, arithmetic)
+        elif case.operation.startswith("kl"):
+            found = _divergence(case, semantics, arithmetic)
+        elif "focal" in case.operation:
+            found = _focal(case, semantics, arithmetic)
         else:
             found = _probabilities(case, semantics, arithmetic)
         if case.operation.startswith("binary") and case.options.weight is not None:
@@ -810,3 +819,226 @@ def _near_kink(
     near_lo = np.abs(r - lo) <= margin * lo
     near_hi = np.abs(r - hi) <= margin * hi
     return np.any(near_lo | near_hi, axis=1, keepdims=True) & np.ones(p.shape, dtype=bool)
+
+
+def _shares(row: _Softmax, arithmetic: Arithmetic) -> Tuple[Floats, Floats]:  # noqa: UP006
+    """Errors of each p_j = e_j / s, and of each 1 - p_j where it is not formed by a difference."""
+    u = FORMATS[arithmetic.working].unit_roundoff
+    factor = np.log1p(arithmetic.c_exp * u) + np.log1p(u) + row.Lambda
+    error = (np.exp(factor) * row.grown / row.s) + row.p * np.expm1(factor)
+    error_sum = np.where(row.top, row.error_S, row.theta * row.s) / row.s
+    spread = np.expm1(row.Lambda + 2 * np.log1p(u))
+    complement = np.where(row.top, row.tail / row.s, 1.0 - row.p)
+    return error, error_sum * (1.0 + spread) + complement * spread
+
+
+def _one_share(case: Case, arithmetic: Arithmetic) -> Bounds:
+    """Bounds of p_t, and of p_t ([j = t] - p_j), by the product of the two factors."""
+    work, out = FORMATS[arithmetic.working], FORMATS[case.dtype]
+    u, eta = work.unit_roundoff, _eta(work, arithmetic.flush)
+    z, classes = case.inputs, case.inputs.shape[1]
+    if z.shape[0] == 0:
+        none = np.zeros(0), np.zeros(z.shape)
+        return Bounds(*none, Sizes(*none, none[1]))
+    row = _softmax(z, arithmetic, 1.0)
+    error, relative = _shares(row, arithmetic)
+    unit = np.arange(classes) == np.clip(case.target, 0, classes - 1)[:, None]
+    own = np.where(unit, row.p, 0.0).sum(axis=1)
+    own_error = np.where(unit, error, 0.0).sum(axis=1) + eta
+    loss = own_error + half_ulp(own + own_error, work)
+    other = np.where(unit, np.where(row.top, row.tail / row.s, 1.0 - row.p), row.p)
+    error_other = np.where(unit, relative, error)
+    if arithmetic.gradient != "relative":
+        # 1 - p_t by a difference, or by a sum over the products p_j g_j.
+        height = _height(classes, arithmetic)
+        error_other = np.where(unit, error + _growth(height + 2, u), error)
+    left, left_error = own[:, None], own_error[:, None]
+    g = left * other
+    spoiled = (left + left_error) * (other + error_other) - g
+    spoiled = spoiled + _growth(3, u) * (g + spoiled) + 3 * eta
+    spoiled = spoiled + half_ulp(g + spoiled, work)
+    sizes = Sizes(own, g, left * (other + np.where(unit, left, 0.0)))
+    return Bounds(_finish(own, loss, arithmetic, out), _finish(g, spoiled, arithmetic, out), sizes)
+
+
+def _log_of_sum(case: Case, arithmetic: Arithmetic) -> Bounds:
+    """Bounds of m + log s: class A without its last subtraction."""
+    work, out = FORMATS[arithmetic.working], FORMATS[case.dtype]
+    u, eta, z = work.unit_roundoff, _eta(work, arithmetic.flush), case.inputs
+    if z.shape[0] == 0:
+        none = np.zeros(0), np.zeros(z.shape)
+        return Bounds(*none, Sizes(*none, none[1]))
+    row = _softmax(z, arithmetic, 1.0)
+    if arithmetic.form == "C":
+        error = row.Lambda_S + arithmetic.c_log1p * u * (row.log_s + row.Lambda_S)
+    else:
+        error = row.Lambda + arithmetic.c_log * u * (row.log_s + row.Lambda)
+    exact = np.abs(np.max(z, axis=1, keepdims=True) + row.log_s)
+    error = error + half_ulp(exact + error, work) + eta
+    spoiled = _shares(row, arithmetic)[0] + eta
+    spoiled = spoiled + half_ulp(row.p + spoiled, work)
+    loss = _finish(exact, error, arithmetic, out)[:, 0]
+    gradient = _finish(row.p, spoiled, arithmetic, out)
+    return Bounds(loss, gradient, Sizes(exact[:, 0], row.p, row.p))
+
+
+def _divergence(case: Case, semantics: Semantics, arithmetic: Arithmetic) -> Bounds:
+    """Bounds of sum_j q_j (log q_j - x_j), whose terms cancel whatever is done with them.
+
+    The two logarithms or that of the quotient, their difference, the product and the sum.
+    """
+    work, out = FORMATS[arithmetic.working], FORMATS[case.dtype]
+    u, eta = work.unit_roundoff, _eta(work, arithmetic.flush)
+    q, model = np.asarray(case.target, dtype=np.float64), case.inputs
+    low = 0.0
+    if semantics.guard == "floor":
+        low = clip_bounds(semantics.guard_eps, case.dtype)[0]
+        q = np.clip(q, low, 1.0)
+    from_logs = case.operation == "kl_divergence"
+    x = model if from_logs else np.log(np.clip(model, low, 1.0))
+    used = q > 0
+    own = np.where(used, q * np.abs(np.log(np.where(used, q, 1.0))), 0.0)
+    cross = np.where(used, q * np.abs(x), 0.0)
+    # A quotient q / p is rounded once, which is an absolute error of u in its logarithm.
+    each = arithmetic.c_log * u * (own + (0.0 if from_logs else cross)) + u * np.where(used, q, 0.0)
+    sizes = own + cross
+    each = each + _growth(3, u) * (sizes + each) + 3 * eta
+    exact = np.abs(np.sum(np.where(used, q * (np.log(np.where(used, q, 1.0)) - x), 0.0), axis=1))
+    error = np.sum(each, axis=1)
+    whole = np.sum(sizes, axis=1)
+    error = error + _growth(_height(q.shape[1], arithmetic), u) * (whole + error)
+    error = error + half_ulp(exact + error, work)
+    slope = np.where(used, q if from_logs else q / np.clip(model, low, 1.0), 0.0)
+    spoiled = (0.0 if from_logs else _growth(3, u)) * slope + 2 * eta + half_ulp(slope, work)
+    # What lies at a limit of the clip may be differentiated there or not.
+    edge = (semantics.guard == "floor") & ((model == low) | (model == 1.0))
+    spoiled = np.where(edge, np.inf, spoiled)
+    gradient = _finish(slope, spoiled, arithmetic, out)
+    return Bounds(_finish(exact, error, arithmetic, out), gradient, Sizes(exact, slope, slope))
+
+
+@dataclass(frozen=True)
+class _Target:
+    """The probability c of the target class of each row, before it is raised and multiplied.
+
+    Attributes:
+        c, d: (N,) c and 1 - c, after the guard.
+        error_c, error_d: (N,) of what a subject computes for them.
+        surprise, error_L: (N,) -log c and its error.
+        slope, error_slope: (N, K) magnitude and error of dc / dp_j, or of d log c / dz_j.
+        near: (N,) whether rounding decides on which side of a guard c lies.
+    """
+
+    c: Floats
+    d: Floats
+    error_c: Floats
+    error_d: Floats
+    surprise: Floats
+    error_L: Floats
+    slope: Floats
+    error_slope: Floats
+    near: Booleans
+
+
+def _focal(case: Case, semantics: Semantics, arithmetic: Arithmetic) -> Bounds:
+    """Bounds of w (1 - c)^g L, L = -log c, and of its gradient, by the errors of c, 1 - c and L.
+
+    Both are monotone in each of the three, so the value at the far end of their errors bounds it.
+    A power x^g is exp(g log x): c_exp and g |log x| c_log.
+    """
+    work, out = FORMATS[arithmetic.working], FORMATS[case.dtype]
+    u, eta = work.unit_roundoff, _eta(work, arithmetic.flush)
+    gamma = semantics.gamma if case.options.gamma is None else case.options.gamma
+    if case.rows == 0:
+        none = np.zeros(0), np.zeros(case.inputs.shape)
+        return Bounds(*none, Sizes(*none, none[1]))
+    at, weight = _target_of(case, semantics, arithmetic), focal_weight(case, semantics)
+    powers = np.expm1((arithmetic.c_exp + 1) * u) + gamma * arithmetic.c_log * u * np.abs(
+        np.log(np.where(at.d > 0, at.d, 1.0))
+    )
+    exact = at.d**gamma * at.surprise
+    error = (at.d + at.error_d) ** gamma * (at.surprise + at.error_L) - exact
+    error = weight * (error + (powers + _growth(4, u)) * (exact + error)) + 4 * eta
+    exact = exact * weight
+    error = error + half_ulp(exact + error, work)
+
+    def gradient(sign: float) -> Floats:
+        """The gradient, or at sign 1 its largest magnitude within the errors."""
+        c, d = at.c + sign * at.error_c, at.d + sign * at.error_d
+        # A power below 1 grows where its base shrinks.
+        base = d if gamma >= 1 else np.maximum(at.d - sign * at.error_d, 0.0)
+        surprise = at.surprise + sign * at.error_L
+        if inputs_of(case.operation) == PROBABILITIES:
+            inner = d / np.maximum(at.c - sign * at.error_c, 0.0) + gamma * surprise
+        else:
+            inner = d + gamma * surprise * c
+        outer = weight * base ** (gamma - 1.0) * inner
+        return outer[:, None] * (at.slope + sign * at.error_slope)
+
+    g = gradient(0.0)
+    spoiled = gradient(1.0) - g
+    roundings = _growth(12 + case.inputs.shape[1], u)
+    spoiled = spoiled + (2 * powers[:, None] + roundings) * (g + spoiled) + 8 * eta
+    spoiled = spoiled + half_ulp(g + spoiled, work)
+    loss = np.where(at.near, np.inf, _finish(exact, error, arithmetic, out))
+    spoiled = np.where(at.near[:, None], np.inf, _finish(g, spoiled, arithmetic, out))
+    return Bounds(loss, spoiled, Sizes(exact, g, g))
+
+
+def _target_of(case: Case, semantics: Semantics, arithmetic: Arithmetic) -> _Target:
+    work = FORMATS[arithmetic.working]
+    u, binary = work.unit_roundoff, case.operation.startswith("binary")
+    labels = focal_labels(case)
+    if inputs_of(case.operation) == LOGITS:
+        z = np.concatenate([np.zeros_like(case.inputs), case.inputs], 1) if binary else case.inputs
+        row = _softmax(z, arithmetic, 1.0)
+        error, error_other = _shares(row, arithmetic)
+        unit = np.arange(z.shape[1]) == labels[:, None]
+        other = np.where(unit, np.where(row.top, row.tail / row.s, 1.0 - row.p), row.p)
+        c, error_c = (np.where(unit, x, 0.0).sum(axis=1) for x in (row.p, error))
+        d, error_d = (np.where(unit, x, 0.0).sum(axis=1) for x in (other, error_other))
+        # 1 - c by a difference is the better way where c is small.
+        difference = error_c + u
+        relative = arithmetic.gradient == "relative"
+        error_d = np.minimum(error_d, difference) if relative else difference
+        error_slope = np.where(unit, error_d[:, None], error)
+        keep = slice(1, None) if binary else slice(None)
+        slope, error_slope = other[:, keep], error_slope[:, keep]
+    else:
+        p = case.inputs
+        rounded = np.zeros(case.rows)
+        if binary:
+            c = np.where(labels == 1, p[:, 0], 1.0 - p[:, 0])
+            rounded, slope = np.where(labels == 1, 0.0, u), np.ones(p.shape)
+        else:
+            unit = np.arange(p.shape[1]) == labels[:, None]
+            c, total = np.where(unit, p, 0.0).sum(axis=1), p.sum(axis=1)
+            slope = unit.astype(np.float64)
+            if semantics.renormalise == "before":
+                c = c / total
+                rounded = c * _growth(_height(p.shape[1], arithmetic) + 2, u)
+                slope = np.where(unit, (1.0 - c)[:, None], c[:, None]) / total[:, None]
+        d, error_c, error_d = 1.0 - c, rounded, rounded + u
+        # The two parts of the slope of a quotient are added by the chain rule.
+        error_slope = _growth(4 + p.shape[1], u) * (slope + 2.0)
+        if binary or semantics.renormalise == "no":
+            error_slope = np.zeros_like(slope)
+    surprise, near = -np.log(c), np.zeros(case.rows, dtype=np.bool_)
+    if semantics.guard == "clip":
+        low, high = clip_bounds(semantics.guard_eps, case.dtype)
+        mirrored = np.asarray(labels == 0) & binary
+        low_here = np.where(mirrored, 1.0 - high, low)
+        high_here = np.where(mirrored, 1.0 - low, high)
+        margin = 2 * error_c + 2 * u * c
+        near = (np.abs(c - low_here) <= margin) | (np.abs(c - high_here) <= margin + u)
+        c = np.clip(c, low_here, high_here)
+        d, surprise = 1.0 - c, -np.log(c)
+    if inputs_of(case.operation) == LOGITS and semantics.guard == "none":
+        # The logarithm of a softmax, not of its rounded quotient.
+        off = _log_probability_error(z, row, arithmetic, 1.0)
+        error_L = np.where(unit, off, 0.0).sum(axis=1)
+        surprise = np.where(unit, row.d + row.log_s, 0.0).sum(axis=1)
+    else:
+        off = np.where(error_c < c, -np.log1p(-np.minimum(error_c / c, 1.0)), np.inf)
+        error_L = off + arithmetic.c_log * u * (surprise + off)
+    return _Target(c, d, error_c, error_d, surprise, error_L, slope, error_slope, near)

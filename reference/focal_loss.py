@@ -18,7 +18,7 @@ from .api import rounded
 from .certify import Index, repaired
 from .decimals import Digits, Enclosure, Interval, Triple, settle
 from .exact import Exact, add, multiplied, negate, scale, shift, subtract, where
-from .functions import exp, log
+from .functions import power
 from .slow_rows import ONE, SoftmaxRow
 from .softmax_rows import cross_entropy_truth
 from .truth import constant
@@ -102,26 +102,15 @@ def _rows(
     place = np.arange(z.shape[0]), labels
     doubt = negate(plain.gradient.take(place))
     slow = _Slow(z, labels, gamma, own)
-    loss = scale(multiplied(_power(doubt, gamma), plain.loss), own)
+    loss = scale(multiplied(power(doubt, gamma), plain.loss), own)
     pull = multiplied(scale(plain.loss, gamma), subtract(constant(1.0), doubt))
-    factor = multiplied(_power(doubt, gamma - 1.0), add(doubt, pull))
+    factor = multiplied(power(doubt, gamma - 1.0), add(doubt, pull))
     factor = where(doubt.hi == 0.0, constant(0.0), scale(factor, own))
     gradient = multiplied(plain.gradient, factor.reshape(-1, 1))
     return (
         repaired(loss, shift(loss, _POWER_SLACK), slow.settle_loss),
         repaired(gradient, shift(gradient, _POWER_SLACK), slow.settle_gradient),
     )
-
-
-def _power(base: Exact, exponent: float) -> Exact:
-    """base**exponent = exp(exponent log base) for base >= 0; 0 for base 0."""
-    if exponent == 0.0:
-        return Exact.from_float(np.ones(base.shape))
-    if exponent == 1.0:
-        return base
-    zero = base.hi == 0.0
-    safe = where(zero, constant(1.0), base)
-    return where(zero, constant(0.0), exp(scale(log(safe), exponent)))
 
 
 class _Slow:

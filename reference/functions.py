@@ -9,7 +9,7 @@ import numpy as np
 
 from . import doubledouble as dd
 from .doubledouble import Pair
-from .exact import Exact, add, scale_sticky, where
+from .exact import Exact, add, scale, scale_sticky, where
 
 # Below 2**-120 a series of two terms is more accurate than a pair can hold.
 _SMALL = -120
@@ -77,3 +77,14 @@ def log1p_any(a: Exact) -> Exact:
     one = Exact.from_float(np.ones(a.shape))
     small = log1p(where(big, one, a))
     return where(big, log(add(one, a)), small) if big.any() else small
+
+
+def power(base: Exact, exponent: float) -> Exact:
+    """base**exponent = exp(exponent log base) for base >= 0; 0 for base 0."""
+    if exponent == 0.0:
+        return Exact.from_float(np.ones(base.shape))
+    if exponent == 1.0:
+        return base
+    zero = base.hi == 0.0
+    safe = where(zero, Exact.from_float(np.asarray(1.0)), base)
+    return where(zero, Exact.from_float(np.asarray(0.0)), exp(scale(log(safe), exponent)))

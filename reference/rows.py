@@ -21,6 +21,7 @@ from .probability_rows import (
     clip_bounds,
     cross_entropy_probabilities_truth,
 )
+from .related_rows import RELATED, related_truth
 from .softmax_rows import cross_entropy_truth, log_softmax, logsumexp, softmax
 from .truth import Factor, Truth
 from .vocabulary import Case, Floats, Semantics
@@ -53,6 +54,10 @@ def truth(case: Case, semantics: Semantics) -> Truth:
     Raises:
         ValueError: the operation is unknown, or the case is invalid (a label out of range, ...).
     """
+    if case.operation in RELATED:
+        if case.sample_weight is not None or case.cotangent is not None:
+            raise ValueError(f"{case.operation} has no factors of rows here")
+        return related_truth(case, semantics)
     case = present(case)
     weights = [] if case.sample_weight is None else [case.sample_weight]
     found = _truth(case, semantics, weights)

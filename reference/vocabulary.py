@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Dict, Optional, Tuple  # noqa: UP035 - evaluated by workers on Python 3.9
 
 import numpy as np
@@ -21,9 +21,28 @@ OPERATIONS: Dict[str, str] = {  # noqa: UP006
     "cross_entropy_probabilities": "-sum_j q_j log p_j, from probabilities p",
     "binary_cross_entropy_with_logits": "-(y log sigmoid(z) + (1 - y) log(1 - sigmoid(z)))",
     "binary_cross_entropy": "-(y log p + (1 - y) log(1 - p)), from a probability p",
+    "softmax": "softmax(z)_t, from logits z",
+    "logsumexp": "log sum_j exp(z_j), from logits z; the target plays no part",
+    "kl_divergence": "sum_j q_j (log q_j - x_j), from log-probabilities x",
+    "kl_divergence_probabilities": "sum_j q_j log(q_j / p_j), from probabilities p",
+    "focal": "w (1 - p_t)^gamma (-log p_t), p = softmax(z)",
+    "focal_probabilities": "w (1 - p_t)^gamma (-log p_t), from probabilities p",
+    "binary_focal": "w (1 - p_t)^gamma (-log p_t), p_1 = sigmoid(z)",
+    "binary_focal_probabilities": "w (1 - p_t)^gamma (-log p_t), from a probability p_1",
 }
 
 TARGETS = ("index", "distribution", "binary")
+
+LOGITS, PROBABILITIES, LOG_PROBABILITIES = "logits", "probabilities", "log-probabilities"
+
+
+def inputs_of(operation: str) -> str:
+    """What an operation takes: LOGITS, PROBABILITIES or LOG_PROBABILITIES."""
+    if operation == "kl_divergence":
+        return LOG_PROBABILITIES
+    if operation.endswith("probabilities") or operation == "binary_cross_entropy":
+        return PROBABILITIES
+    return LOGITS
 
 
 @dataclass(frozen=True)
@@ -45,13 +64,16 @@ class Semantics:
         soft_gradient: gradient for a distribution q: "sum(q) p - q" (the derivative of the loss)
             or "p - q" (which assumes sum(q) = 1).
         guard: how probabilities are kept away from 0 and 1: "none", "clip" (p into [eps, 1 - eps],
-            both rounded to the dtype, gradient 0 outside) or "clamp log" (each log at least
-            `guard_floor`).
-        guard_eps: the eps of "clip" as written in the source, before rounding to the dtype.
+            both rounded to the dtype, gradient 0 outside), "clamp log" (each log at least
+            `guard_floor`) or, for divergences, "floor" (p and q into [eps, 1]).
+        guard_eps: the eps of "clip" and "floor" as written in the source, before rounding to the
+            dtype.
         guard_floor: the floor of "clamp log".
         guard_gradient: "exact" derivative of the guarded loss, or "clamped denominator" for
             (p - y) / max(p (1 - p), 1e-12), the 1e-12 of float32 in every dtype.
         renormalise: "no", "before" the guard or "after" the guard (p / sum p).
+        gamma, alpha: of focal loss where the caller passes none. alpha is a factor, and for a
+            binary label of 0 the factor is 1 - alpha; None for no factor.
         output: "input" where the result has the dtype of the logits, else the dtype's name.
     """
 
@@ -67,6 +89,8 @@ class Semantics:
     guard_floor: float = 0.0
     guard_gradient: str = "exact"
     renormalise: str = "no"
+    gamma: float = 2.0
+    alpha: Optional[float] = None
     output: str = "input"
 
 
@@ -116,6 +140,7 @@ class Options:
         where: one per class, False for a class that is left out of softmax and of the loss.
         axis: of the classes in the array that the op is given: -1, or 1 for an array of shape
             (1, K, N), which an adapter makes of the inputs of the case.
+        gamma, alpha: of focal loss.
         reduction: "none", "sum" or "mean".
     """
 
@@ -125,12 +150,14 @@ class Options:
     label_smoothing: float = 0.0
     where: Optional[Tuple[bool, ...]] = None  # noqa: UP006
     axis: int = -1
+    gamma: Optional[float] = None
+    alpha: Optional[float] = None
     reduction: str = "none"
 
     def passed(self) -> Tuple[str, ...]:  # noqa: UP006
         """Names of the options that this call passes, `reduction` left out."""
         default = Options()
-        names = ("weight", "pos_weight", "ignore_index", "label_smoothing", "where", "axis")
+        names = tuple(field.name for field in fields(Options) if field.name != "reduction")
         return tuple(name for name in names if getattr(self, name) != getattr(default, name))
 
 

@@ -323,7 +323,8 @@ def call_text(finding: Finding) -> str:
         return "no single input"  # a convention is measured from several calls
     row = min(max(finding.row, 0), len(case.inputs) - 1)
     inputs = case.inputs[row]
-    name = "p" if case.operation.endswith(("probabilities", "binary_cross_entropy")) else "x"
+    probabilities = case.operation.endswith(("probabilities", "binary_cross_entropy"))
+    name = "p" if probabilities else "log p" if case.operation == "kl_divergence" else "x"
     parts = [f"{name} = {_plain(inputs)}"]
     if row < len(case.target):
         target = case.target[row]

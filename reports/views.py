@@ -182,9 +182,10 @@ def smallest_input(finding: Finding) -> Input:
         )
         for index in shown
     ]
-    probabilities = case.operation in ("cross_entropy_probabilities", "binary_cross_entropy")
+    probabilities = case.operation.endswith(("probabilities", "binary_cross_entropy"))
+    logs = case.operation == "kl_divergence"
     return Input(
-        "probability" if probabilities else "logit",
+        "probability" if probabilities else "log-probability" if logs else "logit",
         tuple(elements),
         len(inputs) - len(shown),
         len(case.inputs) - 1 if len(case.inputs) > 1 else 0,

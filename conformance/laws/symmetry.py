@@ -183,7 +183,7 @@ MIRROR = Law(
     name="mirror",
     statement="BCE(z, y) = BCE(-z, 1 - y), gradients of opposite sign",
     source="sigmoid(-z) = 1 - sigmoid(z); pytorch#195529",
-    fits=lambda s: s.target == "binary",
+    fits=lambda s: s.target == "binary" and s.semantics.alpha is None,
     check=check_mirror,
 )
 

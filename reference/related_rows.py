@@ -1,0 +1,271 @@
+"""Rows of the functions around cross-entropy: softmax, logsumexp, divergence and focal loss.
+
+With p the softmax of a row of logits, t its target, x log-probabilities, and c a guarded
+probability of the target:
+    softmax        p_t                               gradient in z_j   p_t ([j = t] - p_j)
+    logsumexp      log sum_j exp(z_j)                gradient in z_j   p_j
+    divergence     sum_j q_j (log q_j - x_j)         gradient in x_j   -q_j
+    focal          w (1 - c)**g (-log c)             gradient in c     -w (1 - c)**(g - 1)
+                                                                       ((1 - c)/c - g log c)
+Terms with q_j = 0 are absent. Sums and products of terms of one sign, but for the divergence, whose
+terms cancel where q and the model agree: it is repaired by decimal intervals. The other values are
+products of certified ones, with a relative error below 2**-90; sums of rows are not certified.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .certify import Index, repaired
+from .decimals import Triple, settle
+from .exact import (
+    Booleans,
+    Exact,
+    add,
+    divided,
+    magnitude,
+    multiplied,
+    negate,
+    scale,
+    subtract,
+    to_float,
+    total,
+    where,
+)
+from .functions import log, power
+from .probability_rows import clip_bounds
+from .slow_rows import log_sum
+from .softmax_rows import cross_entropy_truth, logsumexp, softmax, usable_logits
+from .truth import (
+    NO_MASS,
+    NOT_A_PROBABILITY,
+    Formula,
+    Truth,
+    complement,
+    constant,
+    demand_labels,
+    demand_same_shape,
+    demand_shape,
+    finish,
+    nothing_times,
+)
+from .vocabulary import Case, Floats, Options, Semantics
+
+RELATED = (
+    "softmax",
+    "logsumexp",
+    "kl_divergence",
+    "kl_divergence_probabilities",
+    "focal",
+    "focal_probabilities",
+    "binary_focal",
+    "binary_focal_probabilities",
+)
+"""The operations of this module."""
+
+
+def related_truth(case: Case, semantics: Semantics) -> Truth:
+    """The exact value and gradient of every row of a case of one of RELATED.
+
+    Raises:
+        ValueError: an invalid label, or a target of focal loss that is neither 0 nor 1.
+    """
+    demand_shape("inputs", case.inputs, 2)
+    if case.operation == "softmax":
+        return _softmax(case.inputs, case.target)
+    if case.operation == "logsumexp":
+        return _logsumexp(case.inputs)
+    if case.operation.startswith("kl"):
+        demand_same_shape(case.target, case.inputs)
+        return _divergence(case, semantics)
+    return _focal(case, semantics)
+
+
+def _uncertified(_: int) -> Formula:
+    raise NotImplementedError("sums of these rows are not certified")
+
+
+def _rows(loss: Exact, gradient: Exact, nan: Booleans, reason: NDArray[np.str_]) -> Truth:
+    return finish(loss, gradient, nan, None, reason, magnitude(loss), _uncertified)
+
+
+def _softmax(logits: Floats, target: NDArray[Any]) -> Truth:
+    classes, labels = logits.shape[1], np.asarray(target, dtype=np.int64)
+    demand_labels(labels, classes, np.zeros(labels.shape, dtype=np.bool_))
+    _, nan, reason = usable_logits(logits, Semantics(plus_inf="limit"))
+    plain = cross_entropy_truth(logits, labels, Semantics(plus_inf="limit"), Options())
+    share = softmax(logits).take((np.arange(labels.size), labels))
+    return _rows(share, negate(multiplied(plain.gradient, share.reshape(-1, 1))), nan, reason)
+
+
+def _logsumexp(logits: Floats) -> Truth:
+    _, _, reason = usable_logits(logits, Semantics(plus_inf="limit"))
+    nan = np.asarray(np.isnan(logits).any(axis=1))
+    value, gradient = logsumexp(logits), softmax(logits)
+    # The value has a limit where the gradient has none: rows of -inf, several +inf.
+    missing = np.asarray((reason != "") & ~nan)
+    gradient = where(missing[:, None], constant(np.nan), gradient)
+    return _rows(value, gradient, nan, np.full(nan.shape, ""))
+
+
+def _divergence(case: Case, semantics: Semantics) -> Truth:
+    """sum_j q_j (log q_j - log p_j) for rows of log p or of p."""
+    given, target = case.inputs, np.asarray(case.target, dtype=np.float64)
+    nan = np.asarray((np.isnan(given) | np.isnan(target)).any(axis=1))
+    q, model, moved = np.where(nan[:, None], 1.0, target), np.where(nan[:, None], 1.0, given), None
+    reason = np.full(nan.shape, "")
+    if case.operation == "kl_divergence_probabilities":
+        if semantics.guard == "floor":
+            low = clip_bounds(semantics.guard_eps, case.dtype)[0]
+            moved = np.asarray((model < low) | (model > 1.0))
+            q, model = np.clip(q, low, 1.0), np.clip(model, low, 1.0)
+        outside = np.asarray(((model < 0.0) | (q < 0.0)).any(axis=1))
+        reason = np.where(outside, NOT_A_PROBABILITY, "")
+        model, q = np.where(outside[:, None], 1.0, model), np.where(outside[:, None], 1.0, q)
+    factor = Exact.from_float(q)
+    own = multiplied(factor, log(Exact.from_float(np.where(q > 0.0, q, 1.0))))
+    exact_model = Exact.from_float(model)
+    from_logs = case.operation == "kl_divergence"
+    surprise = exact_model if from_logs else log(exact_model)
+    cross = nothing_times(factor, surprise, multiplied(factor, surprise))
+    terms = subtract(own, cross)
+    size = total(add(magnitude(own), magnitude(cross)), axis=1)
+
+    def settle_(index: Index) -> Triple:
+        pairs = [(Fraction(a), b) for a, b in zip(q[index].tolist(), model[index].tolist()) if a]
+        fixed = -sum((a * Fraction(b) for a, b in pairs), Fraction(0)) if from_logs else Fraction(0)
+        logs = [(a, a if from_logs else a / Fraction(b)) for a, b in pairs]
+        return settle(
+            lambda digits: log_sum(fixed, logs, digits),
+            lambda: f"divergence of {q[index].tolist()} from {model[index].tolist()}",
+        )
+
+    loss = repaired(total(terms, axis=1), size, settle_)
+    gradient = negate(factor)
+    if not from_logs:
+        gradient = nothing_times(factor, exact_model, negate(divided(factor, exact_model)))
+        gradient = where(q == 0.0, constant(0.0), gradient)
+    if moved is not None:
+        gradient = where(moved, constant(0.0), gradient)
+    return _rows(loss, gradient, nan, reason)
+
+
+def _focal(case: Case, semantics: Semantics) -> Truth:
+    """w (1 - c)**g (-log c) of the guarded probability c of the target."""
+    classes = max(case.inputs.shape[1], 2)
+    labels, weight = focal_labels(case), focal_weight(case, semantics)
+    rows = np.arange(labels.size)
+    nan = np.asarray(np.isnan(case.inputs).any(axis=1))
+    reason = np.full(nan.shape, "")
+    if case.operation.endswith("probabilities"):
+        share, slope, reason = _share_of_probabilities(case, semantics, labels, nan)
+    else:
+        z = np.where(nan[:, None], 0.0, case.inputs)
+        if classes > case.inputs.shape[1]:
+            z = np.concatenate([np.zeros_like(z), z], axis=1)
+        _, _, reason = usable_logits(z, Semantics(plus_inf="limit"))
+        plain = cross_entropy_truth(z, labels, Semantics(plus_inf="limit"), Options())
+        share = softmax(z).take((rows, labels))
+        # 1 - p_t = -d loss / d z_t without cancellation, and d p_t / d z_j = -p_t d loss / d z_j.
+        doubt, surprise = negate(plain.gradient.take((rows, labels))), plain.loss
+        slope = plain.gradient.take((slice(None), slice(classes - case.inputs.shape[1], None)))
+        return _of_share(case, semantics, (share, doubt, surprise), slope, weight, nan, reason)
+    positive = where(share.hi == 0.0, constant(1.0), share)
+    surprise = where(share.hi == 0.0, constant(np.inf), negate(log(positive)))
+    doubt = subtract(constant(1.0), share)
+    return _of_share(case, semantics, (share, doubt, surprise), slope, weight, nan, reason)
+
+
+def focal_labels(case: Case) -> NDArray[np.int64]:
+    """The index of the target class: of a one-hot row, or of a binary label."""
+    target = np.asarray(case.target)
+    if target.ndim == 1:
+        labels = target.astype(np.int64)
+        demand_labels(labels, case.inputs.shape[1], np.zeros(labels.shape, dtype=np.bool_))
+        return labels
+    if not ((target == 0) | (target == 1)).all():
+        raise ValueError("a target of focal loss must be 0 or 1 here")
+    return (target[:, 0] if target.shape[1] == 1 else np.argmax(target, axis=1)).astype(np.int64)
+
+
+def focal_weight(case: Case, semantics: Semantics) -> Floats:
+    """(N,) alpha, and for a binary label of 0 the complement 1 - alpha, as the format rounds it."""
+    alpha = semantics.alpha if case.options.alpha is None else case.options.alpha
+    if alpha is None:
+        return np.ones(case.rows)
+    if not case.operation.startswith("binary"):
+        return np.full(case.rows, alpha)
+    return np.where(focal_labels(case) == 1, alpha, 1.0 - alpha)
+
+
+def _share_of_probabilities(
+    case: Case, semantics: Semantics, labels: NDArray[np.int64], nan: Booleans
+) -> tuple[Exact, Exact, NDArray[np.str_]]:
+    """(N,) the probability of the target, (N, K) its derivative, and where it is undefined."""
+    p = np.where(nan[:, None], 0.5, case.inputs)
+    reason = np.where(((p < 0.0) | (p > 1.0)).any(axis=1), NOT_A_PROBABILITY, "")
+    rows = np.arange(labels.size)
+    if p.shape[1] == 1:
+        share = where(labels == 1, Exact.from_float(p[:, 0]), complement(p[:, 0]))
+        return share, Exact.from_float(np.where(labels == 1, 1.0, -1.0)[:, None]), reason
+    own, unit = Exact.from_float(p[rows, labels]), np.arange(p.shape[1]) == labels[:, None]
+    if semantics.renormalise == "no":
+        return own, Exact.from_float(unit.astype(np.float64)), reason
+    others = Exact.from_float(np.where(unit, 0.0, p))
+    rest = total(others, axis=1)
+    mass = add(rest, own)
+    reason = np.where((mass.hi == 0.0) & (reason == ""), NO_MASS, reason)
+    mass = where(mass.hi == 0.0, constant(1.0), mass)
+    # d (p_t / S) / d p_j = ([j = t] S - p_t) / S**2, where S - p_t is the rest.
+    above = where(unit, rest.reshape(-1, 1), negate(own).reshape(-1, 1))
+    square = multiplied(mass, mass).reshape(-1, 1)
+    return divided(own, mass), divided(above, square), reason
+
+
+def _of_share(
+    case: Case,
+    semantics: Semantics,
+    parts: tuple[Exact, Exact, Exact],
+    slope: Exact,
+    weight: Floats,
+    nan: Booleans,
+    reason: NDArray[np.str_],
+) -> Truth:
+    """Value and gradient from the share c of the target, 1 - c, -log c, and a slope.
+
+    The slope is the derivative of c, or from logits that of log c with the sign changed.
+    """
+    gamma = semantics.gamma if case.options.gamma is None else case.options.gamma
+    share, doubt, surprise = parts
+    moved = np.zeros(weight.shape, dtype=np.bool_)
+    if semantics.guard == "clip":
+        # A binary guard clips p, not 1 - p: the limits of the label 0 are 1 - hi and 1 - lo.
+        low, high = clip_bounds(semantics.guard_eps, case.dtype)
+        mirrored = np.asarray(focal_labels(case) == 0) & case.operation.startswith("binary")
+        least = np.where(mirrored, 1.0 - high, low)
+        most = np.where(mirrored, 1.0 - low, high)
+        held = np.clip(to_float(share), least, most)
+        moved = np.asarray(held != to_float(share))
+        at = Exact.from_float(held)
+        share = where(moved, at, share)
+        doubt = where(moved, subtract(constant(1.0), at), doubt)
+        surprise = where(moved, negate(log(at)), surprise)
+    zero = doubt.hi == 0.0
+    loss = where(zero, constant(0.0), scale(multiplied(power(doubt, gamma), surprise), weight))
+    # (1 - c)**(g - 1) ((1 - c) / c + g L) for c, times c for log c: terms of one sign.
+    if case.operation.endswith("probabilities"):
+        safe, sign = where(share.hi == 0.0, constant(1.0), share), -1.0
+        inner = add(divided(doubt, safe), scale(surprise, gamma))
+    else:
+        product, sign = nothing_times(share, surprise, multiplied(share, surprise)), 1.0
+        inner = add(doubt, scale(product, gamma))
+    pull = scale(multiplied(power(doubt, gamma - 1.0), inner), sign * weight)
+    if gamma > 0.0:
+        pull = where(zero, constant(0.0), pull)
+    gradient = nothing_times(slope, pull.reshape(-1, 1), multiplied(slope, pull.reshape(-1, 1)))
+    gradient = where(moved[:, None], constant(0.0), gradient)
+    return _rows(loss, gradient, nan, reason)

@@ -1,0 +1,361 @@
+"""softmax, logsumexp, divergences and focal losses of rows, against Arb, and their bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+
+import arb_oracle as oracle
+import numpy as np
+import pytest
+from flint import arb
+
+from lossaudit.reference.bounds import bounds, demanded
+from lossaudit.reference.exact import Exact, round_exact, to_float
+from lossaudit.reference.formats import FORMATS
+from lossaudit.reference.rows import truth
+from lossaudit.reference.vocabulary import Arithmetic, Case, Options, Semantics
+
+NAMES = tuple(FORMATS)
+ROWS, CLASSES = 120, 4
+KERAS = Semantics(guard="clip", guard_eps=1e-7)
+
+
+def logits(scale: float = 6.0) -> np.ndarray:
+    rng = np.random.default_rng(81)
+    z = rng.standard_normal((ROWS, CLASSES)) * scale
+    z[::5] *= 12
+    return z.astype(np.float32).astype(np.float64)
+
+
+def labels() -> np.ndarray:
+    return np.random.default_rng(82).integers(0, CLASSES, ROWS)
+
+
+def probabilities() -> np.ndarray:
+    rng = np.random.default_rng(83)
+    p = rng.dirichlet(np.full(CLASSES, 0.5), ROWS)
+    p[::7] = np.eye(CLASSES)[rng.integers(0, CLASSES, len(p[::7]))]
+    return p.astype(np.float32).astype(np.float64)
+
+
+def agrees(found: Exact, row: int, formula: Callable[[], list[arb]]) -> None:
+    """Every entry of a row is the correctly rounded one, in every format."""
+    want = oracle.rounded(formula, NAMES)
+    for name in NAMES:
+        got = round_exact(found.take(slice(row, row + 1)), FORMATS[name]).reshape(-1)
+        assert got.tolist() == want[name].tolist(), (row, name)
+
+
+def shares(z: list[float]) -> list[arb]:
+    _, _, growth, others = oracle.softmax_parts(z)
+    return [g / (1 + others) for g in growth]
+
+
+def doubts(z: list[float], target: int) -> arb:
+    """1 - p_t without cancellation."""
+    unit = [Fraction(int(j == target)) for j in range(len(z))]
+    return -oracle.cross_entropy_gradient(z, unit)[target]
+
+
+def test_softmax_of_the_target() -> None:
+    z, t = logits(), labels()
+    found = truth(Case("softmax", "float32", z, t), Semantics())
+    for i, row in enumerate(z.tolist()):
+        agrees(found.loss, i, lambda row=row, i=i: [shares(row)[t[i]]])
+
+        def slopes(row=row, t=t[i]) -> list[arb]:
+            p = shares(row)
+            unit = [Fraction(int(j == t)) for j in range(len(row))]
+            return [-p[t] * g for g in oracle.cross_entropy_gradient(row, unit)]
+
+        agrees(found.gradient, i, slopes)
+
+
+def test_logsumexp() -> None:
+    z = logits()
+    found = truth(Case("logsumexp", "float32", z, labels()), Semantics())
+    for i, row in enumerate(z.tolist()):
+        agrees(
+            found.loss,
+            i,
+            lambda row=row: [oracle.exact(max(row)) + oracle.softmax_parts(row)[3].log1p()],
+        )
+        agrees(found.gradient, i, lambda row=row: shares(row))
+
+
+def test_logsumexp_keeps_the_limits_that_its_gradient_has_not() -> None:
+    rows = [[-np.inf, -np.inf], [np.inf, np.inf], [np.inf, 0.0], [np.nan, 0.0]]
+    found = truth(Case("logsumexp", "float64", np.array(rows), np.zeros(4, np.int64)), Semantics())
+    np.testing.assert_array_equal(to_float(found.loss), [-np.inf, np.inf, np.inf, np.nan])
+    np.testing.assert_array_equal(
+        to_float(found.gradient), [[np.nan] * 2, [np.nan] * 2, [1.0, 0.0], [np.nan] * 2]
+    )
+
+
+@pytest.mark.parametrize("near", [False, True])
+def test_divergence_from_log_probabilities(near: bool) -> None:
+    p = probabilities()
+    q = p if near else np.roll(p, 1, axis=0)
+    with np.errstate(divide="ignore"):
+        x = np.log(p).astype(np.float32).astype(np.float64)
+    found = truth(Case("kl_divergence", "float32", x, q), Semantics())
+    for i in range(ROWS):
+        used = [(a, b) for a, b in zip(q[i].tolist(), x[i].tolist(), strict=True) if a]
+        if any(b == -np.inf for _, b in used):
+            assert to_float(found.loss)[i] == np.inf
+            continue
+
+        def value(used=used) -> list[arb]:
+            terms = (
+                oracle.exact(a) * (oracle.log_fraction(Fraction(a)) - oracle.exact(b))
+                for a, b in used
+            )
+            return [sum(terms, arb(0))]
+
+        agrees(found.loss, i, value)
+    np.testing.assert_array_equal(to_float(found.gradient), -q)
+
+
+@pytest.mark.parametrize("guard", ["none", "floor"])
+def test_divergence_from_probabilities(guard: str) -> None:
+    p = probabilities()
+    q = np.roll(p, 1, axis=0)
+    semantics = Semantics(guard=guard, guard_eps=1e-7)
+    found = truth(Case("kl_divergence_probabilities", "float32", p, q), semantics)
+    low = float(np.float32(1e-7)) if guard == "floor" else 0.0
+    a, b = np.clip(q, low, 1.0), np.clip(p, low, 1.0)
+    slopes = np.where(a == 0, 0.0, -np.divide(a, b, where=b > 0, out=np.full_like(a, np.inf)))
+    slopes = np.where(p < low, 0.0, slopes)
+    np.testing.assert_allclose(to_float(found.gradient), slopes, rtol=2**-52)  # one quotient
+    for i in range(ROWS):
+        used = [(x, y) for x, y in zip(a[i].tolist(), b[i].tolist(), strict=True) if x]
+        if any(y == 0 for _, y in used):
+            assert to_float(found.loss)[i] == np.inf
+            continue
+
+        def value(used=used) -> list[arb]:
+            ratios = ((x, Fraction(x) / Fraction(y)) for x, y in used)
+            return [sum((oracle.exact(x) * oracle.log_fraction(r) for x, r in ratios), arb(0))]
+
+        agrees(found.loss, i, value)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 1.0, 2.0, 0.5])
+@pytest.mark.parametrize("operation", ["focal", "binary_focal"])
+def test_focal_loss_of_logits(operation: str, gamma: float) -> None:
+    z, t = logits(), labels()
+    if operation == "binary_focal":
+        z, t = z[:, 1:2] * 3, (t % 2)
+    target = t.astype(float)[:, None] if operation == "binary_focal" else t
+    case = Case(operation, "float32", z, target, Options(gamma=gamma, alpha=0.25))
+    found = truth(case, Semantics())
+    rows = z.tolist() if operation == "focal" else [[0.0, *row] for row in z.tolist()]
+    for i, row in enumerate(rows):
+        weight = oracle.exact(0.25 if operation == "focal" or t[i] else 0.75)
+
+        def value(row=row, t=int(t[i]), weight=weight) -> list[arb]:
+            unit = [Fraction(int(j == t)) for j in range(len(row))]
+            return [weight * doubts(row, t) ** arb(gamma) * oracle.cross_entropy(row, unit)]
+
+        def slopes(row=row, t=int(t[i]), weight=weight) -> list[arb]:
+            unit = [Fraction(int(j == t)) for j in range(len(row))]
+            d, c = doubts(row, t), shares(row)[t]
+            inner = d + oracle.exact(gamma) * oracle.cross_entropy(row, unit) * c
+            outer = weight * d ** arb(gamma - 1) * inner
+            return [outer * g for g in oracle.cross_entropy_gradient(row, unit)][-z.shape[1] :]
+
+        agrees(found.loss, i, value)
+        agrees(found.gradient, i, slopes)
+
+
+@pytest.mark.parametrize("guard", ["none", "clip"])
+@pytest.mark.parametrize("renormalise", ["no", "before"])
+def test_focal_loss_of_probabilities(guard: str, renormalise: str) -> None:
+    p, t = probabilities() * 0.75, labels()
+    semantics = Semantics(guard=guard, guard_eps=1e-7, renormalise=renormalise, alpha=0.25)
+    found = truth(Case("focal_probabilities", "float32", p, t), semantics)
+    eps = float(np.float32(1e-7))
+    low, high = Fraction(eps), Fraction(float(np.float32(1 - 1e-7)))
+    for i in range(ROWS):
+        row = [Fraction(x) for x in p[i].tolist()]
+        mass = sum(row) if renormalise == "before" else Fraction(1)
+        c = row[t[i]] / mass
+        held = min(max(c, low), high) if guard == "clip" else c
+        if held in (0, 1):
+            expected = np.inf if held == 0 else 0.0
+            assert to_float(found.loss)[i] == expected
+            continue
+
+        def value(c=held) -> list[arb]:
+            return [-oracle.exact((1 - c) ** 2 / 4) * oracle.log_fraction(c)]
+
+        agrees(found.loss, i, value)
+        moved = held != c
+
+        def slopes(c=held, row=row, mass=mass, t=int(t[i]), moved=moved) -> list[arb]:
+            inner = oracle.exact((1 - c) / c) - 2 * oracle.log_fraction(c)
+            outer = -oracle.exact((1 - c) / 4) * inner
+            hits = [Fraction(int(j == t)) for j in range(len(row))]
+            if renormalise == "before":
+                hits = [(h * mass - row[t]) / mass**2 for h in hits]
+            return [arb(0) if moved else outer * oracle.exact(h) for h in hits]
+
+        agrees(found.gradient, i, slopes)
+
+
+@pytest.mark.parametrize("guard", ["none", "clip"])
+def test_binary_focal_loss_of_probabilities(guard: str) -> None:
+    p, y = probabilities()[:, :1], (labels() % 2).astype(float)[:, None]
+    semantics = Semantics(guard=guard, guard_eps=1e-7, alpha=0.25)
+    found = truth(Case("binary_focal_probabilities", "float32", p, y), semantics)
+    low, high = Fraction(float(np.float32(1e-7))), Fraction(float(np.float32(1 - 1e-7)))
+    for i in range(ROWS):
+        c = Fraction(float(p[i, 0]))
+        c = min(max(c, low), high) if guard == "clip" else c
+        weight = Fraction(1, 4)
+        if y[i, 0] == 0:
+            c, weight = 1 - c, Fraction(3, 4)
+        if c in (0, 1):
+            assert to_float(found.loss)[i] == (np.inf if c == 0 else 0.0)
+            continue
+
+        def value(c=c, weight=weight) -> list[arb]:
+            return [-oracle.exact(weight * (1 - c) ** 2) * oracle.log_fraction(c)]
+
+        agrees(found.loss, i, value)
+
+
+def test_focal_loss_wants_hard_targets() -> None:
+    case = Case("binary_focal", "float32", np.zeros((1, 1)), np.array([[0.5]]))
+    with pytest.raises(ValueError, match="must be 0 or 1"):
+        truth(case, Semantics())
+
+
+# ------------------------------------------------------------------------------ bounds
+
+# NumPy's float32 exp and log are within 2.52 and 3.83 ulps (numpy/numpy#13134); log1p taken at 4.
+NUMPY = Arithmetic(
+    form="B",
+    gradient="division",
+    working="float32",
+    stored="float32",
+    height="sequential",
+    c_exp=5.04,
+    c_log=7.66,
+    c_log1p=8.0,
+    c_sigmoid=9.0,
+    flush=False,
+    origin="NumPy",
+)
+real = np.float32
+
+
+def softmax32(z: np.ndarray) -> np.ndarray:
+    e = np.exp(z - z.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
+
+
+def by_hand(case: Case) -> tuple[np.ndarray, np.ndarray]:
+    """Plain float32 implementations, gradients by the chain rule as autodiff applies it."""
+    x, rows = case.inputs.astype(real), np.arange(case.rows)
+    if case.operation == "softmax":
+        p = softmax32(x)
+        own = p[rows, case.target]
+        unit = np.eye(x.shape[1], dtype=real)[case.target]
+        return own, p * (unit - own[:, None])
+    if case.operation == "logsumexp":
+        m = x.max(axis=1)
+        return m + np.log(np.exp(x - m[:, None]).sum(axis=1)), softmax32(x)
+    if case.operation == "kl_divergence":
+        q = case.target.astype(real)
+        logs = np.log(np.where(q > 0, q, real(1)))
+        return np.where(q > 0, q * (logs - x), real(0)).sum(axis=1), -q
+    if case.operation == "kl_divergence_probabilities":
+        low = real(1e-7)
+        q, p = np.clip(case.target.astype(real), low, real(1)), np.clip(x, low, real(1))
+        return (q * np.log(q / p)).sum(axis=1), np.where(x < low, real(0), -q / p)
+    return focal_by_hand(case, x)
+
+
+def focal_by_hand(case: Case, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    y, gamma = case.target.astype(real), real(2)
+    if case.operation == "binary_focal":  # optax.sigmoid_focal_loss
+        p = 1 / (1 + np.exp(-x))
+        tail = np.log1p(np.exp(-np.abs(x)))
+        ce = np.maximum(x, 0) - x * y + tail
+        share = p * y + (1 - p) * (1 - y)
+        loss = ce * (1 - share) ** gamma
+        inner = gamma * (1 - share) * p * (1 - p) * (2 * y - 1) * ce
+        return loss[:, 0], (1 - share) ** gamma * (p - y) - inner
+    low, high = real(1e-7), real(1 - 1e-7)
+    c = np.clip(x, low, high)
+    share = y * c + (1 - y) * (1 - c)
+    ce = -(y * np.log(c) + (1 - y) * np.log(1 - c))
+    loss = (1 - share) ** gamma * ce
+    slope = -gamma * (1 - share) * (2 * y - 1) * ce - (1 - share) ** gamma * np.where(
+        y == 1, 1 / c, -1 / (1 - c)
+    )
+    return loss[:, 0], np.where((x < low) | (x > high), real(0), slope)
+
+
+def cases() -> dict[str, tuple[Case, Semantics]]:
+    z, p, t = logits(2.0), probabilities(), labels()
+    q, y = np.roll(p, 1, axis=0), (t % 2).astype(float)[:, None]
+    with np.errstate(divide="ignore"):
+        x = np.maximum(np.log(p), -80.0).astype(np.float32).astype(np.float64)
+    floor = Semantics(guard="floor", guard_eps=1e-7)
+    return {
+        "softmax": (Case("softmax", "float32", z, t), Semantics()),
+        "logsumexp": (Case("logsumexp", "float32", z, t), Semantics()),
+        "kl_divergence": (Case("kl_divergence", "float32", x, q), Semantics()),
+        "near": (Case("kl_divergence", "float32", x, p), Semantics()),
+        "kl_divergence_probabilities": (
+            Case("kl_divergence_probabilities", "float32", p, q),
+            floor,
+        ),
+        "binary_focal": (Case("binary_focal", "float32", z[:, :1] * 4, y), Semantics()),
+        "binary_focal_probabilities": (
+            Case("binary_focal_probabilities", "float32", p[:, :1], y),
+            KERAS,
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", sorted(cases()))
+def test_bounds_of_plain_implementations_hold_and_are_near(name: str) -> None:
+    case, semantics = cases()[name]
+    with np.errstate(all="ignore"):
+        found = by_hand(case)
+    exact = truth(case, semantics)
+    limits = bounds(case, semantics, NUMPY)
+    for got, right, limit in (
+        (found[0], exact.loss, limits.loss),
+        (found[1], exact.gradient, limits.gradient),
+    ):
+        want = to_float(right)
+        judged = np.isfinite(want) & np.isfinite(limit)
+        assert judged.mean() > 0.8
+        ratio = np.abs(got.astype(float) - want)[judged] / limit[judged]
+        assert ratio.max() <= 1.0, (name, ratio.max())
+    ratio = np.abs(found[0].astype(float) - to_float(exact.loss)) / limits.loss
+    # No bound stands for the worst case of every rounding at once; none is farther off than this.
+    assert np.nanmax(ratio) > 1 / 32
+
+
+@pytest.mark.parametrize("name", sorted(cases()))
+def test_the_demand_is_no_looser_than_the_declared_bound(name: str) -> None:
+    case, semantics = cases()[name]
+    declared, demand = (bounds(case, semantics, a) for a in (NUMPY, demanded(NUMPY)))
+    finite = np.isfinite(declared.loss)
+    assert (demand.loss[finite] <= declared.loss[finite] * 1.01).all()
+
+
+def test_a_wrong_power_is_outside_every_bound() -> None:
+    case, semantics = cases()["binary_focal"]
+    exact = to_float(truth(replace(case, options=Options(gamma=1.0)), semantics).loss)
+    off = (
+        np.abs(exact - to_float(truth(case, semantics).loss)) / bounds(case, semantics, NUMPY).loss
+    )
+    assert np.median(off) > 1e3
