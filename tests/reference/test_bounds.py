@@ -291,7 +291,9 @@ def class_questions(dtype: str, classes: int) -> list[tuple[str, Question]]:
     for region in REGIONS:
         z, target = logits_in(region, dtype, ROWS[classes], classes)
         case = Case("cross_entropy", dtype, z, target)
-        asked = [ask(case), ask(case, temperature=4.0), *with_options(case)]
+        asked = [ask(case)]
+        if classes <= WIDEST or region != "huge":  # in bfloat16 there are exact ties: slow
+            asked += [ask(case, temperature=4.0), *with_options(case)]
         if classes <= WIDEST or region == "ordinary":
             few = case.take(np.arange(min(case.rows, 8 if classes <= WIDEST else 1)))
             asked.append(ask(few, temperature=SLOW_TEMPERATURE))
