@@ -25,6 +25,7 @@ _HOMES = {
         "cross_entropy_hvp",
         "cross_entropy_probabilities",
         "cross_entropy_probabilities_grad",
+        "cross_entropy_probabilities_grad_target",
         "kind",
         "log_sigmoid",
         "log_softmax",

@@ -207,8 +207,7 @@ def cross_entropy_grad_target(
     call, labels = _cross_entropy(
         logits, target, options, semantics, 1.0, 0.0, axis, logits_dtype, sample_weight
     )
-    if labels.axis is None:
-        raise ValueError("target holds class indices; a gradient is there for distributions")
+    _demand_distributions(labels)
 
     def compute(part: Part, factor: Optional[Factor]) -> Truth:
         z = call.inputs.read(part)
@@ -285,6 +284,11 @@ def _targets(target: ArrayLike, inputs: Rows, options: Options) -> Rows:
     if found.axis is None:
         demand_labels(found, inputs.classes, options.ignore_index)
     return found
+
+
+def _demand_distributions(target: Rows) -> None:
+    if target.axis is None:
+        raise ValueError("target holds class indices; a gradient is there for distributions")
 
 
 def _labels(target: Rows, part: Part) -> Array:
@@ -388,6 +392,36 @@ def cross_entropy_probabilities_grad(
     return call.gradient(cotangent, format_of(dtype))
 
 
+def cross_entropy_probabilities_grad_target(
+    probabilities: ArrayLike,
+    target: ArrayLike,
+    *,
+    cotangent: Optional[ArrayLike] = None,
+    guard: Optional[str] = None,
+    guard_eps: float = 1e-7,
+    guard_dtype: str = "float64",
+    renormalise: str = "no",
+    weight: Optional[ArrayLike] = None,
+    sample_weight: Optional[ArrayLike] = None,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+    mean: str = "weights",
+    axis: int = -1,
+    dtype: str = "float64",
+) -> Array:
+    """The gradient of `cross_entropy_probabilities` with respect to the distributions.
+
+    It is -w_j (1 - label_smoothing) log p_j for each row, with smoothing "eps/K" and with the guard
+    on p_j or its logarithm; class indices have no such gradient.
+    """
+    options = _options(weight, None, label_smoothing, reduction)
+    semantics = _semantics("eps/K", mean, guard, guard_eps, renormalise)
+    call = _probabilities(
+        probabilities, target, options, semantics, guard_dtype, axis, sample_weight, by_target=True
+    )
+    return call.gradient(cotangent, format_of(dtype))
+
+
 def _probabilities(
     probabilities: ArrayLike,
     target: ArrayLike,
@@ -396,12 +430,19 @@ def _probabilities(
     guard_dtype: str,
     axis: int,
     sample_weight: Optional[ArrayLike],
+    *,
+    by_target: bool = False,
 ) -> Call:
     inputs = classes_of("probabilities", probabilities, axis)
     targets, fmt = _targets(target, inputs, options), format_of(guard_dtype)
+    if by_target:
+        _demand_distributions(targets)
 
     def compute(part: Part, factor: Optional[Factor]) -> Truth:
-        p, labels = inputs.read(part), _labels(targets, part)
+        p = inputs.read(part)
+        if by_target:
+            return rows.cross_entropy_probabilities_by_target(p, semantics, options, fmt, factor)
+        labels = _labels(targets, part)
         return rows.cross_entropy_probabilities_truth(p, labels, semantics, options, fmt, factor)
 
     return _of_classes(inputs, targets, options, semantics, sample_weight, compute)

@@ -24,7 +24,6 @@ from .binary_rows import NO_FACTORS, Factors, binary_coefficients, exact_binary_
 from .certify import Index, repaired
 from .decimals import Triple, settle
 from .exact import (
-    Booleans,
     Exact,
     add,
     broadcast,
@@ -41,7 +40,7 @@ from .exact import (
 from .functions import exp
 from .slow_rows import BinaryRow, SoftmaxRow
 from .softmax_rows import softmax_parts, usable_logits
-from .truth import Factor, Formula, Truth, complement, constant, exclusive_sums, largest
+from .truth import Factor, Truth, constant, exclusive_sums, largest
 from .vocabulary import Floats, Options, Semantics
 
 _SLACK = 6
@@ -65,13 +64,12 @@ def cross_entropy_by_target(
     Raises:
         ValueError: smoothing by another formula.
     """
-    if options.label_smoothing and semantics.smoothing != "eps/K":
-        raise ValueError(f"smoothing {semantics.smoothing!r} has no gradient in the targets here")
+    rows.demand_linear(semantics, options)
 
     def compute(part: slice) -> Truth:
         usable, nan, reason = usable_logits(logits[part], semantics)
         pass_ = _ByTarget(usable, options, rows.factor_part(factor, part))
-        return _only_gradient(pass_.values(), nan, None, reason)
+        return rows.only_gradient(pass_.values(), nan, reason)
 
     return rows.in_passes(logits.shape[0], logits.shape[1], compute)
 
@@ -86,11 +84,7 @@ class _ByTarget:
 
     def values(self) -> Exact:
         count, classes = self.logits.shape
-        weight = rows.class_weights(self.options, classes)
-        own = Exact.from_float(np.ones((1, classes)) if weight is None else weight[None])
-        own = multiplied(own, complement(np.asarray(self.options.label_smoothing)))
-        if self.factor is not None:
-            own = multiplied(own, self.factor.value.reshape(-1, 1))
+        own = rows.target_weights(self.options, classes, self.factor)
         single = self.factor is None and not self.options.label_smoothing
         parts = softmax_parts(self.logits)
         linear = rows.nothing_times(own, parts.gap, multiplied(own, parts.gap))
@@ -103,9 +97,7 @@ class _ByTarget:
     def _settle(self, index: Index) -> Triple:
         i, j = index
         logits = self.logits[i].tolist()
-        own = rows.factor_of_row(self.factor, i) * (1 - Fraction(self.options.label_smoothing))
-        if self.options.weight is not None:
-            own *= Fraction(self.options.weight[j])
+        own = rows.target_weight(self.options, rows.factor_of_row(self.factor, i), j)
         row = SoftmaxRow(logits, [Fraction(0)] * len(logits))
         return settle(
             lambda digits: row.surprise(j, digits, own),
@@ -143,7 +135,7 @@ def cross_entropy_hessian_product(
         usable, nan, reason = usable_logits(logits[part], semantics)
         chosen = rows.factor_part(factor, part)
         pass_ = _Product(usable, target[part], vector[part], semantics, options, chosen)
-        return _only_gradient(pass_.values(), nan, ignored[part], reason)
+        return rows.only_gradient(pass_.values(), nan, reason, ignored[part])
 
     return rows.in_passes(logits.shape[0], logits.shape[1], compute)
 
@@ -239,17 +231,6 @@ def binary_hessian_product(
             )
 
         value = repaired(value, size, settle_)
-        return _only_gradient(value.reshape(-1, 1), nan, None, np.full(z.shape, ""))
+        return rows.only_gradient(value.reshape(-1, 1), nan, np.full(z.shape, ""))
 
     return rows.in_passes(logits.shape[0], 1, compute)
-
-
-def _only_gradient(
-    gradient: Exact, nan: Booleans, ignored: Optional[Booleans], reason: NDArray[np.str_]
-) -> Truth:
-    zero = Exact.zeros(nan.shape)
-    return rows.finish(zero, gradient, nan, ignored, reason, zero, _no_loss)
-
-
-def _no_loss(_: int) -> Formula:
-    raise AssertionError("these rows have no loss")

@@ -7,9 +7,10 @@ hi = RN(1 - eps); in a narrow format hi can be 1, and the guard then has no effe
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from typing import Any, Optional
 
 import numpy as np
@@ -22,12 +23,13 @@ from .binary_rows import (
     binary_coefficients,
     exact_binary_coefficients,
 )
-from .certify import repaired
+from .certify import Index, repaired
 from .decimals import Triple, settle, triple
 from .exact import (
     Booleans,
     Exact,
     add,
+    broadcast,
     divided,
     magnitude,
     multiplied,
@@ -153,10 +155,10 @@ class _SlowBinary:
                 terms.append((factor, 1 / argument))
         return lambda digits: log_sum(fixed, terms, digits)
 
-    def loss(self, index: tuple[int, ...]) -> Triple:
+    def loss(self, index: Index) -> Triple:
         return settle(self.formula(index[0]), lambda: self._describe(index[0]))
 
-    def gradient(self, index: tuple[int, ...]) -> Triple:
+    def gradient(self, index: Index) -> Triple:
         """Rational: c0 / (1 - p) - c1 / p, or the quotient with the clamped denominator."""
         (up, p, low_here), (down, q, low_there) = self._terms(index[0])
         if self.semantics.guard_gradient == "clamped denominator":
@@ -251,41 +253,97 @@ def cross_entropy_probabilities_truth(
         rows.demand_same_shape(target, probabilities)
 
     def compute(part: slice) -> Truth:
-        inputs = probabilities[part], target[part], ignored[part]
-        return _class_pass(*inputs, semantics, options, dtype, rows.factor_part(factor, part))
+        own, nan = target[part], np.isnan(probabilities[part]).any(axis=1)
+        if own.ndim == 2:
+            nan = nan | np.isnan(own).any(axis=1)
+            own = np.where(np.isnan(own), 0.0, own)
+        usable, reason = _usable(probabilities[part], nan, semantics, dtype)
+        given = options, dtype, rows.factor_part(factor, part)
+        row = _Classes(usable, own, semantics, *given)
+        guarded = row.guarded()
+        terms = _term(row.weights, guarded.surprise)
+        loss, size = total(terms, axis=1), total(magnitude(terms), axis=1)
+
+        def formula(i: int) -> Formula:
+            return row.formula(list(zip(row.slow_weights(i), guarded.arguments(i))))
+
+        def settle_loss(index: Index) -> Triple:
+            return settle(formula(index[0]), lambda: row.name(index[0]))
+
+        loss = repaired(loss, size, settle_loss)
+        return rows.finish(loss, guarded.gradient(), nan, ignored[part], reason, size, formula)
 
     return rows.in_passes(probabilities.shape[0], classes, compute)
 
 
-def _class_pass(
-    given: Floats,
-    target: NDArray[Any],
-    ignored: Booleans,
+def cross_entropy_probabilities_by_target(
+    probabilities: Floats,
     semantics: Semantics,
     options: Options,
     dtype: str,
-    factor: Optional[Factor],
+    factor: Optional[Factor] = None,
 ) -> Truth:
-    nan = np.asarray(np.isnan(given).any(axis=1))
-    if target.ndim == 2:
-        nan = nan | np.asarray(np.isnan(target).any(axis=1))
-        target = np.where(np.isnan(target), 0.0, target)
+    """f w_j (1 - eps) (-log p_j) under a guard: the gradient of each row in its distribution.
+
+    Args:
+        probabilities: (N, K).
+        semantics: smoothing is "eps/K", or there is none; guard and renormalise are read here.
+        options: weight and label_smoothing are read here. With weight 0 an entry is 0, also where
+            -log p_j is infinite.
+        dtype: format in which the numbers of the guard are rounded.
+        factor: of each row.
+
+    Returns:
+        Zero as loss, and the gradient. It does not depend on the target: the loss is linear in it.
+
+    Raises:
+        ValueError: smoothing by another formula.
+    """
+    rows.demand_linear(semantics, options)
+    classes = probabilities.shape[1]
+
+    def compute(part: slice) -> Truth:
+        nan = np.isnan(probabilities[part]).any(axis=1)
+        usable, reason = _usable(probabilities[part], nan, semantics, dtype)
+        own = rows.factor_part(factor, part)
+        weights = rows.target_weights(options, classes, own)
+        row = _Classes(usable, np.zeros(usable.shape), semantics, options, dtype, own)
+        guarded = row.guarded()
+        terms = _term(broadcast(weights, usable.shape), guarded.surprise)
+
+        def settle_term(index: Index) -> Triple:
+            i, j = index
+            weight = rows.target_weight(options, rows.factor_of_row(own, i), j)
+            formula = row.formula([(weight, guarded.arguments(i)[j])])
+            return settle(formula, lambda: row.name(i))
+
+        return rows.only_gradient(repaired(terms, None, settle_term), nan, reason)
+
+    return rows.in_passes(probabilities.shape[0], classes, compute)
+
+
+def _usable(
+    given: Floats, nan: Booleans, semantics: Semantics, dtype: str
+) -> tuple[Floats, NDArray[np.str_]]:
+    """Rows with 1/2 in place of those without a value, and why the latter have none."""
     usable = np.where(nan[:, None], 0.5, given)
     reason = _why_undefined(usable, semantics, dtype)
-    usable = np.where((reason != "")[:, None], 0.5, usable)
-    row = _Classes(usable, target, semantics, options, dtype, factor)
-    compute = {"before": _normalised_then_guarded, "after": _guarded_then_normalised}
-    loss, gradient = compute.get(semantics.renormalise, _guarded)(row)
-    return rows.finish(loss.value, gradient, nan, ignored, reason, loss.doubt, loss.formula)
+    return np.where((reason != "")[:, None], 0.5, usable), reason
 
 
 @dataclass(frozen=True, eq=False)
-class _Loss:
-    """(N,) losses with what bounds their error, and how one is computed by decimals."""
+class _Guarded:
+    """-log of the guarded probabilities.
 
-    value: Exact
-    doubt: Exact
-    formula: Callable[[int], Formula]
+    Attributes:
+        surprise: (N, K).
+        arguments: the x_j of a row in surprise = log x_j; None where the clamp of the log holds.
+        gradient: (N, K) of the loss of each row in the probabilities.
+    """
+
+    surprise: Exact
+    arguments: Callable[[int], list[Optional[Fraction]]]
+    gradient: Callable[[], Exact]
 
 
 @dataclass(frozen=True, eq=False)
@@ -299,6 +357,7 @@ class _Classes:
     dtype: str
     factor: Optional[Factor]
 
+    @cached_property
     def weights(self) -> Exact:
         conventions = self.semantics, self.options, self.factor
         return rows.coefficients(self.target, self.given.shape[1], *conventions)
@@ -311,34 +370,21 @@ class _Classes:
     def clipped(self) -> tuple[Floats, Booleans]:
         return _clipped(self.given, self.semantics, self.dtype)
 
-    def repair_loss(
-        self,
-        terms: Exact,
-        arguments: Callable[[int], list[Optional[Fraction]]],
-    ) -> _Loss:
-        """The sums of the terms a_j log x_j.
+    def guarded(self) -> _Guarded:
+        compute = {"before": _normalised_then_guarded, "after": _guarded_then_normalised}
+        return compute.get(self.semantics.renormalise, _guarded)(self)
 
-        Args:
-            terms: (N, K).
-            arguments: the x_j of a row; None where the clamp of the log holds.
-        """
-        loss, size = total(terms, axis=1), total(magnitude(terms), axis=1)
+    def formula(self, terms: Sequence[tuple[Fraction, Optional[Fraction]]]) -> Formula:
+        """sum of a log x over the (a, x), where x is None the clamp of the log."""
+        fixed, pairs = Fraction(0), []
+        for weight, argument in terms:
+            if argument is None:
+                fixed -= weight * Fraction(self.semantics.guard_floor)
+            elif weight:
+                pairs.append((weight, argument))
+        return lambda digits: log_sum(fixed, pairs, digits)
 
-        def formula(row: int) -> Formula:
-            fixed, pairs = Fraction(0), []
-            for weight, argument in zip(self.slow_weights(row), arguments(row)):
-                if argument is None:
-                    fixed -= weight * Fraction(self.semantics.guard_floor)
-                elif weight:
-                    pairs.append((weight, argument))
-            return lambda digits: log_sum(fixed, pairs, digits)
-
-        def settle_loss(index: tuple[int, ...]) -> Triple:
-            return settle(formula(index[0]), lambda: self._name(index[0]))
-
-        return _Loss(repaired(loss, size, settle_loss), size, formula)
-
-    def _name(self, row: int) -> str:
+    def name(self, row: int) -> str:
         numbers = [p.hex() for p in self.given[row].tolist()]
         return (
             f"cross-entropy of probabilities {numbers}, target {self.target[row]}, {self.options}"
@@ -353,26 +399,27 @@ def _why_undefined(p: Floats, semantics: Semantics, dtype: str) -> NDArray[np.st
     return rows.reasons(negative, rows.NOT_A_PROBABILITY, empty, rows.NO_MASS)
 
 
-def _guarded(row: _Classes) -> tuple[_Loss, Exact]:
+def _guarded(row: _Classes) -> _Guarded:
     """loss = -sum a_j log g(p_j), gradient -a_j / p_j where the guard does not act."""
     p, moved = row.clipped()
-    weights, exact = row.weights(), Exact.from_float(p)
+    exact = Exact.from_float(p)
     logarithm, low = _floored(log(exact), row.semantics)
 
     def arguments(i: int) -> list[Optional[Fraction]]:
         # A zero has no finite logarithm; its term is absent whenever this is asked for.
         return [None if low[i, j] else 1 / Fraction(x) if x else ONE for j, x in enumerate(p[i])]
 
-    def settle_gradient(index: tuple[int, ...]) -> Triple:
+    def settle_gradient(index: Index) -> Triple:
         return triple(-row.slow_weights(index[0])[index[1]] / Fraction(float(p[index])))
 
-    loss = row.repair_loss(negate(_term(weights, logarithm)), arguments)
-    gradient = negate(_ratio(weights, exact))
-    gradient = where(moved | low, constant(0.0), gradient)
-    return loss, repaired(gradient, None, settle_gradient)
+    def gradient() -> Exact:
+        slope = negate(_ratio(row.weights, exact))
+        return repaired(where(moved | low, constant(0.0), slope), None, settle_gradient)
+
+    return _Guarded(negate(logarithm), arguments, gradient)
 
 
-def _normalised_then_guarded(row: _Classes) -> tuple[_Loss, Exact]:
+def _normalised_then_guarded(row: _Classes) -> _Guarded:
     """loss = -sum a_j log g(p_j / P), P = sum p.
 
     Where the guard does not act, -log(p_j / P) = log1p((P - p_j) / p_j). With a' = a there and 0
@@ -381,30 +428,28 @@ def _normalised_then_guarded(row: _Classes) -> tuple[_Loss, Exact]:
     """
     mass = _Mass(row.given)
     surprise, acting, edges = _guarded_surprise(mass, row)
-    weights = row.weights()
 
     def arguments(i: int) -> list[Optional[Fraction]]:
         return [
             mass.argument(i, j) if acting[i, j] else edges[i, j] for j in range(acting.shape[1])
         ]
 
-    loss = row.repair_loss(_term(weights, surprise), arguments)
-    return loss, _normalised_gradient(mass, row, weights, acting)
+    return _Guarded(surprise, arguments, lambda: _normalised_gradient(mass, row, acting))
 
 
-def _guarded_then_normalised(row: _Classes) -> tuple[_Loss, Exact]:
+def _guarded_then_normalised(row: _Classes) -> _Guarded:
     """loss = -sum a_j log(c_j / C), c = clip(p), C = sum c; the gradient is 0 where clipped."""
     clipped, moved = row.clipped()
     mass = _Mass(clipped)
     logarithm, low = _floored(negate(mass.surprise()), row.semantics)
-    weights = row.weights()
 
     def arguments(i: int) -> list[Optional[Fraction]]:
         return [None if low[i, j] else mass.argument(i, j) for j in range(low.shape[1])]
 
-    loss = row.repair_loss(negate(_term(weights, logarithm)), arguments)
-    gradient = _normalised_gradient(mass, row, weights, ~low)
-    return loss, where(moved, constant(0.0), gradient)
+    def gradient() -> Exact:
+        return where(moved, constant(0.0), _normalised_gradient(mass, row, ~low))
+
+    return _Guarded(negate(logarithm), arguments, gradient)
 
 
 class _Mass:
@@ -429,8 +474,8 @@ class _Mass:
         return sum((Fraction(x) for x in self.values[row].tolist()), Fraction(0))
 
 
-def _normalised_gradient(mass: _Mass, row: _Classes, weights: Exact, acting: Booleans) -> Exact:
-    used = where(acting, weights, constant(0.0))
+def _normalised_gradient(mass: _Mass, row: _Classes, acting: Booleans) -> Exact:
+    used = where(acting, row.weights, constant(0.0))
     rest = exclusive_sums(used, largest(used))
     bound = magnitude(rest)
     if (used.hi < 0.0).any():
@@ -440,7 +485,7 @@ def _normalised_gradient(mass: _Mass, row: _Classes, weights: Exact, acting: Boo
     fall = _ratio(multiplied(used, mass.others), multiplied(mass.whole, mass.p))
     size = add(divided(bound, mass.whole), magnitude(fall))
 
-    def settle_gradient(index: tuple[int, ...]) -> Triple:
+    def settle_gradient(index: Index) -> Triple:
         i, j = index
         exact = [a if acting[i, k] else Fraction(0) for k, a in enumerate(row.slow_weights(i))]
         own, whole = Fraction(float(mass.values[i, j])), mass.sum(i)

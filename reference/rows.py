@@ -19,6 +19,7 @@ from .exact import Exact, divided, weighted_sum
 from .probability_rows import (
     binary_cross_entropy_truth,
     clip_bounds,
+    cross_entropy_probabilities_by_target,
     cross_entropy_probabilities_truth,
 )
 from .related_rows import RELATED, related_truth
@@ -31,6 +32,7 @@ __all__ = [
     "binary_cross_entropy_truth",
     "binary_cross_entropy_with_logits_truth",
     "clip_bounds",
+    "cross_entropy_probabilities_by_target",
     "cross_entropy_probabilities_truth",
     "cross_entropy_truth",
     "log_sigmoid",

@@ -204,6 +204,21 @@ def finish(
     return Truth(loss, gradient, undefined, reason, doubt, formula)
 
 
+def only_gradient(
+    gradient: Exact,
+    nan: Booleans,
+    reason: NDArray[np.str_],
+    ignored: Optional[Booleans] = None,
+) -> Truth:
+    """Rows that have a gradient, but no loss."""
+    zero = Exact.zeros(nan.shape)
+    return finish(zero, gradient, nan, ignored, reason, zero, _no_loss)
+
+
+def _no_loss(_: int) -> Formula:
+    raise AssertionError("these rows have no loss")
+
+
 def _without(formula: Callable[[int], Formula], ignored: Booleans) -> Callable[[int], Formula]:
     def zero(_: Digits) -> Enclosure:
         return Fraction(0)
@@ -342,6 +357,26 @@ def coefficients(
     if weight is not None:
         mixed = scale(mixed, weight)
     return mixed if factor is None else multiplied(mixed, factor.value.reshape(-1, 1))
+
+
+def demand_linear(semantics: Semantics, options: Options) -> None:
+    """Raises ValueError for a smoothing that has no gradient in the targets here."""
+    if options.label_smoothing and semantics.smoothing != "eps/K":
+        raise ValueError(f"smoothing {semantics.smoothing!r} has no gradient in the targets here")
+
+
+def target_weights(options: Options, classes: int, factor: Optional[Factor]) -> Exact:
+    """(N or 1, K) the derivatives da_j/dq_j = f w_j (1 - e), smoothing by "eps/K"."""
+    weight = class_weights(options, classes)
+    own = Exact.from_float(np.ones((1, classes)) if weight is None else weight[None])
+    own = multiplied(own, complement(np.asarray(options.label_smoothing)))
+    return own if factor is None else multiplied(own, factor.value.reshape(-1, 1))
+
+
+def target_weight(options: Options, factor: Fraction, j: int) -> Fraction:
+    """One of `target_weights` as a rational number."""
+    own = factor * (1 - Fraction(options.label_smoothing))
+    return own if options.weight is None else own * Fraction(options.weight[j])
 
 
 def _distribution(target: NDArray[Any], classes: int) -> Floats:

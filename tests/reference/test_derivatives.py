@@ -126,6 +126,56 @@ def test_binary_cross_entropy_of_probabilities_in_the_target() -> None:
     assert clamp.tolist() == [100.0]
 
 
+@pytest.mark.parametrize("guard", [None, "clip", "clamp log"])
+@pytest.mark.parametrize("renormalise", ["no", "before", "after"])
+def test_cross_entropy_of_probabilities_in_the_target(guard: str | None, renormalise: str) -> None:
+    rng = np.random.default_rng(67)
+    p, q = rng.random((90, 3)), rng.random((90, 3))
+    p[::3, 0] = 2.0 ** -rng.integers(1, 300, 30)
+    p[1::3] /= p[1::3].sum(axis=1, keepdims=True)
+    w, s = rng.random(3), rng.random(90)
+    call = {"weight": w, "sample_weight": s, "label_smoothing": 0.25, "reduction": "none"}
+    call |= {"guard": guard, "guard_eps": 1e-7, "renormalise": renormalise}
+    got = in_formats(ref.cross_entropy_probabilities_grad_target, p, q, **call)
+    low, high = Fraction(1e-7), Fraction(1 - 1e-7)
+
+    def clip(row: list[Fraction]) -> list[Fraction]:
+        return [min(max(x, low), high) for x in row] if guard == "clip" else row
+
+    def formula() -> list:
+        found = []
+        for row, sample in zip(p.tolist(), s.tolist(), strict=True):
+            guarded = [Fraction(x) for x in row]
+            if renormalise == "before":
+                guarded = clip([x / sum(guarded) for x in guarded])
+            else:
+                guarded = clip(guarded)
+            if renormalise == "after":
+                guarded = [x / sum(guarded) for x in guarded]
+            for x, emphasis in zip(guarded, w.tolist(), strict=True):
+                own = Fraction(sample) * Fraction(emphasis) * Fraction(3, 4)
+                surprise = oracle.log_fraction(1 / x)
+                if guard == "clamp log" and surprise > 100:
+                    surprise = oracle.exact(Fraction(100))
+                found.append(oracle.exact(own) * surprise)
+        return found
+
+    assert wrong(got, formula) == 0
+
+
+def test_cross_entropy_of_probabilities_in_the_target_at_the_edges() -> None:
+    gradient = ref.cross_entropy_probabilities_grad_target
+    assert gradient([[0.0, 1.0]], [[1.0, 0.0]]).tolist() == [[np.inf, 0.0]]
+    assert gradient([[0.0, 1.0]], [[1.0, 0.0]], weight=[0.0, 1.0]).tolist() == [[0.0, 0.0]]
+    assert gradient([[0.0, 1.0]], [[1.0, 0.0]], guard="clamp log").tolist() == [[100.0, 0.0]]
+    assert np.isnan(gradient([[-0.5, 1.0]], [[1.0, 0.0]])).all()
+    assert np.isnan(gradient([[0.5, np.nan]], [[1.0, 0.0]])).all()
+    by_two = gradient([[0.5, 0.25]] * 2, [[1.0, 0.0]] * 2, cotangent=2.0)
+    assert by_two.tolist() == [[-np.log(0.5), -np.log(0.25)]] * 2
+    with pytest.raises(ValueError, match="class indices"):
+        gradient([[0.5, 0.5]], [0])
+
+
 @pytest.mark.parametrize("classes", [1, 2, 5])
 def test_hessian_products(classes: int) -> None:
     rng = np.random.default_rng(64)
