@@ -804,7 +804,7 @@ def softmax(logits: ArrayLike, *, axis: int = -1, dtype: str = "float64") -> Arr
 def logsumexp(logits: ArrayLike, *, axis: int = -1, dtype: str = "float64") -> Array:
     """log sum_j exp(z_j) along an axis."""
     inputs = classes_of("logits", logits, axis)
-    return _by_parts(inputs, dtype, rows.logsumexp).reshape(inputs.shape)[()]
+    return by_parts(inputs, dtype, lambda part: rows.logsumexp(inputs.read(part)))
 
 
 def sigmoid(z: ArrayLike, *, dtype: str = "float64") -> Array:
@@ -836,23 +836,23 @@ def rounded(exact: Exact, dtype: str) -> Array:
     return cast(round_exact(exact, FORMATS[dtype]), dtype)
 
 
+def by_parts(inputs: Rows, dtype: str, function: Callable[[slice], Exact], *inner: int) -> Array:
+    """A function of rows, rounded, part by part: (n, *inner) numbers for n rows."""
+    result = np.empty((inputs.count, *inner), dtype=result_type(format_of(dtype)))
+    for part in chunks(inputs.count, inputs.classes):
+        result[part] = rounded(function(part), dtype)
+    return result.reshape((*inputs.shape, *inner))[()]
+
+
 def _along(logits: ArrayLike, axis: int, dtype: str, function: Callable[[Floats], Exact]) -> Array:
     inputs = classes_of("logits", logits, axis)
-    values = _by_parts(inputs, dtype, function, inputs.classes)
-    return np.moveaxis(values.reshape(*inputs.shape, inputs.classes), -1, axis)
+    values = by_parts(inputs, dtype, lambda part: function(inputs.read(part)), inputs.classes)
+    return np.moveaxis(values, -1, axis)
 
 
 def _each(z: ArrayLike, dtype: str, function: Callable[[Floats], Exact]) -> Array:
     inputs = elements_of("z", z)
-    return _by_parts(inputs, dtype, function).reshape(inputs.shape)[()]
-
-
-def _by_parts(inputs: Rows, dtype: str, function: Callable[[Floats], Exact], *inner: int) -> Array:
-    """A function of rows, rounded, part by part."""
-    result = np.empty((inputs.count, *inner), dtype=result_type(format_of(dtype)))
-    for part in chunks(inputs.count, inputs.classes):
-        result[part] = rounded(function(inputs.read(part)), dtype)
-    return result
+    return by_parts(inputs, dtype, lambda part: function(inputs.read(part)))
 
 
 def _options(

@@ -118,7 +118,7 @@ def spread(name: str, values: Optional[ArrayLike], like: Rows) -> Optional[Rows]
     array = _numeric(name, values, None)
     given = like.array if axis is None else np.moveaxis(like.array, -1, axis)
     whole = _broadcast(name, array, given.shape)
-    Rows(name, array, array.shape).demand(_not_negative, "= {} must be finite and not negative")
+    Rows(name, array, array.shape).demand(not_negative, "= {} must be finite and not negative")
     moved = whole if axis is None else np.moveaxis(whole, axis, -1)
     return Rows(name, moved, like.shape, axis)
 
@@ -133,7 +133,7 @@ def per_row(name: str, values: Optional[ArrayLike], like: Rows, *, signed: bool)
     if signed:
         own.demand(np.isfinite, "= {} must be finite")
     else:
-        own.demand(_not_negative, "= {} must be finite and not negative")
+        own.demand(not_negative, "= {} must be finite and not negative")
     return rows
 
 
@@ -231,7 +231,7 @@ def _not_nan(values: Floats) -> Array:
     return ~np.isnan(values)
 
 
-def _not_negative(values: Floats) -> Array:
+def not_negative(values: Floats) -> Array:
     return np.isfinite(values) & (values >= 0.0)
 
 

@@ -281,10 +281,11 @@ def _weighted(rows: Bounds, case: Case, arithmetic: Arithmetic, weight: Floats) 
 def _sum_of_rows(rows: Bounds, arithmetic: Arithmetic) -> Tuple[Floats, Floats]:  # noqa: UP006
     """Bound of the sum of the losses, and the sum of their magnitudes."""
     post, count = FORMATS[arithmetic.stored], rows.loss.size
-    error, losses = np.sum(rows.loss), np.sum(rows.sizes.losses)
+    error, losses = np.asarray(rows.loss.sum()), np.asarray(rows.sizes.losses.sum())
     error = error + _growth(_height(count, arithmetic), post.unit_roundoff) * (losses + error)
     # A sum of numbers of a format is never rounded where it is subnormal, only flushed.
-    return error + (count * post.least_normal if arithmetic.flush else 0.0), losses
+    lost = count * post.least_normal if arithmetic.flush else 0.0
+    return np.asarray(error + lost), losses
 
 
 def _divisor(

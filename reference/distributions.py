@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Any, Optional
+from typing import Optional
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from .api import rounded
+from .api import by_parts
+from .arguments import Array, Rows, classes_of, not_negative
 from .certify import Index, repaired
 from .decimals import Digits, Enclosure, Triple, settle
 from .exact import (
@@ -32,41 +33,46 @@ from .slow_rows import log_sum
 from .truth import constant, nothing_times
 from .vocabulary import Floats
 
-Array = NDArray[Any]
 Ratio = Callable[[Fraction, Fraction], Fraction]
 
 
 def entropy(p: ArrayLike, base: float = math.e, *, axis: int = -1, dtype: str = "float64") -> Array:
     """-sum_j p_j log p_j along an axis, with 0 log 0 = 0; base 2 gives bits."""
     given = _distribution("p", p, axis)
-    return rounded(_surprise(given, given, base), dtype)
+    return _by_parts(given, given, dtype, lambda p, q: _surprise(p, q, base))
 
 
 def cross_entropy_distributions(
     p: ArrayLike, q: ArrayLike, base: float = math.e, *, axis: int = -1, dtype: str = "float64"
 ) -> Array:
     """-sum_j p_j log q_j along an axis; +inf where some p_j > 0 has q_j = 0."""
-    given, model = _pair(p, q, axis)
-    return rounded(_surprise(given, model, base), dtype)
+    return _by_parts(*_pair(p, q, axis), dtype, lambda p, q: _surprise(p, q, base))
 
 
 def kl_divergence(
     p: ArrayLike, q: ArrayLike, base: float = math.e, *, axis: int = -1, dtype: str = "float64"
 ) -> Array:
     """sum_j p_j log(p_j / q_j) along an axis; +inf where some p_j > 0 has q_j = 0."""
-    given, model = _pair(p, q, axis)
+    return _by_parts(*_pair(p, q, axis), dtype, lambda p, q: _divergence(p, q, base))
+
+
+def _divergence(given: Floats, model: Floats, base: float) -> Exact:
     first, second = Exact.from_float(given), Exact.from_float(model)
     difference = divided(subtract(first, second), second)
     near = (difference.exponent < -1) & np.isfinite(difference.hi)
     # Where p and q are close, log1p of their relative difference keeps its digits.
     safe = where(near, difference, constant(0.0))
     logarithm = where(near, log1p(safe), log(divided(first, second)))
-    return rounded(_sum(given, model, logarithm, base, lambda x, y: x / y), dtype)
+    return _sum(given, model, logarithm, base, lambda x, y: x / y)
 
 
 def perplexity(p: ArrayLike, *, axis: int = -1, dtype: str = "float64") -> Array:
     """exp(-sum_j p_j log p_j) along an axis: the number of equally likely outcomes."""
     given = _distribution("p", p, axis)
+    return _by_parts(given, given, dtype, lambda p, _: _outcomes(p))
+
+
+def _outcomes(given: Floats) -> Exact:
     value = exp(_surprise(given, given, math.e))
 
     def settle_(index: Index) -> Triple:
@@ -85,7 +91,13 @@ def perplexity(p: ArrayLike, *, axis: int = -1, dtype: str = "float64") -> Array
 
     # An error of 2**-95 of the entropy, which is below 64, is one of 2**-89 of the result.
     size = Exact(value.hi, value.lo, value.exponent + 6)
-    return rounded(repaired(value, size, settle_), dtype)
+    return repaired(value, size, settle_)
+
+
+def _by_parts(
+    given: Rows, model: Rows, dtype: str, function: Callable[[Floats, Floats], Exact]
+) -> Array:
+    return by_parts(given, dtype, lambda part: function(given.read(part), model.read(part)))
 
 
 def _surprise(given: Floats, model: Floats, base: float) -> Exact:
@@ -142,22 +154,18 @@ def _rational_bits(p: Floats, q: Floats, ratio: Ratio) -> Optional[Fraction]:
     return whole
 
 
-def _pair(p: ArrayLike, q: ArrayLike, axis: int) -> tuple[Floats, Floats]:
+def _pair(p: ArrayLike, q: ArrayLike, axis: int) -> tuple[Rows, Rows]:
     given, model = _distribution("p", p, axis), _distribution("q", q, axis)
-    if given.shape != model.shape:
-        raise ValueError(f"q has shape {model.shape}, but p has {given.shape}")
+    if np.shape(p) != np.shape(q):
+        raise ValueError(f"q has shape {np.shape(q)}, but p has {np.shape(p)}")
     return given, model
 
 
-def _distribution(name: str, values: ArrayLike, axis: int) -> Floats:
-    """The values with the classes along the last axis; refuses negative ones, NaN and infinity."""
-    array = np.asarray(values, dtype=np.float64)
-    wrong = np.argwhere(~(np.isfinite(array) & (array >= 0.0)))
-    if wrong.size:
-        place = [int(i) for i in wrong[0]]
-        value = float(array[tuple(place)])
-        raise ValueError(f"{name}{place} = {value!r} must be finite and not negative")
-    return np.moveaxis(array, axis, -1)
+def _distribution(name: str, values: ArrayLike, axis: int) -> Rows:
+    """The rows along an axis; refuses negative numbers, NaN and infinity."""
+    found = classes_of(name, values, axis)
+    found.demand(not_negative, "= {} must be finite and not negative")
+    return found
 
 
 def _demand_base(base: float) -> None:

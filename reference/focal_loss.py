@@ -8,13 +8,15 @@ Only products and sums of terms of one sign: nothing cancels.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Optional
+from typing import Optional
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .api import rounded
+from .api import by_parts
+from .arguments import Array, Rows, classes_of, demand_labels, elements_of
 from .certify import Index, repaired
 from .decimals import Digits, Enclosure, Interval, Triple, settle
 from .exact import Exact, add, multiplied, negate, scale, shift, subtract, where
@@ -23,8 +25,6 @@ from .slow_rows import ONE, SoftmaxRow
 from .softmax_rows import cross_entropy_truth
 from .truth import constant
 from .vocabulary import Floats, Options, Semantics
-
-Array = NDArray[Any]
 
 # |g log q| is below 2**12 wherever the result is not far below every format.
 _POWER_SLACK = 14
@@ -47,7 +47,8 @@ def focal(
         alpha: (K,) the w, or None for ones.
         dtype: format of the result.
     """
-    return rounded(_rows(logits, target, gamma, alpha)[0], dtype)
+    focus = _Focus.of(_rows_of(logits), target, gamma, alpha)
+    return by_parts(focus.logits, dtype, lambda part: focus.parts(part)[0])
 
 
 def focal_grad(
@@ -59,7 +60,9 @@ def focal_grad(
     dtype: str = "float64",
 ) -> Array:
     """(N, K): the gradient of each row of `focal`, whose arguments it takes."""
-    return rounded(_rows(logits, target, gamma, alpha)[1], dtype)
+    focus = _Focus.of(_rows_of(logits), target, gamma, alpha)
+    classes = focus.logits.classes
+    return by_parts(focus.logits, dtype, lambda part: focus.parts(part)[1], classes)
 
 
 def binary_focal(
@@ -79,38 +82,66 @@ def binary_focal(
         alpha: None for no weights.
         dtype: format of the result.
     """
-    z, weights = np.asarray(logits, dtype=np.float64), None
-    if alpha is not None:
-        weights = [1.0 - alpha, alpha]
-    two = np.stack([np.zeros(z.size), z.reshape(-1)], axis=1)
-    value = _rows(two, np.asarray(target).reshape(-1), gamma, weights)[0]
-    return rounded(value.reshape(*z.shape), dtype)
+    weights = None if alpha is None else [1.0 - alpha, alpha]
+    focus = _Focus.of(elements_of("logits", logits), target, gamma, weights)
+    return by_parts(focus.logits, dtype, lambda part: focus.parts(part)[0])
 
 
-def _rows(
-    logits: ArrayLike, target: ArrayLike, gamma: float, alpha: Optional[ArrayLike]
-) -> tuple[Exact, Exact]:
-    z, labels = np.asarray(logits, dtype=np.float64), np.asarray(target)
-    if not np.isfinite(z).all():
-        raise ValueError("logits must be finite")
-    if not (gamma >= 0.0 and np.isfinite(gamma)):
-        raise ValueError(f"gamma {gamma!r} must be finite and not negative")
-    labels = labels.astype(np.int64)
-    plain = cross_entropy_truth(z, labels, Semantics(), Options())
-    weight = np.ones(z.shape[1]) if alpha is None else np.asarray(alpha, dtype=np.float64)
-    own = weight[labels]
-    place = np.arange(z.shape[0]), labels
-    doubt = negate(plain.gradient.take(place))
-    slow = _Slow(z, labels, gamma, own)
-    loss = scale(multiplied(power(doubt, gamma), plain.loss), own)
-    pull = multiplied(scale(plain.loss, gamma), subtract(constant(1.0), doubt))
-    factor = multiplied(power(doubt, gamma - 1.0), add(doubt, pull))
-    factor = where(doubt.hi == 0.0, constant(0.0), scale(factor, own))
-    gradient = multiplied(plain.gradient, factor.reshape(-1, 1))
-    return (
-        repaired(loss, shift(loss, _POWER_SLACK), slow.settle_loss),
-        repaired(gradient, shift(gradient, _POWER_SLACK), slow.settle_gradient),
-    )
+def _rows_of(logits: ArrayLike) -> Rows:
+    found = classes_of("logits", logits, -1)
+    if len(found.shape) != 1:
+        raise ValueError(f"logits must have 2 dimensions, not shape {found.array.shape}")
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Focus:
+    """The rows of a call; logits without an axis of classes are those of the second of two."""
+
+    logits: Rows
+    labels: Rows
+    gamma: float
+    weight: Floats
+
+    @classmethod
+    def of(
+        cls, logits: Rows, target: ArrayLike, gamma: float, alpha: Optional[ArrayLike]
+    ) -> _Focus:
+        logits.demand(np.isfinite, "= {} must be finite")
+        if not (gamma >= 0.0 and np.isfinite(gamma)):
+            raise ValueError(f"gamma {gamma!r} must be finite and not negative")
+        classes = 2 if logits.axis is None else logits.classes
+        given = np.asarray(target)
+        if given.shape != logits.shape:
+            raise ValueError(f"target has shape {given.shape}, class indices need {logits.shape}")
+        labels = Rows("target", given, logits.shape)
+        demand_labels(labels, classes, None)
+        weight = np.ones(classes) if alpha is None else np.asarray(alpha, dtype=np.float64)
+        return cls(logits, labels, gamma, weight)
+
+    def parts(self, part: slice) -> tuple[Exact, Exact]:
+        """Loss and gradient of some rows."""
+        z, labels, gamma = (
+            self.logits.read(part),
+            self.labels.raw(part).astype(np.int64),
+            self.gamma,
+        )
+        if self.logits.axis is None:
+            z = np.stack([np.zeros(z.size), z], axis=1)
+        plain = cross_entropy_truth(z, labels, Semantics(), Options())
+        own = self.weight[labels]
+        place = np.arange(z.shape[0]), labels
+        doubt = negate(plain.gradient.take(place))
+        slow = _Slow(z, labels, gamma, own)
+        loss = scale(multiplied(power(doubt, gamma), plain.loss), own)
+        pull = multiplied(scale(plain.loss, gamma), subtract(constant(1.0), doubt))
+        factor = multiplied(power(doubt, gamma - 1.0), add(doubt, pull))
+        factor = where(doubt.hi == 0.0, constant(0.0), scale(factor, own))
+        gradient = multiplied(plain.gradient, factor.reshape(-1, 1))
+        return (
+            repaired(loss, shift(loss, _POWER_SLACK), slow.settle_loss),
+            repaired(gradient, shift(gradient, _POWER_SLACK), slow.settle_gradient),
+        )
 
 
 class _Slow:

@@ -253,9 +253,9 @@ def cross_entropy_probabilities_truth(
         rows.demand_same_shape(target, probabilities)
 
     def compute(part: slice) -> Truth:
-        own, nan = target[part], np.isnan(probabilities[part]).any(axis=1)
+        own, nan = target[part], _any_nan(probabilities[part])
         if own.ndim == 2:
-            nan = nan | np.isnan(own).any(axis=1)
+            nan = nan | _any_nan(own)
             own = np.where(np.isnan(own), 0.0, own)
         usable, reason = _usable(probabilities[part], nan, semantics, dtype)
         given = options, dtype, rows.factor_part(factor, part)
@@ -303,7 +303,7 @@ def cross_entropy_probabilities_by_target(
     classes = probabilities.shape[1]
 
     def compute(part: slice) -> Truth:
-        nan = np.isnan(probabilities[part]).any(axis=1)
+        nan = _any_nan(probabilities[part])
         usable, reason = _usable(probabilities[part], nan, semantics, dtype)
         own = rows.factor_part(factor, part)
         weights = rows.target_weights(options, classes, own)
@@ -320,6 +320,10 @@ def cross_entropy_probabilities_by_target(
         return rows.only_gradient(repaired(terms, None, settle_term), nan, reason)
 
     return rows.in_passes(probabilities.shape[0], classes, compute)
+
+
+def _any_nan(values: Floats) -> Booleans:
+    return np.asarray(np.isnan(values).any(axis=1))
 
 
 def _usable(

@@ -132,8 +132,8 @@ def floored_sum(patch: Patch) -> None:
     """S floored at 1e-300 in the bound of class C."""
     original = bounds._softmax
 
-    def softmax(z: np.ndarray, *given: object) -> object:
-        row = original(z, *given)
+    def softmax(z: np.ndarray, arithmetic: Arithmetic, temperature: float) -> object:
+        row = original(z, arithmetic, temperature)
         tail = np.exp(z.min(axis=1) - z.max(axis=1)).reshape(np.shape(row.Lambda_S))
         return dataclasses.replace(row, Lambda_S=row.Lambda_S * np.minimum(1.0, tail / 1e-300))
 
