@@ -31,10 +31,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Optional, Tuple  # noqa: UP035
+from typing import Tuple  # noqa: UP035
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from . import truth
 from .exact import Booleans, to_float
@@ -121,7 +120,6 @@ def error_bound(
     arithmetic: Arithmetic,
     *,
     temperature: float = 1.0,
-    sample_weight: Optional[ArrayLike] = None,
 ) -> Bounds:
     """How far an implementation may be from the exact loss and gradient of a case.
 
@@ -135,11 +133,11 @@ def error_bound(
     True
 
     Args:
-        case: the inputs, the target and the options; its reduction is "none", "sum" or "mean".
+        case: the inputs, the target, sample weights and the options; its reduction is "none",
+            "sum" or "mean".
         semantics: the conventions; `mean` may be "sample_weights" besides what it says there.
         arithmetic: how the implementation computes.
         temperature: what the logits of a cross-entropy are divided by.
-        sample_weight: (N,) a factor of the loss of each row, a number of the format of the case.
 
     Returns:
         The bounds of the loss, of shape () for a sum or mean, and of its gradient. `void` says
@@ -149,7 +147,7 @@ def error_bound(
         ValueError: a temperature for another operation, or an unknown reduction or mean.
     """
     rows = bounds(case, semantics, arithmetic, temperature)
-    return reduced(rows, case, semantics, arithmetic, sample_weight)
+    return reduced(rows, case, semantics, arithmetic)
 
 
 def demanded(arithmetic: Arithmetic) -> Arithmetic:
@@ -230,22 +228,13 @@ def _pulled(rows: Bounds, case: Case, arithmetic: Arithmetic) -> Bounds:
     return Bounds(rows.loss, error, sizes)
 
 
-def reduced(
-    rows: Bounds,
-    case: Case,
-    semantics: Semantics,
-    arithmetic: Arithmetic,
-    sample_weight: Optional[ArrayLike] = None,
-) -> Bounds:
+def reduced(rows: Bounds, case: Case, semantics: Semantics, arithmetic: Arithmetic) -> Bounds:
     """Bounds of the sum or mean that the options of a case ask for, from those of its rows.
 
     The tree of the sum over rows has the height of that over classes, and adds in the format
     `stored`; the divisor is a sum of weights, or a count. A cotangent has the format of the case.
     """
-    weight = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
     with np.errstate(all="ignore"):
-        if weight is not None:
-            rows = _weighted(rows, case, arithmetic, weight)
         if case.options.reduction == "none":
             return rows
         if case.options.reduction not in ("sum", "mean"):
@@ -253,7 +242,7 @@ def reduced(
         loss, losses = _sum_of_rows(rows, arithmetic)
         gradient, sizes = rows.gradient, rows.sizes
         if case.options.reduction == "mean":
-            divisor, roundings = _divisor(case, semantics, arithmetic, weight)
+            divisor, roundings = _divisor(case, semantics, arithmetic)
             loss, losses = _quotient(loss, losses, divisor, roundings, arithmetic)
             gradient, sizes = _mean_gradient(rows, case, divisor, roundings, arithmetic)
         loss = _finish(losses, loss, replace(arithmetic, working=arithmetic.stored), _out(case))
@@ -288,14 +277,12 @@ def _sum_of_rows(rows: Bounds, arithmetic: Arithmetic) -> Tuple[Floats, Floats]:
     return np.asarray(error + lost), losses
 
 
-def _divisor(
-    case: Case, semantics: Semantics, arithmetic: Arithmetic, sample_weight: Optional[Floats]
-) -> Tuple[float, int]:  # noqa: UP006
+def _divisor(case: Case, semantics: Semantics, arithmetic: Arithmetic) -> Tuple[float, int]:  # noqa: UP006
     """What a mean divides by, and how many roundings a subject spends on it."""
     height = _height(case.rows, arithmetic)
-    if semantics.mean == "sample_weights" and sample_weight is not None:
+    if semantics.mean == "sample_weights" and case.sample_weight is not None:
         ignored = truth.ignored_rows(case.target, truth.ignore_index(semantics, case.options))
-        return math.fsum(sample_weight[~ignored]), height
+        return math.fsum(case.sample_weight[~ignored]), height
     if semantics.mean == "sample_weights":
         semantics = replace(semantics, mean="valid")
     divisor = float(to_float(mean_denominator(case, semantics)))

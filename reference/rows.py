@@ -113,6 +113,10 @@ def target_truth(case: Case, semantics: Semantics) -> Truth:
     factor = Factor.of(case.rows, parts) if parts else None
     if case.operation == "cross_entropy":
         return cross_entropy_by_target(case.inputs, semantics, case.options, factor)
+    if case.operation == "cross_entropy_probabilities":
+        return cross_entropy_probabilities_by_target(
+            case.inputs, semantics, case.options, case.dtype, factor
+        )
     factors = Factors(factor, by_target=True)
     target = np.asarray(case.target, dtype=np.float64)
     if case.operation == "binary_cross_entropy_with_logits":

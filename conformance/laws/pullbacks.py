@@ -65,7 +65,12 @@ def check_target_gradient(bench: Bench, case: Case) -> list[Verdict]:
     return [by_row("gradient", case, found, gradient, note)]
 
 
-TARGET_TRUTHS = ("cross_entropy", "binary_cross_entropy_with_logits", "binary_cross_entropy")
+TARGET_TRUTHS = (
+    "cross_entropy",
+    "cross_entropy_probabilities",
+    "binary_cross_entropy_with_logits",
+    "binary_cross_entropy",
+)
 
 
 def _has_soft_targets(subject: Subject) -> bool:

@@ -341,11 +341,10 @@ def ratios(question: Question, m: Machine, function: Rows, form: str, gradient: 
         if case.options.reduction != "none":
             found = reduce_rows(*found, case, question.semantics, m, question.sample)
     bound = error_bound(
-        case,
+        replace(case, sample_weight=question.sample),
         question.semantics,
         m.arithmetic(form, gradient),
         temperature=question.temperature,
-        sample_weight=question.sample,
     )
     pairs = (question.loss, bound.loss), (question.gradient, bound.gradient)
     return [
