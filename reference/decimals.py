@@ -30,6 +30,10 @@ class Interval(NamedTuple):
     low: Decimal
     high: Decimal
 
+    def negated(self) -> Interval:
+        """Exactly: the operator - would round to the digits of the thread's own context."""
+        return Interval(self.high.copy_negate(), self.low.copy_negate())
+
 
 Enclosure = Union[Interval, Fraction]
 Triple = tuple[float, float, int]

@@ -183,13 +183,11 @@ class _Slow:
 
     def _parts(self, i: int, row: SoftmaxRow, digits: Digits) -> tuple[Interval, Interval]:
         slope = _interval(row.gradient(int(self._labels[i]), None, digits), digits)
-        return Interval(-slope.high, -slope.low), _interval(row.loss(digits), digits)
+        return slope.negated(), _interval(row.loss(digits), digits)
 
     @staticmethod
     def _raise(base: Interval, exponent: Fraction, digits: Digits) -> Interval:
-        logarithm = digits.log(base)
-        negative = Interval(-logarithm.high, -logarithm.low)
-        product = digits.multiply(digits.number(-exponent), negative)
+        product = digits.multiply(digits.number(-exponent), digits.log(base).negated())
         return digits.exp_between(product)
 
     def _weight(self, i: int, digits: Digits) -> Interval:

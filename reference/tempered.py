@@ -10,6 +10,7 @@ temperature only scales the logits, and takes the fast way where nothing underfl
 from __future__ import annotations
 
 from dataclasses import replace
+from decimal import Decimal
 from fractions import Fraction
 from typing import Optional
 
@@ -117,7 +118,7 @@ class Row:
             product = digits.multiply(level, _interval(share, digits))
             extra = digits.multiply(product, digits.number(abs(2 * self._z_loss)))
             if self._z_loss < 0:
-                extra = Interval(-extra.high, -extra.low)
+                extra = extra.negated()
             slope = digits.add(_interval(slope, digits), extra)
         if isinstance(slope, Fraction):
             return slope / self._temperature
@@ -132,8 +133,8 @@ def _absolute(value: Interval) -> Interval:
     if value.low >= 0:
         return value
     if value.high <= 0:
-        return Interval(-value.high, -value.low)
-    return Interval(value.low * 0, max(-value.low, value.high))
+        return value.negated()
+    return Interval(Decimal(0), max(value.negated().high, value.high))
 
 
 def _exponent_of_two(value: Fraction) -> Optional[int]:
