@@ -186,11 +186,11 @@ def _pass(
     positive, negative, exact = binary_coefficients(target, semantics, options, factors)
     both = add(positive, negative)
     growth = exp(negate(Exact.from_float(np.abs(logits))))
-    value, doubt, moving = _loss(logits, growth, positive, negative, both, exact=exact)
-    parts = Parts(lambda index: slow(index[0]).linear(), moving)
+    value, doubt, moving, error = _loss(logits, growth, positive, negative, both, exact=exact)
+    parts = Parts(lambda index: slow(index[0]).linear(), moving, error)
     loss = repaired(value, doubt, settle_loss, parts)
-    value, size, moving = _slope(logits, growth, positive, negative, both, exact=exact)
-    parts = Parts(lambda index: slow(index[0]).limit(), moving)
+    value, size, moving, error = _slope(logits, growth, positive, negative, both, exact=exact)
+    parts = Parts(lambda index: slow(index[0]).limit(), moving, error)
     gradient = repaired(value, size, settle_gradient, parts)
     gradient = gradient.reshape(-1, 1)
     return rows.finish(loss, gradient, nan, None, reason, doubt, lambda row: slow(row).loss)
@@ -212,7 +212,7 @@ def binary_losses(logits: Floats, target: Floats, semantics: Semantics) -> Exact
             value = add(Exact.from_float(linear), doubt)
         else:
             factors = Exact.from_float(label), complement(label), constant(1.0)
-            value, doubt, _ = _loss(safe, growth, *factors, exact=True)
+            value, doubt, _, _ = _loss(safe, growth, *factors, exact=True)
         places = np.flatnonzero(uncertain(value, doubt) | ~ordinary)
         if places.size:
             inputs = z[places, None], y[places, None]
@@ -222,31 +222,47 @@ def binary_losses(logits: Floats, target: Floats, semantics: Semantics) -> Exact
     return rows.join_exact(losses)
 
 
+def _bound_of_sum(positive: Exact, negative: Exact, both: Exact, *, exact: bool) -> Exact:
+    """Numbers of which 2**-92 bounds the error of c1 + c0: terms of two signs may cancel."""
+    size = magnitude(both)
+    if not ((positive.hi < 0.0) | (negative.hi < 0.0)).any():
+        return size
+    terms = shift(add(magnitude(positive), magnitude(negative)), -_SLACK)
+    return add(size, where((both.hi == 0.0) & exact, constant(0.0), terms))
+
+
 def _loss(
     logits: Floats, growth: Exact, positive: Exact, negative: Exact, both: Exact, *, exact: bool
-) -> tuple[Exact, Exact, Exact]:
-    """(c1 if z < 0 else c0) |z| + (c1 + c0) log1p(E); what in it is inexact; its last term."""
+) -> tuple[Exact, Exact, Exact, Exact]:
+    """(c1 if z < 0 else c0) |z| + (c1 + c0) log1p(E), and what in it is inexact.
+
+    Then its last term, and what in that is inexact.
+    """
     size = Exact.from_float(np.abs(logits))
     factor = where(logits < 0.0, positive, negative)
     linear = rows.nothing_times(factor, size, multiplied(factor, size))
-    curved = multiplied(both, log1p(growth))
+    logarithm = log1p(growth)
+    curved = multiplied(both, logarithm)
+    error = multiplied(_bound_of_sum(positive, negative, both, exact=exact), logarithm)
     whole = (factor.lo == 0.0) & exact
     inexact = where(whole, constant(0.0), shift(magnitude(linear), -_SLACK))
-    return add(linear, curved), add(magnitude(curved), inexact), curved
+    return add(linear, curved), add(error, inexact), curved, error
 
 
 def _slope(
     logits: Floats, growth: Exact, positive: Exact, negative: Exact, both: Exact, *, exact: bool
-) -> tuple[Exact, Exact, Exact]:
+) -> tuple[Exact, Exact, Exact, Exact]:
     """c0 - (c1 + c0) q for z > 0, (c1 + c0) q - c1 else, q = E / (1 + E); the rest as above."""
-    share = multiplied(both, divided(growth, add(constant(1.0), growth)))
+    probability = divided(growth, add(constant(1.0), growth))
+    share = multiplied(both, probability)
+    error = multiplied(_bound_of_sum(positive, negative, both, exact=exact), probability)
     up = logits > 0.0
     still = where(up, negative, negate(positive))
     moving = where(up, negate(share), share)
     # At z = 0 the share is half of a sum, and as exact as that.
-    curved = where((logits == 0.0) & exact & (both.lo == 0.0), constant(0.0), magnitude(share))
+    curved = where((logits == 0.0) & exact & (both.lo == 0.0), constant(0.0), error)
     inexact = constant(0.0) if exact else shift(magnitude(still), -_SLACK)
-    return add(still, moving), add(curved, inexact), moving
+    return add(still, moving), add(curved, inexact), moving, error
 
 
 def sigmoid(z: Floats) -> Exact:

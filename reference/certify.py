@@ -62,11 +62,13 @@ class Parts:
 
     Attributes:
         still: the rational part of the value at an index, or None where there is no such sum.
-        moving: the other part, with a relative error below 2**-92.
+        moving: the other part.
+        size: numbers of which 2**-92 bounds the error of the other part; itself where None.
     """
 
     still: Callable[[Index], Optional[Fraction]]
     moving: Exact
+    size: Optional[Exact] = None
 
     def settle(self, index: Index) -> Optional[Triple]:
         """The sum at an index, where the error of its moving part leaves no choice."""
@@ -75,7 +77,8 @@ class Parts:
             return None
         place = index if self.moving.hi.ndim == len(index) else index[:1]
         moving = as_fraction(self.moving, place)
-        margin = abs(moving) * Fraction(2) ** _RELATIVE
+        size = moving if self.size is None else as_fraction(self.size, place)
+        margin = abs(size) * Fraction(2) ** _RELATIVE
         return decided_between(still + moving - margin, still + moving + margin)
 
 

@@ -397,16 +397,21 @@ def _soft(row: _Rows) -> tuple[Exact, Exact, Exact]:
     parts, source = row.parts, row.source
     weights = source.coefficients()
     inexact = bool(source.options.label_smoothing) or source.factor is not None
-    loss, doubt, moving = _soft_loss(parts, weights, inexact=inexact)
-    loss = repaired(loss, doubt, row.settle_loss, Parts(row.linear, moving))
+    loss, doubt, moving, error = _soft_loss(parts, weights, inexact=inexact)
+    loss = repaired(loss, doubt, row.settle_loss, Parts(row.linear, moving, error))
     rest = _rest(row, weights)
     gradient, size = _soft_gradient(parts, weights, rest)
     gradient, size, limits = _saturated(row, weights, rest, gradient, size, inexact=inexact)
     return loss, repaired(gradient, size, row.settle_gradient, limits), doubt
 
 
-def _soft_loss(parts: Softmax, weights: Exact, *, inexact: bool) -> tuple[Exact, Exact, Exact]:
-    """sum_j a_j gap_j + A log1p(S), the size of what is not exact in it, and its last term."""
+def _soft_loss(
+    parts: Softmax, weights: Exact, *, inexact: bool
+) -> tuple[Exact, Exact, Exact, Exact]:
+    """sum_j a_j gap_j + A log1p(S), and the size of what is not exact in it.
+
+    Then its last term, and the size of what is not exact in that.
+    """
     terms = rows.nothing_times(weights, parts.gap, multiplied(weights, parts.gap))
     linear = total(terms, axis=1)
     curved = multiplied(total(weights, axis=1), parts.log_whole)
@@ -417,7 +422,7 @@ def _soft_loss(parts: Softmax, weights: Exact, *, inexact: bool) -> tuple[Exact,
     rounded = ((parts.gap.lo != 0.0) | (weights.lo != 0.0)).any(axis=1)
     exact = ((terms.hi != 0.0).sum(axis=1) <= 1) & ~rounded & (not inexact)
     inexact_part = where(exact, constant(0.0), shift(size, -_SLACK))
-    return add(linear, curved), add(inexact_part, curve), curved
+    return add(linear, curved), add(inexact_part, curve), curved, curve
 
 
 def _rest(row: _Rows, weights: Exact) -> Exact:
@@ -428,11 +433,17 @@ def _rest(row: _Rows, weights: Exact) -> Exact:
     return subtract(constant(1.0) if factor is None else factor.value.reshape(-1, 1), weights)
 
 
+def _bound_of_rest(weights: Exact, rest: Exact) -> Exact:
+    """What the error of a sum of coefficients is relative to: signed ones may cancel."""
+    if not (weights.hi < 0.0).any():
+        return magnitude(rest)
+    return add(total(magnitude(weights), axis=1).reshape(-1, 1), magnitude(rest))
+
+
 def _soft_gradient(parts: Softmax, weights: Exact, rest: Exact) -> tuple[Exact, Exact]:
     """(e_j rest_j - a_j sum_{i != j} e_i) / (1 + S), and the size of its two terms."""
     whole = parts.whole.reshape(-1, 1)
-    signed = bool((weights.hi < 0.0).any())
-    bound = total(magnitude(weights), axis=1).reshape(-1, 1) if signed else magnitude(rest)
+    bound = _bound_of_rest(weights, rest)
     rise, fall = multiplied(parts.growth, rest), multiplied(weights, parts.growth_of_others())
     gradient = divided(subtract(rise, fall), whole)
     return gradient, divided(add(multiplied(parts.growth, bound), magnitude(fall)), whole)
@@ -451,15 +462,17 @@ def _saturated(
         return gradient, size, None
     near = _tiny(parts.others)[:, None] & (parts.top[:, None] == np.arange(row.source.classes))
     share = divided(where(near, parts.others.reshape(-1, 1), parts.growth), whole)
-    tiny = multiplied(add(weights, rest), share)
+    tiny, bound = multiplied(add(weights, rest), share), _bound_of_rest(weights, rest)
+    tiny_error = multiplied(add(magnitude(weights), bound), share)
     moving = where(near, negate(tiny), tiny)
     still = where(near, rest, negate(weights))
     few = (weights.hi != 0.0).sum(axis=1) <= _FEW
     few = (few & ~(weights.lo != 0.0).any(axis=1))[:, None]
     exact = (few | ~near) & (not inexact)
-    error = add(magnitude(tiny), where(exact, constant(0.0), shift(magnitude(still), -_SLACK)))
+    still_error = shift(where(near, bound, magnitude(still)), -_SLACK)
+    error = add(tiny_error, where(exact, constant(0.0), still_error))
     use = near | small
-    limits = Parts(lambda index: row.limit(index, use), moving)
+    limits = Parts(lambda index: row.limit(index, use), moving, tiny_error)
     return where(use, add(still, moving), gradient), where(use, error, size), limits
 
 
