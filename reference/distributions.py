@@ -24,16 +24,19 @@ from .exact import (
     magnitude,
     multiplied,
     negate,
+    scale,
     subtract,
     total,
     where,
 )
 from .functions import exp, log, log1p
-from .slow_rows import log_sum
+from .slow_rows import MANY_DIGITS, log_sum, rational_multiple
 from .truth import constant, nothing_times
 from .vocabulary import Floats
 
 Ratio = Callable[[Fraction, Fraction], Fraction]
+
+_LARGEST_ENTROPY = 2.0**10
 
 
 def entropy(p: ArrayLike, base: float = math.e, *, axis: int = -1, dtype: str = "float64") -> Array:
@@ -89,8 +92,10 @@ def _outcomes(given: Floats) -> Exact:
 
         return settle(formula, lambda: f"perplexity of {row.tolist()}")
 
-    # An error of 2**-95 of the entropy, which is below 64, is one of 2**-89 of the result.
-    size = Exact(value.hi, value.lo, value.exponent + 6)
+    # The error of the entropy H is relative to the sum of its |terms|. A positive term is at most
+    # 1/e, so that the sum is below |H| + K, and where |H| is above 2**10 the result is 0 or
+    # infinite in every format.
+    size = scale(value, _LARGEST_ENTROPY + given.shape[-1])
     return repaired(value, size, settle_)
 
 
@@ -131,6 +136,10 @@ def _sum(given: Floats, model: Floats, logarithm: Exact, base: float, ratio: Rat
             found = log_sum(Fraction(0), terms, digits)
             if isinstance(found, Fraction) or base == math.e:
                 return found
+            if digits.digits >= MANY_DIGITS:
+                multiple = rational_multiple(terms, Fraction(base))
+                if multiple is not None:
+                    return multiple
             return digits.divide(found, digits.log(digits.number(Fraction(base))))
 
         return settle(formula, lambda: f"distributions {row.tolist()} and {other.tolist()}")

@@ -17,6 +17,9 @@ from .decimals import Digits, Enclosure, Interval
 Logit = Union[float, Fraction]
 ONE = Fraction(1)
 _MINUS_INFINITY = float("-inf")
+# A sum of logarithms that fewer digits than these leave undecided is asked whether it is rational,
+# which costs more than the digits do.
+MANY_DIGITS = 160
 
 
 class SoftmaxRow:
@@ -175,11 +178,57 @@ def log_sum(
     left = {x: c for x, c in grouped.items() if c and x != 1}
     if not left:
         return fixed
+    if digits.digits >= MANY_DIGITS and rational_multiple([(c, x) for x, c in left.items()]) == 0:
+        return fixed
     total = digits.number(fixed)
     for argument, factor in left.items():
         logarithm = _log(argument, digits)
         total = digits.add(total, digits.multiply(digits.number(factor), logarithm))
     return total
+
+
+def rational_multiple(
+    terms: Sequence[tuple[Fraction, Fraction]], base: Fraction = ONE
+) -> Optional[Fraction]:
+    """r with sum of c log x = r log base over the terms (c, x), if there is a rational one.
+
+    All numerators and denominators are powers of integers above 1 that are coprime in pairs; by
+    unique factorisation the logarithms of those are linearly independent over the rationals. For
+    base 1 the sum must be 0 itself.
+    """
+    whole = [n for _, x in terms for n in (x.numerator, x.denominator)]
+    coprime = _coprime_base([*whole, base.numerator, base.denominator])
+    found = [sum((c * _exponent(x, prime) for c, x in terms), Fraction(0)) for prime in coprime]
+    units = [_exponent(base, prime) for prime in coprime]
+    ratio = next((a / n for a, n in zip(found, units) if n), Fraction(0))
+    return ratio if all(a == ratio * n for a, n in zip(found, units)) else None
+
+
+def _coprime_base(numbers: Sequence[int]) -> list[int]:
+    """Integers above 1, coprime in pairs, of which all the numbers are products."""
+    base: list[int] = []
+    left = [n for n in numbers if n > 1]
+    while left:
+        number = left.pop()
+        for other in base:
+            common = math.gcd(number, other)
+            if common > 1:
+                base.remove(other)
+                left += [n for n in (common, number // common, other // common) if n > 1]
+                break
+        else:
+            base.append(number)
+    return base
+
+
+def _exponent(x: Fraction, prime: int) -> int:
+    """How often an element of a coprime base divides a product of such."""
+    power, above, below = 0, x.numerator, x.denominator
+    while above % prime == 0:
+        above, power = above // prime, power + 1
+    while below % prime == 0:
+        below, power = below // prime, power - 1
+    return power
 
 
 def _log(x: Fraction, digits: Digits) -> Interval:

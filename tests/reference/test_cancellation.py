@@ -10,6 +10,7 @@ import pytest
 
 from lossaudit import reference as ref
 from lossaudit.reference.decimals import Digits
+from lossaudit.reference.slow_rows import rational_multiple
 
 ROWS = 60
 
@@ -81,3 +82,13 @@ def test_decimals_keep_their_digits_when_negated() -> None:
     got = ref.focal(z, [0], alpha=[0.25, 1.0, 1.0], dtype="float32")
     want = oracle.rounded(lambda: oracle.focal(z[0], 0, 2.0, Fraction(1, 4))[:1], ("float32",))
     assert got.tolist() == want["float32"].tolist()
+
+
+def test_sums_of_logarithms_that_are_rational() -> None:
+    """(3/4)**2 (16/9) = 1, and 3/8 log2(3/4) + 3/16 log2(4/9) = -3/8."""
+    assert ref.kl_divergence([0.375, 0.1875], [0.5, 27 / 256]) == 0.0
+    assert ref.kl_divergence([0.375, 0.1875], [0.5, 27 / 64], base=2) == -0.375
+    assert ref.cross_entropy_probabilities([[0.75, 0.5625]], [[2.0, -1.0]]) == 0.0
+    assert rational_multiple([(Fraction(1), Fraction(3, 2))]) is None
+    assert rational_multiple([(Fraction(1), Fraction(3, 2))], Fraction(9, 4)) == Fraction(1, 2)
+    assert rational_multiple([(Fraction(1), Fraction(6))], Fraction(3)) is None
