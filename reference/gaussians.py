@@ -27,17 +27,27 @@ _HALF = Fraction(1, 2)
 
 
 def gaussian_cross_entropy(
-    mean: ArrayLike, deviation: ArrayLike, other_mean: ArrayLike, other_deviation: ArrayLike
+    mean: ArrayLike,
+    deviation: ArrayLike,
+    other_mean: ArrayLike,
+    other_deviation: ArrayLike,
+    *,
+    dtype: str = "float64",
 ) -> Array:
     """-E_P[log q] for P = N(mean, deviation**2), q the density of the other; arrays broadcast."""
-    return _settled(_cross_entropy, mean, deviation, other_mean, other_deviation)
+    return _settled(dtype, _cross_entropy, mean, deviation, other_mean, other_deviation)
 
 
 def gaussian_kl_divergence(
-    mean: ArrayLike, deviation: ArrayLike, other_mean: ArrayLike, other_deviation: ArrayLike
+    mean: ArrayLike,
+    deviation: ArrayLike,
+    other_mean: ArrayLike,
+    other_deviation: ArrayLike,
+    *,
+    dtype: str = "float64",
 ) -> Array:
     """E_P[log p / q] for the two Gaussians; exactly 0 where they are equal."""
-    return _settled(_kl_divergence, mean, deviation, other_mean, other_deviation)
+    return _settled(dtype, _kl_divergence, mean, deviation, other_mean, other_deviation)
 
 
 def _cross_entropy(m: Fraction, s: Fraction, n: Fraction, t: Fraction, digits: Digits) -> Enclosure:
@@ -54,7 +64,7 @@ def _distance(m: Fraction, s: Fraction, n: Fraction, t: Fraction) -> Fraction:
     return (s * s + (m - n) ** 2) / (2 * t * t)
 
 
-def _settled(formula: Formula, *arguments: ArrayLike) -> Array:
+def _settled(dtype: str, formula: Formula, *arguments: ArrayLike) -> Array:
     arrays = np.broadcast_arrays(*[np.asarray(a, dtype=np.float64) for a in arguments])
     for name, values in zip(("mean", "deviation", "other_mean", "other_deviation"), arrays):
         good = np.isfinite(values) & ((values > 0.0) | (not name.endswith("deviation")))
@@ -72,7 +82,7 @@ def _settled(formula: Formula, *arguments: ArrayLike) -> Array:
 
         found = settle(enclose, lambda given=numbers: f"Gaussians {[float(x) for x in given]}")
         result.hi[index], result.lo[index], result.exponent[index] = found
-    return rounded(result, "float64")
+    return rounded(result, dtype)
 
 
 def _pi(digits: Digits) -> Interval:
