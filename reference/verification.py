@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 
-from . import _vectors, api, distributions
+from . import _vectors
 from .formats import FORMATS
 
 
@@ -37,12 +38,10 @@ def verify() -> Verification:
 
 
 def _call(vector: dict[str, Any], dtype: str) -> Any:
-    name, options = vector["f"], vector.get("options", {})
-    arguments = [_numbers(vector["x"])]
-    if "target" in vector:
-        arguments.append(_numbers(vector["target"]))
-    home = api if hasattr(api, name) else distributions
-    return np.asarray(getattr(home, name)(*arguments, **options, dtype=dtype)).astype(np.float64)
+    given = [vector[key] for key in ("x", "target") if key in vector] + vector.get("more", [])
+    function, options = getattr(import_module(__package__), vector["f"]), vector.get("options", {})
+    found = function(*map(_numbers, given), **options, dtype=dtype)
+    return np.asarray(found).astype(np.float64)
 
 
 def _numbers(values: Any) -> Any:

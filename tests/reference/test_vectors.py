@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
+import json
+from collections import Counter
+
 import pytest
 
+from lossaudit import reference
 from lossaudit.reference import verification
 
 
@@ -11,6 +16,15 @@ def test_every_frozen_value_is_reproduced() -> None:
     found = verification.verify()
     assert found.different == ()
     assert found.compared > 3000
+
+
+def test_every_public_function_has_vectors() -> None:
+    """All that map numbers to numbers; the others have their own exact tests."""
+    others = {"kind", "is_faithful", "round_exact", "ulp_error", "verify"}
+    public = {name for name in dir(reference) if inspect.isfunction(getattr(reference, name))}
+    covered = Counter(json.loads(line)["f"] for line in verification._vectors.VECTORS)
+    assert set(covered) == public - others
+    assert min(covered.values()) >= 24
 
 
 def test_a_wrong_bit_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
