@@ -7,6 +7,7 @@ that one call, and the next call finds a fresh worker.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import importlib.util
 import os
@@ -27,11 +28,16 @@ from numpy.typing import NDArray
 from ..reference import formats
 from ..reference.vocabulary import Case, Outcome
 from .protocol import (
+    BITS,
+    HEADS_KEPT,
+    Description,
     Frame,
     FrameReader,
     ProtocolError,
     RawArray,
     TruncatedFrame,
+    head,
+    joined,
     pack,
     write_all,
 )
@@ -39,7 +45,15 @@ from .runtime import options_to_fields
 from .subject import Framework, Subject
 
 WORKER = Path(__file__).with_name("worker.py")
-NARROW = {"float64": "<f8", "float32": "<f4", "bfloat16": "<f4", "float16": "<f2"}
+NARROW = {
+    name: np.dtype(bits)
+    for name, bits in (
+        ("float64", "<f8"),
+        ("float32", "<f4"),
+        ("bfloat16", "<f4"),
+        ("float16", "<f2"),
+    )
+}
 STDERR_KEPT = 1 << 16
 STDERR_SHOWN = 2000
 MEMORY_LOOK_SECONDS = 0.25
@@ -127,11 +141,11 @@ class Worker:
         """Reads the first frame; raises as `ask` does."""
         self.hello = self._read().fields
 
-    def ask(self, frame: Frame, seconds: float) -> Frame:
-        """Sends a frame and returns the answer."""
+    def ask(self, frame: bytes, seconds: float) -> Frame:
+        """Sends a packed frame and returns the answer."""
         self._deadline = time.monotonic() + seconds
         try:
-            write_all(self._stdin, pack(frame), lambda: self._wait(self._writable))
+            write_all(self._stdin, frame, lambda: self._wait(self._writable))
         except BrokenPipeError:
             raise _Died from None
         return self._read()
@@ -284,7 +298,7 @@ class WorkerPool:
         with self._lock:
             framework = self._frameworks[subject.framework]
             name, worker = self._ready(framework, subject, case.dtype)
-            frame = call_frame(framework, subject, case)
+            frame = call_bytes(framework, subject, case)
             return self._outcome(name, worker, frame)
 
     def versions(self, framework: str) -> dict[str, str]:
@@ -331,7 +345,8 @@ class WorkerPool:
         reason = ""
         try:
             worker = self._workers.get(name) or self._start(name, environment)
-            answer = worker.ask(Frame("load", {"module": framework.module}), self._start_seconds)
+            load = pack(Frame("load", {"module": framework.module}))
+            answer = worker.ask(load, self._start_seconds)
             if answer.kind == "loaded":
                 worker.loaded[framework.module] = answer
                 return worker
@@ -360,7 +375,7 @@ class WorkerPool:
         worker.greet()
         return worker
 
-    def _outcome(self, name: str, worker: Worker, frame: Frame) -> Outcome:
+    def _outcome(self, name: str, worker: Worker, frame: bytes) -> Outcome:
         try:
             answer = worker.ask(frame, self._call_seconds)
             outcome = outcome_from_frame(answer)
@@ -377,7 +392,7 @@ class WorkerPool:
         except BaseException:  # the pipe may hold half an answer: never reuse it
             self._discard(name)
             raise
-        self.nanoseconds = int(answer.fields["nanoseconds"])
+        self.nanoseconds = int(answer.arrays["nanoseconds"].bits)
         return outcome
 
     def _discard(self, name: str) -> None:
@@ -394,24 +409,30 @@ def _described(worker: Worker) -> dict[str, Any]:
     return {**worker.hello, "frameworks": frameworks}
 
 
-def call_frame(framework: Framework, subject: Subject, case: Case) -> Frame:
+def call_bytes(framework: Framework, subject: Subject, case: Case) -> bytes:
     """The frame that makes a call."""
-    fields = {
-        "module": framework.module,
-        "op": subject.op,
-        "mode": subject.mode,
-        "dtype": case.dtype,
-        "options": options_to_fields(case.options),
-        "by_target": case.by_target,
-    }
     index = case.target.ndim == 1
+    inputs = raw_floats(case.inputs, case.dtype)
     target = RawArray("int64", case.target) if index else raw_floats(case.target, case.dtype)
-    arrays = {"inputs": raw_floats(case.inputs, case.dtype), "target": target}
+    arrays = {"inputs": inputs, "target": target}
     for name in ("sample_weight", "cotangent"):
         values = getattr(case, name)
         if values is not None:
             arrays[name] = raw_floats(values, case.dtype)
-    return Frame("call", fields, arrays)
+    called = (framework.module, subject.op, subject.mode, case.dtype, case.by_target)
+    options = tuple(options_to_fields(case.options).items())
+    listed = tuple((name, a.dtype, a.bits.shape) for name, a in arrays.items())
+    return joined(_call_head(called, options, listed), arrays.values())
+
+
+@functools.lru_cache(maxsize=HEADS_KEPT)
+def _call_head(
+    called: tuple[str, str, str, str, bool],
+    options: tuple[tuple[str, Any], ...],
+    listed: tuple[Description, ...],
+) -> bytes:
+    fields = dict(zip(("module", "op", "mode", "dtype", "by_target"), called))
+    return head("call", {**fields, "options": dict(options)}, listed)
 
 
 def raw_floats(values: NDArray[Any], dtype: str) -> RawArray:
@@ -421,7 +442,7 @@ def raw_floats(values: NDArray[Any], dtype: str) -> RawArray:
     message where a value does not belong to the format.
     """
     narrow = values.astype(NARROW[dtype], copy=False)
-    bits = narrow.view(f"<u{narrow.itemsize}")
+    bits = narrow.view(BITS["float32" if dtype == "bfloat16" else dtype])
     if (narrow == values).all():
         if dtype != "bfloat16":
             return RawArray(dtype, bits)
@@ -432,8 +453,10 @@ def raw_floats(values: NDArray[Any], dtype: str) -> RawArray:
 
 def outcome_from_frame(frame: Frame) -> Outcome:
     """The outcome in a worker's answer to a call."""
-    if frame.kind != "outcome":
-        raise ProtocolError(f"a worker answered a call with {frame.kind!r}")
+    if frame.kind != "outcome" or "nanoseconds" not in frame.arrays:
+        raise ProtocolError(
+            f"a worker answered a call with {frame.kind!r} and {list(frame.arrays)}"
+        )
     fields = frame.fields
     loss = frame.arrays.get("loss")
     return Outcome(
@@ -448,4 +471,9 @@ def outcome_from_frame(frame: Frame) -> Outcome:
 
 
 def _values(array: RawArray | None) -> NDArray[np.float64] | None:
-    return None if array is None else formats.decode(array.bits, array.dtype)
+    """The values of raw bits: `formats.decode`, without its copies where NumPy has the format."""
+    if array is None:
+        return None
+    if array.dtype not in ("float64", "float32", "float16"):
+        return formats.decode(array.bits, array.dtype)
+    return array.bits.view(NARROW[array.dtype]).astype(np.float64)

@@ -12,13 +12,15 @@ version is refused with `ProtocolError`.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from types import MappingProxyType
+from typing import Any, Tuple, cast  # noqa: UP035
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +30,11 @@ VERSION = 1
 HEADER = struct.Struct("<4sHxxIQ")
 LIMIT = 1 << 30
 CHUNK = 1 << 16
+
+# Heads of JSON repeat: thousands of calls differ in the numbers of their arrays alone. So they are
+# written and read once. One is a few hundred bytes; longer ones (a traceback) hardly come twice.
+HEADS_KEPT = 256
+HEAD_KEPT_BYTES = 4096
 
 # The unsigned integer that carries the bits of each format; int64 carries class indices.
 BITS: dict[str, str] = {
@@ -40,6 +47,9 @@ BITS: dict[str, str] = {
 
 # dtype objects are made once: building one from its name costs as much as a small array copy.
 _DTYPES: dict[str, np.dtype[Any]] = {name: np.dtype(bits) for name, bits in BITS.items()}
+
+Shape = Tuple[int, ...]  # noqa: UP006
+Description = Tuple[str, str, Shape]  # noqa: UP006 - name, dtype and shape of an array
 
 
 class ProtocolError(Exception):
@@ -63,22 +73,26 @@ class Frame:
     """One message: its kind, fields that JSON can hold, and arrays."""
 
     kind: str
-    fields: dict[str, Any] = field(default_factory=dict)
+    fields: Mapping[str, Any] = field(default_factory=dict)
     arrays: dict[str, RawArray] = field(default_factory=dict)
 
 
 def pack(frame: Frame) -> bytes:
     """The bytes of a frame."""
-    listed: list[tuple[str, str, tuple[int, ...]]] = []
-    parts: list[bytes] = [b"", b""]
-    for name, array in frame.arrays.items():
-        bits = np.ascontiguousarray(array.bits, _DTYPES[array.dtype])
-        listed.append((name, array.dtype, array.bits.shape))
-        parts.append(bits.tobytes())
-    text = json.dumps({"kind": frame.kind, "fields": frame.fields, "arrays": listed}).encode()
+    listed = [(name, a.dtype, a.bits.shape) for name, a in frame.arrays.items()]
+    return joined(head(frame.kind, frame.fields, listed), frame.arrays.values())
+
+
+def head(kind: str, fields: Mapping[str, Any], listed: Iterable[Description]) -> bytes:
+    """The JSON of a frame with arrays as listed."""
+    return json.dumps({"kind": kind, "fields": dict(fields), "arrays": list(listed)}).encode()
+
+
+def joined(text: bytes, arrays: Iterable[RawArray]) -> bytes:
+    """The bytes of a frame with the head `text`, which lists these arrays."""
+    parts = [np.ascontiguousarray(a.bits, _DTYPES[a.dtype]).tobytes() for a in arrays]
     body = len(text) + sum(map(len, parts))
-    parts[:2] = [HEADER.pack(MAGIC, VERSION, len(text), body), text]
-    return b"".join(parts)
+    return b"".join([HEADER.pack(MAGIC, VERSION, len(text), body), text, *parts])
 
 
 def unpack_header(header: bytes, limit: int = LIMIT) -> tuple[int, int]:
@@ -95,13 +109,13 @@ def unpack_header(header: bytes, limit: int = LIMIT) -> tuple[int, int]:
     return text, body
 
 
-def unpack_body(body: bytes, text: int) -> Frame:
-    """The frame in a body whose first `text` bytes are JSON."""
-    kind, fields, listed = _parse(body[:text])
+def unpack_body(body: bytes, text: int, start: int = 0) -> Frame:
+    """The frame in a body that begins at `start` and whose first `text` bytes are JSON."""
+    offset = start + text
+    read = _read_head if text <= HEAD_KEPT_BYTES else _read_head.__wrapped__
+    kind, fields, listed = read(body[start:offset])
     arrays: dict[str, RawArray] = {}
-    offset = text
-    for entry in listed:
-        name, dtype, shape = _described(entry)
+    for name, dtype, shape in listed:
         array, offset = _take(body, offset, dtype, shape)
         arrays[name] = RawArray(dtype, array)
     if offset != len(body):
@@ -109,20 +123,27 @@ def unpack_body(body: bytes, text: int) -> Frame:
     return Frame(kind, fields, arrays)
 
 
+@functools.lru_cache(maxsize=HEADS_KEPT)
+def _read_head(text: bytes) -> tuple[str, Mapping[str, Any], tuple[Description, ...]]:
+    """The kind, the fields and the arrays of a head; a text that was read before is not again."""
+    kind, fields, listed = _parse(text)
+    return kind, MappingProxyType(fields), tuple(map(_described, listed))
+
+
 def _parse(text: bytes) -> tuple[str, dict[str, Any], list[Any]]:
     try:
-        head = json.loads(text)
+        found = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ProtocolError(f"the head of the frame is not JSON: {error}") from None
-    if not isinstance(head, dict):
+    if not isinstance(found, dict):
         raise ProtocolError("the head of the frame is not a JSON object")
-    kind, fields, listed = head.get("kind"), head.get("fields"), head.get("arrays")
+    kind, fields, listed = found.get("kind"), found.get("fields"), found.get("arrays")
     if not (isinstance(kind, str) and isinstance(fields, dict) and isinstance(listed, list)):
         raise ProtocolError("the head of the frame lacks its kind, fields or arrays")
     return kind, cast("dict[str, Any]", fields), cast("list[Any]", listed)
 
 
-def _described(entry: Any) -> tuple[str, str, tuple[int, ...]]:
+def _described(entry: Any) -> Description:
     if not (isinstance(entry, list) and len(cast("list[Any]", entry)) == 3):
         raise ProtocolError(f"an array is described by name, dtype and shape, not by {entry!r}")
     name, dtype, shape = cast("list[Any]", entry)
@@ -168,7 +189,7 @@ class FrameReader:
         self._descriptor = descriptor
         self._limit = limit
         self._wait = wait
-        self._buffer = bytearray()
+        self._buffer = b""
 
     def read(self) -> Frame | None:
         """The next frame, or None where the other side closed between two frames."""
@@ -178,23 +199,26 @@ class FrameReader:
                     f"the stream ended after {len(self._buffer)} bytes of a header"
                 )
             return None
-        text, body = unpack_header(bytes(self._buffer[: HEADER.size]), self._limit)
+        text, body = unpack_header(self._buffer[: HEADER.size], self._limit)
         end = HEADER.size + body
         if not self._fill(end):
             raise TruncatedFrame(f"the stream ended {end - len(self._buffer)} bytes inside a frame")
-        content = bytes(memoryview(self._buffer)[HEADER.size : end])
-        del self._buffer[:end]
-        return unpack_body(content, text)
+        content, self._buffer = self._buffer[:end], self._buffer[end:]
+        return unpack_body(content, text, HEADER.size)
 
     def _fill(self, size: int) -> bool:
-        while len(self._buffer) < size:
+        """Read until the buffer holds `size` bytes; False where the stream ends before."""
+        pieces, held = [self._buffer], len(self._buffer)
+        while held < size:
             if self._wait is not None:
                 self._wait()
-            piece = os.read(self._descriptor, max(CHUNK, size - len(self._buffer)))
+            piece = os.read(self._descriptor, CHUNK)
             if not piece:
-                return False
-            self._buffer += piece
-        return True
+                break
+            pieces.append(piece)
+            held += len(piece)
+        self._buffer = b"".join(filter(None, pieces))  # which copies nothing where there is one
+        return held >= size
 
 
 def write_all(descriptor: int, data: bytes, wait: Callable[[], None] | None = None) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -9,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..reference.vocabulary import Options
-from .protocol import Frame, RawArray
+from .protocol import HEADS_KEPT, Description, Frame, RawArray, head, joined
 
 # NumPy's own type for each format that NumPy has; bfloat16 is the framework's business.
 NUMPY_TYPES: dict[str, Any] = {
@@ -91,13 +93,13 @@ class Runtime(Protocol):
 
 
 def options_to_fields(options: Options) -> dict[str, Any]:
-    """Options as JSON, each float as its exact hexadecimal text."""
+    """Options as JSON, each float as its exact hexadecimal text; its values can be hashed."""
     return {
-        "weight": None if options.weight is None else [float(w).hex() for w in options.weight],
+        "weight": None if options.weight is None else tuple(float(w).hex() for w in options.weight),
         "pos_weight": None if options.pos_weight is None else float(options.pos_weight).hex(),
         "ignore_index": options.ignore_index,
         "label_smoothing": float(options.label_smoothing).hex(),
-        "where": None if options.where is None else list(options.where),
+        "where": options.where,
         "axis": options.axis,
         "gamma": None if options.gamma is None else float(options.gamma).hex(),
         "alpha": None if options.alpha is None else float(options.alpha).hex(),
@@ -105,7 +107,7 @@ def options_to_fields(options: Options) -> dict[str, Any]:
     }
 
 
-def options_from_fields(fields: dict[str, Any]) -> Options:
+def options_from_fields(fields: Mapping[str, Any]) -> Options:
     """The inverse of `options_to_fields`."""
     weight: Any | None = fields["weight"]
     pos_weight: str | None = fields["pos_weight"]
@@ -141,6 +143,36 @@ def call_from_frame(frame: Frame) -> Call:
 def _copied(frame: Frame, name: str) -> NDArray[np.generic] | None:
     array = frame.arrays.get(name)
     return None if array is None else array.bits.copy()
+
+
+def changed(call: Call, frame: Frame) -> bool:
+    """Whether any array of a call is no longer what the frame brought."""
+    arrays = frame.arrays
+    return any(
+        getattr(call, name).tobytes() != arrays[name].bits.tobytes()
+        for name in ("inputs", "target", "sample_weight", "cotangent")
+        if name in arrays
+    )
+
+
+def answer(
+    status: str, message: str, warnings: tuple[str, ...], nanoseconds: int, result: Result | None
+) -> bytes:
+    """The frame that answers a call."""
+    # The time is an array and no field: so the head is the same for call after call.
+    arrays = {"nanoseconds": RawArray("int64", np.asarray(nanoseconds))}
+    if result is not None:
+        arrays.update(result.arrays())
+    listed = tuple((name, a.dtype, a.bits.shape) for name, a in arrays.items())
+    return joined(_answer_head(status, message, warnings, listed), arrays.values())
+
+
+@functools.lru_cache(maxsize=HEADS_KEPT)
+def _answer_head(
+    status: str, message: str, warnings: tuple[str, ...], listed: tuple[Description, ...]
+) -> bytes:
+    fields = {"status": status, "message": message, "warnings": warnings}
+    return head("outcome", fields, listed)
 
 
 def raw(array: NDArray[np.generic], dtype: str) -> RawArray:

@@ -103,64 +103,65 @@ class Server:
 
     def __init__(self) -> None:
         from lossaudit.adapters import protocol, runtime
+        from lossaudit.reference import vocabulary
 
         self._protocol = protocol
         self._runtime = runtime
+        self._inputs_changed = vocabulary.INPUTS_CHANGED
         self._loaded: dict[str, Runtime] = {}
+        self._warnings = Warnings()
 
-    def answer(self, frame: Frame) -> Frame:
-        if frame.kind == "load":
-            return self._load(str(frame.fields.get("module", "")))
+    def answer(self, frame: Frame) -> bytes:
+        """The packed answer to a frame."""
         if frame.kind == "call":
             return self._call(frame)
-        return self._protocol.Frame("refused", {"message": f"unknown kind of frame {frame.kind!r}"})
+        if frame.kind == "load":
+            return self._pack(*self._load(str(frame.fields.get("module", ""))))
+        return self.refusal(f"unknown kind of frame {frame.kind!r}")
 
-    def _load(self, name: str) -> Frame:
+    def refusal(self, message: str) -> bytes:
+        return self._pack("refused", {"message": message})
+
+    def _pack(self, kind: str, fields: dict[str, Any]) -> bytes:
+        return self._protocol.pack(self._protocol.Frame(kind, fields))
+
+    def _load(self, name: str) -> tuple[str, dict[str, Any]]:
         try:
             module = adapter_module(name)
             loaded: Runtime = self._loaded.get(name) or module.load()
             fields = {"versions": loaded.versions(), "facts": loaded.facts()}
         except Exception as error:  # noqa: BLE001 - any failure to import is a reason to report
-            return self._protocol.Frame("unusable", {"message": describe(error)})
+            return "unusable", {"message": describe(error)}
         self._loaded[name] = loaded
-        return self._protocol.Frame("loaded", fields)
+        return "loaded", fields
 
-    def _call(self, frame: Frame) -> Frame:
+    def _call(self, frame: Frame) -> bytes:
         try:
             runtime = self._loaded[frame.fields["module"]]
             call = self._runtime.call_from_frame(frame)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            message = f"a call that cannot be understood: {describe(error)}"
-            return self._protocol.Frame("refused", {"message": message})
-        return self._outcome(runtime, call, frame.arrays["inputs"].bits)
+            return self.refusal(f"a call that cannot be understood: {describe(error)}")
+        return self._outcome(runtime, call, frame)
 
-    def _outcome(self, runtime: Runtime, call: Call, original: Any) -> Frame:
+    def _outcome(self, runtime: Runtime, call: Call, frame: Frame) -> bytes:
         status, message, result = "returned", "", None
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            warnings.simplefilter("ignore", DeprecationWarning)  # about code, not about numbers
-            start = time.perf_counter_ns()
-            try:
-                result = runtime.call(call)
-            except self._runtime.Unsupported as error:
-                status, message = "unsupported", str(error)
-            except Exception as error:  # noqa: BLE001 - what the op raises is what is asked
-                status, message = "raised", describe(error)
-            spent = time.perf_counter_ns() - start
-        texts = unique_texts(caught)
-        if (call.inputs != original).any():
-            texts.append("the op changed its inputs in place")
-        fields = {"status": status, "message": message, "warnings": texts, "nanoseconds": spent}
-        return self._result(call, result, fields)
-
-    def _result(self, call: Call, result: Any, fields: dict[str, Any]) -> Frame:
-        if result is None:
-            return self._protocol.Frame("outcome", fields)
-        wrong = self._wrong(call, result)
-        if wrong:
-            fields.update(status="wrong shape", message=wrong)
-            return self._protocol.Frame("outcome", fields)
-        return self._protocol.Frame("outcome", fields, result.arrays())
+        self._warnings.listen()
+        start = time.perf_counter_ns()
+        try:
+            result = runtime.call(call)
+        except self._runtime.Unsupported as error:
+            status, message = "unsupported", str(error)
+        except Exception as error:  # noqa: BLE001 - what the op raises is what is asked
+            status, message = "raised", describe(error)
+        spent = time.perf_counter_ns() - start
+        texts = self._warnings.texts()
+        if self._runtime.changed(call, frame):
+            texts = (*texts, self._inputs_changed)
+        if result is not None:
+            wrong = self._wrong(call, result)
+            if wrong:
+                status, message, result = "wrong shape", wrong, None
+        return self._runtime.answer(status, message, texts, spent, result)
 
     def _wrong(self, call: Call, result: Result) -> str:
         for name, array in result.arrays().items():
@@ -174,10 +175,32 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"[:4000]
 
 
-def unique_texts(caught: list[warnings.WarningMessage]) -> list[str]:
-    """Texts of warnings, each once."""
-    texts = (f"{warning.category.__name__}: {warning.message}"[:1000] for warning in caught)
-    return list(dict.fromkeys(texts))[:WARNINGS_KEPT]
+class Warnings:
+    """Hears the warnings of a call, each text once.
+
+    It stays in force between calls: `warnings.catch_warnings` for every call costs more than many
+    a call. An op that silences warnings for good is undone before the next call.
+    """
+
+    def __init__(self) -> None:
+        self._texts: dict[str, None] = {}
+        self._filters: list[Any] = []
+
+    def listen(self) -> None:
+        """Forget what was heard, and hear everything from now on."""
+        self._texts.clear()
+        if warnings.showwarning != self._note or warnings.filters[:2] != self._filters:
+            warnings.showwarning = self._note
+            warnings.simplefilter("always")
+            warnings.simplefilter("ignore", DeprecationWarning)  # about code, not about numbers
+            self._filters = list(warnings.filters[:2])
+
+    def texts(self) -> tuple[str, ...]:
+        return tuple(self._texts)
+
+    def _note(self, message: Any, category: type[Warning], *_: Any, **__: Any) -> None:
+        if len(self._texts) < WARNINGS_KEPT:
+            self._texts[f"{category.__name__}: {message}"[:1000]] = None
 
 
 def serve(incoming: int, outgoing: int) -> int:
@@ -191,12 +214,11 @@ def serve(incoming: int, outgoing: int) -> int:
         try:
             frame = reader.read()
         except protocol.ProtocolError as error:
-            refusal = protocol.Frame("refused", {"message": str(error)})
-            protocol.write_all(outgoing, protocol.pack(refusal))
+            protocol.write_all(outgoing, server.refusal(str(error)))
             return 2
         if frame is None:
             return 0
-        protocol.write_all(outgoing, protocol.pack(server.answer(frame)))
+        protocol.write_all(outgoing, server.answer(frame))
 
 
 def main() -> int:

@@ -246,6 +246,9 @@ def _hash_head(case: Case) -> bytes:
     return json.dumps(head, sort_keys=True).encode()
 
 
+INPUTS_CHANGED = "the op changed its inputs in place"
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a subject did with a case.
@@ -259,7 +262,8 @@ class Outcome:
             op has one.
         loss_dtype: name of the dtype in which the loss came back.
         message: the exception, or what the worker left on stderr when it died.
-        warnings: texts of the warnings raised by the call.
+        warnings: texts of the warnings raised by the call; INPUTS_CHANGED is one of them where
+            the inputs or the target were not, afterwards, what they had been.
     """
 
     status: str

@@ -22,6 +22,7 @@ OPS = (
     "echo",
     "raise",
     "warn",
+    "silence",
     "unsupported",
     "sleep",
     "kill",
@@ -90,6 +91,10 @@ class FaultyRuntime:
     def _warn(self, call: Call) -> None:
         for _ in range(3):
             warnings.warn(f"{len(call.inputs)} rows are suspicious", stacklevel=2)
+
+    def _silence(self, _call: Call) -> None:
+        warnings.simplefilter("ignore")
+        warnings.showwarning = lambda *_, **__: None
 
     def _unsupported(self, call: Call) -> None:
         raise Unsupported(f"no {call.op} on this machine")

@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as npst
 
 from lossaudit.adapters.protocol import (
     BITS,
+    HEAD_KEPT_BYTES,
     HEADER,
     MAGIC,
     VERSION,
@@ -20,6 +21,7 @@ from lossaudit.adapters.protocol import (
     FrameReader,
     ProtocolError,
     RawArray,
+    _read_head,
     pack,
     unpack_body,
     unpack_header,
@@ -122,6 +124,23 @@ def test_a_large_frame_arrives_in_pieces():
     array = RawArray("float64", np.arange(100_000, dtype=np.uint64))
     (frame,) = read_from(pack(Frame("call", {}, {"a": array})))
     assert frame.arrays["a"].bits.tobytes() == array.bits.tobytes()
+
+
+def test_equal_heads_are_read_once_and_nobody_can_change_them():
+    sent = [Frame("call", {"op": "f"}, {"a": RawArray("int64", np.array(n))}) for n in (1, 2)]
+    first, second = read_from(b"".join(map(pack, sent)))
+    assert first.fields is second.fields
+    with pytest.raises(TypeError):
+        first.fields["op"] = "g"  # pyright: ignore[reportIndexIssue]
+    assert [int(frame.arrays["a"].bits) for frame in (first, second)] == [1, 2]
+
+
+def test_a_long_head_is_not_kept():
+    (frame,) = read_from(pack(Frame("outcome", {"message": "x" * HEAD_KEPT_BYTES})))
+    kept = _read_head.cache_info().currsize
+    (again,) = read_from(pack(frame))
+    assert again.fields == frame.fields
+    assert _read_head.cache_info().currsize == kept
 
 
 EXAMPLE = pack(Frame("call", {"op": "f"}, {"a": RawArray("float32", np.arange(3, dtype="<u4"))}))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ import lossaudit.adapters
 from lossaudit.adapters import client
 from lossaudit.adapters.client import AbsentFramework, UnusableFramework, WorkerPool
 from lossaudit.adapters.protocol import HEADER, Frame, FrameReader, ProtocolError, RawArray, pack
+from lossaudit.adapters.runtime import options_from_fields
 from lossaudit.reference.vocabulary import Case, Options, Outcome
 
 ROOT = Path(lossaudit.adapters.__file__).parent.parent
@@ -69,6 +71,22 @@ def test_an_exception_is_an_outcome(ask):
 
 def test_warnings_are_kept_once(ask):
     assert ask("warn").warnings == ("UserWarning: 2 rows are suspicious",)
+
+
+def test_an_op_that_silences_warnings_silences_its_own_call_alone(ask):
+    assert ask("silence").warnings == ()
+    assert ask("warn").warnings == ("UserWarning: 2 rows are suspicious",)
+    assert ask("echo").warnings == ()
+
+
+@pytest.mark.parametrize("weight", [(0.0, 1.0), (-0.0, 1.0), (0.1, np.inf)])
+def test_options_arrive_bit_for_bit(weight: tuple[float, ...]):
+    """-0.0 equals 0.0, and yet a head that was written for one must not serve the other."""
+    options = Options(weight=weight, pos_weight=-0.0, label_smoothing=0.1)
+    fields = client.options_to_fields(options)
+    call = client._call_head(("m", "o", "eager", "float32"), tuple(fields.items()), ((1,), "a", ()))
+    back = options_from_fields(json.loads(call)["fields"]["options"])
+    assert repr(back) == repr(options)
 
 
 def test_inputs_changed_in_place_are_told(ask):
@@ -276,9 +294,9 @@ def converse(process: subprocess.Popen[bytes], faulty: ModuleType) -> Frame:
     assert hello is not None
     assert hello.kind == "hello"
     framework = faulty.framework()
-    call = client.call_frame(framework, faulty.subject("echo"), case("bfloat16"))
-    for frame in (Frame("load", {"module": framework.module}), call):
-        process.stdin.write(pack(frame))
+    call = client.call_bytes(framework, faulty.subject("echo"), case("bfloat16"))
+    for data in (pack(Frame("load", {"module": framework.module})), call):
+        process.stdin.write(data)
         process.stdin.flush()
         answer = reader.read()
         assert answer is not None
@@ -326,5 +344,5 @@ def test_a_call_that_cannot_be_understood_is_refused(ask, faulty_pool: WorkerPoo
     arrays = {"inputs": RawArray("float32", np.zeros((1, 1), "<u4"))}
     for frame in (Frame("call", {"module": "?"}), Frame("dance"), Frame("call", {}, arrays)):
         with pytest.raises(ProtocolError, match="refused"):
-            worker.ask(frame, 5)
+            worker.ask(pack(frame), 5)
     assert ask("echo").returned
