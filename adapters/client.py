@@ -57,6 +57,7 @@ NARROW = {
 STDERR_KEPT = 1 << 16
 STDERR_SHOWN = 2000
 MEMORY_LOOK_SECONDS = 0.25
+CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 class UnusableFramework(Exception):
@@ -109,12 +110,14 @@ class Worker:
     """One worker process and the pipes to it. Not safe for two threads at once."""
 
     def __init__(
-        self, python: str, environment: Mapping[str, str], seconds: float, memory: int | None
+        self, python: str, environment: Mapping[str, str], seconds: float, memory: int
     ) -> None:
         self._memory = memory
         self._deadline = time.monotonic() + seconds
+        self._next_look = 0.0
+        main = threading.current_thread() is threading.main_thread()
         self._process = subprocess.Popen(
-            [python, "-I", str(WORKER), str(os.getpid())],
+            [python, "-I", str(WORKER), str(os.getpid()), "main" if main else "other"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -148,7 +151,10 @@ class Worker:
             write_all(self._stdin, frame, lambda: self._wait(self._writable))
         except BrokenPipeError:
             raise _Died from None
-        return self._read()
+        answer = self._read()
+        if time.monotonic() >= self._next_look:  # short calls may leave more behind, one by one
+            self._look_at_memory()
+        return answer
 
     def _read(self) -> Frame:
         try:
@@ -164,18 +170,17 @@ class Worker:
     def _wait(self, poll: select.poll) -> None:
         while True:
             left = self._deadline - time.monotonic()
-            slice_ = left if self._memory is None else min(left, MEMORY_LOOK_SECONDS)
-            if poll.poll(max(0, slice_) * 1000):
+            if poll.poll(max(0, min(left, MEMORY_LOOK_SECONDS)) * 1000):
                 return
             if left <= 0:
                 raise _TimedOut
             self._look_at_memory()
 
     def _look_at_memory(self) -> None:
-        if self._memory is not None:
-            held = resident_bytes(self._process.pid)
-            if held > self._memory:
-                raise _TooLarge(f"held {held >> 20} MiB, the limit is {self._memory >> 20} MiB")
+        self._next_look = time.monotonic() + MEMORY_LOOK_SECONDS
+        held = resident_bytes(self._process.pid)
+        if held > self._memory:
+            raise _TooLarge(f"held {held >> 20} MiB, the limit is {self._memory >> 20} MiB")
 
     def _keep_stderr(self) -> None:
         stream = self._process.stderr
@@ -233,6 +238,15 @@ def resident_bytes(pid: int) -> int:
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
+def default_memory() -> int:
+    """Half of the machine's memory, or of what its control group leaves of that."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for path in CGROUP_LIMITS:
+        with contextlib.suppress(OSError, ValueError):  # no such group, or "max"
+            total = min(total, int(Path(path).read_text(encoding="ascii")))
+    return total // 2
+
+
 def ending(code: int | None) -> str:
     """An exit status in words."""
     if code is None:
@@ -252,7 +266,9 @@ class WorkerPool:
         python: the interpreter that runs the subjects.
         call_seconds: time limit of one call; the first call of a compiled mode compiles.
         start_seconds: time limit for starting a worker and importing a framework.
-        memory_bytes: resident memory that a worker may hold, or None for no limit.
+        memory_bytes: resident memory that a worker may hold, or None for `default_memory()`.
+            Watched where /proc tells it; a limit of address space would forbid what frameworks
+            reserve and never touch.
         frameworks: by name; those of lossaudit where None.
     """
 
@@ -269,7 +285,7 @@ class WorkerPool:
         self._python = python
         self._call_seconds = call_seconds
         self._start_seconds = start_seconds
-        self._memory = memory_bytes
+        self._memory = default_memory() if memory_bytes is None else memory_bytes
         self._frameworks = FRAMEWORKS if frameworks is None else frameworks
         self._workers: dict[str, Worker] = {}
         self._refusals: dict[str, UnusableFramework] = {}

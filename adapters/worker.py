@@ -1,6 +1,6 @@
 """The worker: started by path in the subject's own interpreter, serves calls over its pipes.
 
-    python -I <folder>/adapters/worker.py <process id of the parent>
+    python -I <folder>/adapters/worker.py <process id of the parent> <main | other: its thread>
 
 It needs NumPy, the framework, and the files of `adapters/` and `reference/`; nothing is installed.
 Standard output is the protocol's: its descriptor is put aside at once and descriptor 1 made a
@@ -9,10 +9,12 @@ second standard error, so that nothing a framework prints can end up between two
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import os
 import platform
+import signal
 import sys
 import threading
 import time
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 PACKAGE = "lossaudit"
 WARNINGS_KEPT = 8
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def put_pipes_aside() -> tuple[int, int]:
@@ -58,8 +61,18 @@ def load_package() -> None:
         sys.modules[PACKAGE] = module
 
 
-def leave_with_parent(parent: int) -> None:
-    """Ends this process soon after its parent, even in the middle of a call that never ends."""
+def leave_with_parent(parent: int, started_by_main_thread: bool) -> None:
+    """Ends this process soon after its parent, even in the middle of a call that never ends.
+
+    A thread watches. Native code that keeps Python's lock stops that thread too, so on Linux the
+    kernel is asked as well. It sends its signal when the *thread* ends that started this process,
+    and so it is asked only where that was the main one; elsewhere such a call outlives its parent.
+    """
+    if started_by_main_thread and sys.platform == "linux":
+        with contextlib.suppress(ImportError, OSError, AttributeError):
+            import ctypes
+
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -223,8 +236,8 @@ def serve(incoming: int, outgoing: int) -> int:
 
 def main() -> int:
     incoming, outgoing = put_pipes_aside()
-    if len(sys.argv) > 1:
-        leave_with_parent(int(sys.argv[1]))
+    if len(sys.argv) > 2:
+        leave_with_parent(int(sys.argv[1]), sys.argv[2] == "main")
     load_package()
     try:
         return serve(incoming, outgoing)

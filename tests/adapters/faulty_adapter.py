@@ -25,13 +25,16 @@ OPS = (
     "silence",
     "unsupported",
     "sleep",
+    "hold",
     "kill",
     "segfault",
     "exit",
     "allocate",
+    "leak",
     "noise",
     "flood",
     "mutate",
+    "mutate target",
     "wrong shape",
     "wrong dtype",
 )
@@ -102,6 +105,9 @@ class FaultyRuntime:
     def _sleep(self, _call: Call) -> None:
         time.sleep(600)
 
+    def _hold(self, _call: Call) -> None:
+        ctypes.PyDLL(None).sleep(600)  # a PyDLL keeps Python's lock
+
     def _kill(self, _call: Call) -> None:
         print("these were my last words", file=sys.stderr, flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
@@ -118,19 +124,30 @@ class FaultyRuntime:
             held.append(np.ones(1 << 20))
             time.sleep(0.001)
 
+    def _leak(self, _call: Call) -> None:
+        self._held = [*getattr(self, "_held", ()), np.ones(1 << 20)]
+
     def _noise(self, _call: Call) -> None:
         print("printed")
         sys.stdout.write("written\n")
         os.write(1, b"LSAU and straight to the descriptor\n")
         os.system("echo from a child process")  # noqa: S605
+        ctypes.CDLL(None).printf(b"by the C library\n")
 
     def _flood(self, _call: Call) -> None:
         for _ in range(64):
             os.write(1, b"x" * (1 << 16))
             os.write(2, b"y" * (1 << 16))
+        library = ctypes.CDLL(None)
+        for _ in range(1 << 14):
+            library.printf(b"%s\n", b"z" * 127)
+        library.fflush(None)
 
     def _mutate(self, call: Call) -> None:
         call.inputs[0, 0] += 1
+
+    def _mutate_target(self, call: Call) -> None:
+        call.target[0] += 1
 
 
 def load() -> FaultyRuntime:

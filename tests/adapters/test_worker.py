@@ -19,7 +19,7 @@ from lossaudit.adapters import client
 from lossaudit.adapters.client import AbsentFramework, UnusableFramework, WorkerPool
 from lossaudit.adapters.protocol import HEADER, Frame, FrameReader, ProtocolError, RawArray, pack
 from lossaudit.adapters.runtime import options_from_fields
-from lossaudit.reference.vocabulary import Case, Options, Outcome
+from lossaudit.reference.vocabulary import INPUTS_CHANGED, Case, Options, Outcome
 
 ROOT = Path(lossaudit.adapters.__file__).parent.parent
 LABELS = np.array([0, 1])
@@ -89,8 +89,10 @@ def test_options_arrive_bit_for_bit(weight: tuple[float, ...]):
     assert repr(back) == repr(options)
 
 
-def test_inputs_changed_in_place_are_told(ask):
-    assert ask("mutate").warnings == ("the op changed its inputs in place",)
+@pytest.mark.parametrize("op", ["mutate", "mutate target"])
+def test_inputs_changed_in_place_are_told(ask, op: str):
+    assert ask(op).warnings == (INPUTS_CHANGED,)
+    assert ask("echo").warnings == ()
 
 
 @pytest.mark.parametrize("op", ["wrong shape", "wrong dtype"])
@@ -180,6 +182,27 @@ def test_a_call_that_eats_memory_is_ended(faulty: ModuleType):
         assert pool.ask(faulty.subject("echo"), case()).returned
 
 
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
+def test_calls_that_leave_memory_behind_are_ended(faulty: ModuleType, monkeypatch):
+    monkeypatch.setattr(client, "MEMORY_LOOK_SECONDS", 0.0)
+    with WorkerPool(frameworks={"faulty": faulty.framework()}, memory_bytes=300 << 20) as pool:
+        outcomes = [pool.ask(faulty.subject("leak"), case()) for _ in range(40)]
+        lost = [o.message for o in outcomes if not o.returned]
+        assert len(lost) == 1
+        assert "the limit is 300 MiB" in lost[0]
+
+
+def test_the_default_limit_is_half_of_the_memory_there_is(monkeypatch, tmp_path: Path):
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    group = tmp_path / "memory.max"
+    monkeypatch.setattr(client, "CGROUP_LIMITS", (str(group), str(tmp_path / "absent")))
+    assert client.default_memory() == total // 2
+    group.write_text("max\n")
+    assert client.default_memory() == total // 2
+    group.write_text(f"{1 << 20}\n")
+    assert client.default_memory() == 1 << 19
+
+
 def test_dtypes_can_have_workers_of_their_own(ask, faulty_pool: WorkerPool):
     ask("echo", case("float64"))
     ask("echo", case("float32"))
@@ -219,9 +242,20 @@ os._exit(0)
 """
 
 
-@pytest.mark.parametrize("op", ["echo", "sleep"])
+@pytest.mark.parametrize(
+    "op",
+    [
+        "echo",
+        "sleep",
+        pytest.param(
+            "hold",
+            marks=pytest.mark.skipif(sys.platform != "linux", reason="the kernel ends it on Linux"),
+        ),
+    ],
+)
 def test_workers_end_with_their_parent(faulty: ModuleType, tmp_path: Path, op: str):
-    """Idle, by the end of their input; in a call that never ends, because they watch."""
+    """Idle, by the end of their input; in a call that never ends, because they watch; in one that
+    keeps Python's lock, by the kernel."""
     (tmp_path / "lossaudit").symlink_to(ROOT)
     command = [sys.executable, "-c", PARENT, faulty.__file__, str(tmp_path), op]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
