@@ -492,4 +492,5 @@ def _values(array: RawArray | None) -> NDArray[np.float64] | None:
         return None
     if array.dtype not in ("float64", "float32", "float16"):
         return formats.decode(array.bits, array.dtype)
-    return array.bits.view(NARROW[array.dtype]).astype(np.float64)
+    with np.errstate(invalid="ignore"):  # a signalling NaN becomes a quiet one
+        return array.bits.view(NARROW[array.dtype]).astype(np.float64)

@@ -116,7 +116,10 @@ class Bench:
         return self._siblings[key]
 
     def outcome(self, case: Case) -> Outcome:
-        """What the subject does with a case; a compiled one is called at its own shape."""
+        """What the subject does with a case; a compiled one is called at its own shape.
+
+        A call that was lost is remembered like any other: to ask again may cost a worker again.
+        """
         key = (digest(case),)
         return self._outcomes.get(key, lambda: self._ask(case))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..law import Law
 from .conventions import SINGLE_SOFTMAX, SMOOTHING
+from .inputs import UNCHANGED
 from .pullbacks import COTANGENT, TARGET_GRADIENT
 from .relations import MODES, ONE_HOT, TWO_CLASS
 from .symmetry import FINITE, MIRROR, SHIFT, ZERO_SUM
@@ -23,6 +24,7 @@ LAWS: tuple[Law, ...] = (
     SMOOTHING,
     SINGLE_SOFTMAX,
     MODES,
+    UNCHANGED,
 )
 
 

@@ -5,7 +5,7 @@ from types import ModuleType
 import numpy as np
 
 from lossaudit.adapters.in_process import InProcess
-from lossaudit.reference.vocabulary import Case, Floats, Options
+from lossaudit.reference.vocabulary import INPUTS_CHANGED, Case, Floats, Options
 
 CASE = Case("cross_entropy", "float32", np.zeros((2, 3)), np.array([0, 1]))
 
@@ -31,6 +31,17 @@ def test_functions_are_chosen_by_op_or_name(faulty: ModuleType):
     for key in ("echo", subject.name):
         outcome = InProcess({key: raising}).ask(subject, CASE)
         assert (outcome.status, outcome.message) == ("raised", "IndexError: label 0")
+
+
+def test_a_function_gets_arrays_of_its_own_and_is_told_on_when_it_changes_them(faulty: ModuleType):
+    def changing(case: Case) -> tuple[Floats, Floats]:
+        case.target[0] = 2
+        return zeros(case)
+
+    outcome = InProcess(changing).ask(faulty.subject("echo"), CASE)
+    assert outcome.returned
+    assert outcome.warnings == (INPUTS_CHANGED,)
+    assert CASE.target.tolist() == [0, 1]
 
 
 def test_wrong_shapes_are_told(faulty: ModuleType):

@@ -181,6 +181,18 @@ def silent(subject: Subject) -> Function:
     return call
 
 
+def shifting_in_place(subject: Subject) -> Function:
+    """Right numbers, but the maximum is subtracted from the caller's own logits."""
+
+    def call(case: Case) -> tuple[Floats, Floats]:
+        outputs = right(subject)(replace(case, inputs=case.inputs.copy()))
+        with np.errstate(invalid="ignore"):
+            np.subtract(case.inputs, case.inputs.max(axis=1, keepdims=True), out=case.inputs)
+        return outputs
+
+    return call
+
+
 @dataclass(frozen=True)
 class Audited:
     """What an audit of stand-ins said."""
@@ -255,6 +267,7 @@ def mutants() -> dict[str, Replace]:
             silent,
             deaf,
             detached_target,
+            shifting_in_place,
             right,
         )
     }

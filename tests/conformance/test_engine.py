@@ -6,25 +6,25 @@ import importlib.util
 import os
 import signal
 import sys
-import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from lossaudit.adapters.client import WorkerPool
 from lossaudit.adapters.registry import FRAMEWORKS
 from lossaudit.conformance.engine import LOST_LIMIT, Auditor, Patience, Settings, audit, plan
-from lossaudit.conformance.events import CellFinished
+from lossaudit.conformance.events import CellFinished, CellStarted
 from lossaudit.conformance.known import Known, load
 from lossaudit.conformance.laws.registry import LAWS, law
 from lossaudit.conformance.recorder import Recorder
+from lossaudit.conformance.regions import ROWS
 from lossaudit.conformance.run import (
-    Convention,
     Finding,
     Incident,
     KnownRecord,
+    Tally,
     read_run,
     write_run,
 )
@@ -49,15 +49,25 @@ def subject_of(faulty, op):
     return replace(faulty.subject(op), dtypes=("float32",), arithmetic=torch.arithmetic)
 
 
-def audited(faulty, *ops, seconds=2.0, laws=("value", "finite-where-finite"), during=None):
-    """Audit ops of the faulty framework in float32; return the events."""
+def audited(
+    faulty, *ops, seconds=2.0, laws=("value", "finite-where-finite"), during=None, memory=None
+):
+    """Audit ops of the faulty framework in float32; return the events.
+
+    `during` is called with the pool and every event as it is said, in the middle of the audit.
+    """
     framework = faulty.framework()
     subjects = [subject_of(faulty, op) for op in ops]
     events = []
-    with WorkerPool(call_seconds=seconds, frameworks={"faulty": framework}) as pool:
+
+    def emit(event):
+        events.append(event)
         if during is not None:
-            threading.Thread(target=during, args=(pool,), daemon=True).start()
-        audit(subjects, Settings("quick", 0, laws), events.append, pool)
+            during(pool, event)
+
+    pool = WorkerPool(call_seconds=seconds, memory_bytes=memory, frameworks={"faulty": framework})
+    with pool:
+        audit(subjects, Settings("quick", 0, laws), emit, pool)
     return events
 
 
@@ -89,23 +99,68 @@ def test_a_subject_that_keeps_dying_is_left_alone_and_that_is_said(faulty):
     assert said == [f"{LOST_LIMIT} calls were lost; the rest of this subject was not audited"]
 
 
-def test_worker_killed_from_outside_loses_one_call(faulty):
-    """A SIGKILL in the middle of a run, as the kernel's out-of-memory killer sends it."""
+@pytest.mark.parametrize("struck", ["value", "shift-invariance"])
+def test_worker_killed_from_outside_loses_one_call(faulty, struck):
+    """A SIGKILL in the middle of a run, as the kernel's out-of-memory killer sends it.
+
+    The laws share the cases of the corpus and ask for each once: those that share the lost one all
+    say so, and it is the same case.
+    """
     killed = []
 
-    def strike(pool):
-        while not killed:
-            for pid in pool.process_ids().values():
-                time.sleep(0.3)
-                os.kill(pid, signal.SIGKILL)
-                killed.append(pid)
-            time.sleep(0.01)
+    def strike(pool, event):
+        if isinstance(event, CellStarted) and event.law == struck and not killed:
+            (pid,) = pool.process_ids().values()
+            os.kill(pid, signal.SIGKILL)
+            killed.append(pid)
 
     events = audited(faulty, "echo", laws=tuple(x.name for x in LAWS), during=strike)
     assert killed
-    crashed = [e for e in events if isinstance(e, (Finding, Convention)) and "SIGKILL" in str(e)]
-    assert len(crashed) <= 2, "one lost call is one finding, or one field that was not measured"
-    assert any(isinstance(e, CellFinished) and e.rows > 0 for e in events)
+    crashed = findings(events, "crashed")
+    assert all("SIGKILL" in f.message for f in crashed)
+    assert len({msgspec.json.encode(f.case) for f in crashed}) == 1
+    assert struck in {f.law for f in crashed}
+    fits = sum(x.fits(subject_of(faulty, "echo")) for x in LAWS)
+    assert sum(isinstance(e, CellFinished) and e.rows > 0 for e in events) == fits
+
+
+def test_a_subject_that_segfaults_loses_one_call_a_death(faulty):
+    events = audited(faulty, "segfault", "echo", laws=("value",))
+    crashed = findings(events, "crashed")
+    assert {f.subject for f in crashed} == {"faulty:segfault[eager,cpu]"}
+    assert all("SIGSEGV" in f.message for f in crashed)
+    # The first death was in the probe; calls that were not made after the last are not counted.
+    lost = [e.grades["crashed"] for e in events if isinstance(e, Tally) and "crashed" in e.grades]
+    assert sum(lost) == (LOST_LIMIT - 1) * ROWS
+    assert any(isinstance(e, CellFinished) and "echo" in e.subject and e.rows for e in events)
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
+def test_a_subject_that_allocates_without_end_is_stopped_and_said(faulty):
+    events = audited(faulty, "allocate", "echo", seconds=60, laws=("value",), memory=300 << 20)
+    crashed = findings(events, "crashed")
+    assert {f.subject for f in crashed} == {"faulty:allocate[eager,cpu]"}
+    assert all("the limit is 300 MiB" in f.message for f in crashed)
+    assert any(isinstance(e, CellFinished) and "echo" in e.subject and e.rows for e in events)
+
+
+def test_a_subject_that_prints_megabytes_is_judged_by_its_numbers(faulty):
+    flood, echo = (audited(faulty, op, seconds=30, laws=("value",)) for op in ("flood", "echo"))
+    assert not findings(flood, "crashed")
+    assert {(f.region, f.kind, *f.value) for f in flood if isinstance(f, Finding)} == {
+        (f.region, f.kind, *f.value) for f in echo if isinstance(f, Finding)
+    }
+
+
+@pytest.mark.parametrize("op", ["mutate", "mutate target"])
+def test_inputs_changed_in_place_are_a_policy_finding(faulty, op):
+    events = audited(faulty, op, laws=("inputs-unchanged",))
+    found = [f for f in findings(events, "policy") if f.law == "inputs-unchanged"]
+    assert found
+    assert all(f.value == ["changed in place"] for f in found)
+    assert all(len(f.case.inputs) == 1 for f in found), "the smallest input is one row"
+    right = audited(faulty, "echo", laws=("inputs-unchanged",))
+    assert not [f for f in right if isinstance(f, Finding) and f.law == "inputs-unchanged"]
 
 
 def test_raising_on_valid_input_and_wrong_shapes_are_policy_findings(faulty):
