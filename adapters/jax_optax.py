@@ -9,14 +9,21 @@ by running jax 0.10.2 with optax 0.2.8; how each step is rounded was read in the
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ..reference.vocabulary import Arithmetic, Case, Options, Semantics
 from .protocol import RawArray
-from .runtime import NUMPY_TYPES, Call, Result, per_row, raw
+from .runtime import (
+    NUMPY_TYPES,
+    Call,
+    Result,
+    flags,
+    per_row,
+    raw,
+    subnormals,
+)
 from .snippets import input_name, nested, target_name
 from .subject import Framework, Subject
 
@@ -242,9 +249,13 @@ class JaxRuntime:
         config = self._jax.config
         return {
             "x64": str(bool(config.jax_enable_x64)),
-            "devices": ", ".join(str(device) for device in self._jax.devices()),
-            "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
+            "backend": self._jax.default_backend(),
+            "devices": ", ".join(f"{d} ({d.device_kind})" for d in self._jax.devices()),
             "matmul precision": str(config.jax_default_matmul_precision),
+            "dtype promotion": str(config.jax_numpy_dtype_promotion),
+            "jit": "disabled" if config.jax_disable_jit else "enabled",
+            "subnormals": subnormals(lambda x: self._jax.numpy.asarray(x) * x.dtype.type(0.5)),
+            **flags("XLA_FLAGS", "JAX_PLATFORMS", "NPROC"),
         }
 
     def call(self, call: Call) -> Result:

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..reference.vocabulary import Arithmetic, Case, Options, Semantics
 from .protocol import RawArray
-from .runtime import NUMPY_TYPES, Call, Result, Unsupported, per_row
+from .runtime import NUMPY_TYPES, Call, Result, Unsupported, flags, per_row, subnormals
 from .snippets import arguments, input_name, nested, target_name, vector
 from .subject import Framework, Subject
 
@@ -338,15 +338,27 @@ class TorchRuntime:
 
     def facts(self) -> dict[str, str]:
         torch = self._torch
+        matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
         return {
+            "devices": ", ".join(["cpu", *self._accelerators()]),
             "capability": torch.backends.cpu.get_cpu_capability(),
             "mkldnn": str(torch.backends.mkldnn.is_available()),
+            "mkl": str(torch.backends.mkl.is_available()),
             "threads": str(torch.get_num_threads()),
+            "threads between ops": str(torch.get_num_interop_threads()),
             "cuda": str(torch.version.cuda),
             "float32 matmul precision": torch.get_float32_matmul_precision(),
-            "ATEN_CPU_CAPABILITY": os.environ.get("ATEN_CPU_CAPABILITY", ""),
+            "allow_tf32": f"matmul {matmul.allow_tf32}, cudnn {cudnn.allow_tf32}",
+            "deterministic algorithms": str(torch.are_deterministic_algorithms_enabled()),
+            "default dtype": str(torch.get_default_dtype()),
+            "subnormals": subnormals(lambda x: (torch.from_numpy(x) * 0.5).numpy()),
             "git": str(torch.version.git_version),
+            **flags("ATEN_CPU_CAPABILITY", "OMP_NUM_THREADS", "ONEDNN_DEFAULT_FPMATH_MODE"),
         }
+
+    def _accelerators(self) -> list[str]:
+        cuda = self._torch.cuda
+        return [cuda.get_device_name(i) for i in range(cuda.device_count())]
 
     def call(self, call: Call) -> Result:
         inputs = self._tensor(call.inputs, call.dtype).requires_grad_()

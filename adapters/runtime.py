@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -99,7 +100,7 @@ def options_to_fields(options: Options) -> dict[str, Any]:
         "pos_weight": None if options.pos_weight is None else float(options.pos_weight).hex(),
         "ignore_index": options.ignore_index,
         "label_smoothing": float(options.label_smoothing).hex(),
-        "where": options.where,
+        "where": None if options.where is None else tuple(options.where),
         "axis": options.axis,
         "gamma": None if options.gamma is None else float(options.gamma).hex(),
         "alpha": None if options.alpha is None else float(options.alpha).hex(),
@@ -193,6 +194,24 @@ def wrong_shape(call: Call, result: Result) -> str:
             what = name.replace("_", " ")
             return f"the {what} has the shape {array.bits.shape}, where {right[name]} is right"
     return ""
+
+
+def subnormals(halve: Callable[[NDArray[Any]], Any]) -> str:
+    """What becomes of subnormals here: the least normal numbers of float32 are halved.
+
+    It is measured, since a flag is set for one thread and any library may have set it.
+    """
+    least = np.full(64, np.finfo(np.float32).tiny, np.float32)  # long enough for vector registers
+    # Bits are looked at: where inputs are flushed too, a subnormal number compares equal to 0.
+    left = np.asarray(halve(least), np.float32).view(np.uint32) != 0
+    if left.all():
+        return "kept"
+    return "flushed in part" if left.any() else "flushed"
+
+
+def flags(*names: str) -> dict[str, str]:
+    """Environment variables that move numbers, those that are not set too."""
+    return {name: os.environ.get(name, "(not set)") for name in names}
 
 
 def per_row(shape: tuple[int, ...], rows: int) -> bool:

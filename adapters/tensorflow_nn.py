@@ -6,14 +6,21 @@ running 2.21; the constants of the arithmetic come from the headers of Eigen tha
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ..reference.vocabulary import Arithmetic, Case, Options, Semantics
 from .protocol import RawArray
-from .runtime import NUMPY_TYPES, Call, Result, per_row, raw
+from .runtime import (
+    NUMPY_TYPES,
+    Call,
+    Result,
+    flags,
+    per_row,
+    raw,
+    subnormals,
+)
 from .snippets import input_name, nested, target_name
 from .subject import Framework, Subject
 
@@ -229,17 +236,21 @@ class TensorFlowRuntime:
         return {"tensorflow": self._tf.__version__}
 
     def facts(self) -> dict[str, str]:
-        build = self._tf.sysconfig.get_build_info()
+        build, config = self._tf.sysconfig.get_build_info(), self._tf.config
+        threading = config.threading
         return {
             "cuda build": str(build.get("is_cuda_build", "")),
             "devices": ", ".join(
                 device.device_type for device in self._tf.config.list_physical_devices()
             ),
-            "TF_ENABLE_ONEDNN_OPTS": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "(default)"),
-            "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
-            "TF_XLA_FLAGS": os.environ.get("TF_XLA_FLAGS", ""),
-            "threads": str(self._tf.config.threading.get_intra_op_parallelism_threads()),
+            "oneDNN": _onednn(),
+            "tensor float 32": str(config.experimental.tensor_float_32_execution_enabled()),
+            "threads": f"{threading.get_intra_op_parallelism_threads()} (0: as many as cores)",
+            "threads between ops": f"{threading.get_inter_op_parallelism_threads()} (0: the same)",
+            "jit": str(config.optimizer.get_jit() or "where asked for"),
+            "subnormals": subnormals(lambda x: (self._tf.constant(x) * 0.5).numpy()),
             "git": str(self._tf.version.GIT_VERSION),
+            **flags("TF_ENABLE_ONEDNN_OPTS", "XLA_FLAGS", "TF_XLA_FLAGS", "NVIDIA_TF32_OVERRIDE"),
         }
 
     def call(self, call: Call) -> Result:
@@ -291,6 +302,19 @@ class TensorFlowRuntime:
         if call.mode == "eager":
             return loss_and_gradient
         return tf.function(loss_and_gradient, jit_compile=True, autograph=False)
+
+
+def _onednn() -> str:
+    """Whether oneDNN's kernels are in use, of which the variable is only the wish.
+
+    TensorFlow says it at a private place alone.
+    """
+    try:
+        from tensorflow.python.util import _pywrap_util_port as port
+
+        return str(port.IsMklEnabled())
+    except (ImportError, AttributeError):
+        return "unknown"
 
 
 def load() -> TensorFlowRuntime:

@@ -96,6 +96,13 @@ def adapter_module(name: str) -> types.ModuleType:
     return module
 
 
+def usable_cores() -> int | None:
+    """Cores that the scheduler gives to this process."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
+
+
 def hello() -> dict[str, Any]:
     """Facts of the process that hold for every framework in it."""
     import numpy as np
@@ -106,6 +113,7 @@ def hello() -> dict[str, Any]:
         "platform": platform.platform(),
         "machine": platform.machine(),
         "cores": os.cpu_count(),
+        "cores that it may use": usable_cores(),
         "numpy": np.__version__,
         "pid": os.getpid(),
     }

@@ -172,7 +172,17 @@ def test_versions_and_facts(pool: WorkerPool, framework: Framework):
     except UnusableFramework as error:
         pytest.skip(str(error))
     assert set(versions) == set(framework.packages)
-    assert all(pool.facts(framework.name).keys())
+    facts = pool.facts(framework.name)
+    assert all(facts.keys())
+    assert facts["subnormals"] in ("kept", "flushed", "flushed in part")
+    assert facts["devices"]
+    flags = {
+        "torch": ("ATEN_CPU_CAPABILITY", "allow_tf32", "threads"),
+        "tensorflow": ("TF_ENABLE_ONEDNN_OPTS", "oneDNN", "XLA_FLAGS", "threads"),
+        "keras": ("TF_ENABLE_ONEDNN_OPTS", "oneDNN", "XLA_FLAGS", "epsilon"),
+        "jax": ("XLA_FLAGS", "x64", "matmul precision"),
+    }
+    assert set(flags[framework.name]) <= set(facts)
 
 
 def test_jax_runs_float64_in_a_process_of_its_own(pool: WorkerPool):
