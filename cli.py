@@ -1,8 +1,8 @@
 """The verbs of lossaudit: parse, call, print. Nothing here computes.
 
 Exit codes: 0 nothing new; 1 new findings, or a known one that is gone; 2 wrong use or unreadable
-input; 3 a framework asked for by name cannot be used; 70 internal error; 130 interrupted, with a
-valid partial run.
+input; 3 a framework or an environment asked for by name cannot be used; 70 internal error; 130
+interrupted, with a valid partial run.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 if TYPE_CHECKING:
+    from .adapters.environments import Environment
     from .conformance.engine import Settings
     from .conformance.run import Run
 
@@ -62,11 +63,28 @@ def run(
     law: Annotated[
         list[str] | None, typer.Option("--law", help="Law to check; may be repeated. All if none.")
     ] = None,
+    python: Annotated[
+        Path | None,
+        typer.Option(help="Interpreter that has the frameworks, in place of lossaudit's own."),
+    ] = None,
+    env: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=PYTHON",
+            help="An environment to audit: its name and its interpreter; may be repeated.",
+        ),
+    ] = None,
     depth: Annotated[str, typer.Option(help="quick, standard or deep.")] = "standard",
     seed: Annotated[int, typer.Option(help="Seed of the search.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Write the run to this JSON file.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write the HTML report to this file.")] = None,
     jobs: Annotated[int, typer.Option(help="Processes; 0 for one per core.", min=0)] = 0,
+    memory: Annotated[
+        float | None,
+        typer.Option(
+            metavar="GIB", help="Memory a worker may hold. Half of the machine's if none."
+        ),
+    ] = None,
     known: Annotated[
         Path | None, typer.Option(help="Known findings, in place of those of lossaudit.")
     ] = None,
@@ -83,7 +101,8 @@ def run(
 
     _demand_one_of("--fail-on", fail_on, ("any", "violates"))
     frameworks = _frameworks(backend)
-    settings = _settings(depth, seed, law, known)
+    settings = _settings(depth, seed, law, known, memory)
+    environments = _environments(python, env or [])
     for path in (out, html):
         _demand_writable(path)
     recorder = Recorder(settings)
@@ -97,7 +116,7 @@ def run(
             progress(event)
 
         try:
-            audit_all(frameworks, settings, emit, jobs or _cores())
+            audit_all(frameworks, settings, emit, jobs or _cores(), environments)
         except KeyboardInterrupt:
             interrupted = True
     result = recorder.run(complete=not interrupted)
@@ -112,7 +131,7 @@ def exit_code(result: Run, asked_for: list[str], fail_on: str = "any") -> int:
     """What a finished run means to a script."""
     if any(i.message.startswith("internal:") for i in result.incidents):
         return INTERNAL
-    if any(absence.framework in asked_for for absence in result.absent):
+    if any(absence.framework.partition("@")[0] in asked_for for absence in result.absent):
         return UNUSABLE
     new = [f for f in result.new_findings() if fail_on == "any" or f.kind != "precision"]
     return NEW_FINDINGS if new or result.gone() else NOTHING_NEW
@@ -179,7 +198,7 @@ def list_(
     ] = None,
 ) -> None:
     """List operations, subjects and laws. Imports no framework."""
-    from .adapters.client import availability
+    from .adapters.environments import availability
     from .adapters.registry import FRAMEWORKS
     from .conformance.laws.registry import LAWS
     from .reference.vocabulary import OPERATIONS
@@ -206,7 +225,34 @@ def _frameworks(names: list[str] | None) -> list[str]:
     return list(dict.fromkeys(names or FRAMEWORKS))
 
 
-def _settings(depth: str, seed: int, laws: list[str] | None, known: Path | None) -> Settings:
+def _environments(python: Path | None, named: list[str]) -> list[Environment]:
+    """The environments to audit, each of which can run a worker."""
+    from .adapters.environments import NAME, Environment, examine
+
+    if python is not None and named:
+        raise WrongUse("--python and --env exclude each other: give --python's path a name too.")
+    paths: dict[str, str] = {}
+    for item in named:
+        name, equals, path = item.partition("=")
+        if not (equals and path and NAME.fullmatch(name)):
+            raise WrongUse(
+                f"--env: {item!r} is not NAME=PYTHON, with a name of letters, digits and . _ -"
+            )
+        if name in paths:
+            raise WrongUse(f"--env: the name {name!r} is given twice.")
+        paths[name] = path
+    if python is not None:
+        paths[""] = str(python)
+    # Absolute, and no further resolved: the interpreter of a virtual environment is a link.
+    found = [Environment(name, str(Path(path).absolute())) for name, path in paths.items()]
+    for environment in found:
+        examine(environment)
+    return found or [Environment()]
+
+
+def _settings(
+    depth: str, seed: int, laws: list[str] | None, known: Path | None, gibibytes: float | None
+) -> Settings:
     from .conformance.cell import PROFILES
     from .conformance.engine import Settings
     from .conformance.known import FILE, load
@@ -215,7 +261,10 @@ def _settings(depth: str, seed: int, laws: list[str] | None, known: Path | None)
     _demand_one_of("--depth", depth, tuple(PROFILES))
     for name in laws or ():
         _demand_one_of("--law", name, tuple(law.name for law in LAWS))
-    return Settings(depth, seed, tuple(laws or ()), load(known or FILE))
+    if gibibytes is not None and not 0 < gibibytes < float("inf"):
+        raise WrongUse(f"--memory: {gibibytes:g} is no number of GiB above 0.")
+    memory = None if gibibytes is None else int(gibibytes * 2**30)
+    return Settings(depth, seed, tuple(laws or ()), load(known or FILE), memory)
 
 
 def _demand_one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -270,11 +319,14 @@ def main() -> NoReturn:
 
 
 def _explained(error: Exception) -> tuple[str, int]:
+    from .adapters.environments import UnusableEnvironment
     from .conformance.known import KnownFindingsError
     from .conformance.run import RunFileError
 
     if isinstance(error, (WrongUse, RunFileError, KnownFindingsError)):
         return str(error), WRONG_USE
+    if isinstance(error, UnusableEnvironment):
+        return str(error), UNUSABLE
     if isinstance(error, OSError):
         return f"{error.filename or ''}: {error.strerror or error}", WRONG_USE
     with tempfile.NamedTemporaryFile(

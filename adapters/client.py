@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.metadata
-import importlib.util
 import os
 import select
 import signal
@@ -71,27 +69,6 @@ class UnusableFramework(Exception):
 
 class AbsentFramework(UnusableFramework):
     """A framework that is not installed."""
-
-
-def availability(framework: Framework) -> str:
-    """'' where the packages of a framework are installed in this interpreter, or the reason.
-
-    Looks at metadata only: a framework that is installed and broken is found when it is loaded.
-    """
-    missing = [name for name in framework.packages if not _installed(name)]
-    if not missing:
-        return ""
-    return f"{' and '.join(missing)} not installed; install with: {framework.install}"
-
-
-def _installed(distribution: str) -> bool:
-    try:
-        importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:  # a build from source may lack metadata
-        with contextlib.suppress(ImportError, ValueError):
-            return importlib.util.find_spec(distribution.replace("-", "_")) is not None
-        return False
-    return True
 
 
 class _TimedOut(Exception):

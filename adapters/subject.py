@@ -30,6 +30,9 @@ class Subject:
         index_sibling: op of the same framework that takes an index where this takes a distribution.
         binary_sibling: op of the same framework that is its binary cross-entropy with logits.
         device: "cpu".
+        environment: name of the environment it runs in, "" where a run has one alone. It is part
+            of the name, so that findings, tallies and conventions of two environments are two;
+            the same op in two versions bears two names, `jax@old:...` and `jax@new:...`.
     """
 
     framework: str
@@ -46,11 +49,26 @@ class Subject:
     index_sibling: Optional[str] = None
     binary_sibling: Optional[str] = None
     device: str = "cpu"
+    environment: str = ""
 
     @property
     def name(self) -> str:
-        """Name without a version, such as `torch:cross_entropy.index[eager,cpu]`."""
-        return f"{self.framework}:{self.op}[{self.mode},{self.device}]"
+        """Name without a version: `jax@old:log_softmax.index[jit,cpu]`, or without the `@old`."""
+        return f"{self.home}:{self._local}"
+
+    @property
+    def name_anywhere(self) -> str:
+        """The name without its environment, such as `torch:cross_entropy.index[eager,cpu]`."""
+        return f"{self.framework}:{self._local}"
+
+    @property
+    def home(self) -> str:
+        """The framework, with the environment where there are several: "jax@old"."""
+        return f"{self.framework}@{self.environment}" if self.environment else self.framework
+
+    @property
+    def _local(self) -> str:
+        return f"{self.op}[{self.mode},{self.device}]"
 
     @property
     def from_logits(self) -> bool:

@@ -20,7 +20,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import cast
 
-from ..adapters.client import UnusableFramework, WorkerPool, availability
+from ..adapters.client import UnusableFramework, WorkerPool
+from ..adapters.environments import Environment, availability
 from ..adapters.registry import FRAMEWORKS
 from ..adapters.registry import subjects as all_subjects
 from ..adapters.subject import Subject
@@ -54,6 +55,8 @@ class Settings:
     seed: int = 0
     laws: tuple[str, ...] = ()
     known: Known = field(default_factory=Known)
+    memory: int | None = None
+    """Bytes that a worker may hold, or None for half of the machine's memory."""
 
     @property
     def profile(self) -> Profile:
@@ -106,7 +109,7 @@ class Auditor:
     ) -> None:
         self._session = Patience(session, emit)
         self._settings, self._emit = settings, emit
-        self._by_name = {(s.framework, s.op, s.mode): s for s in subjects}
+        self._by_name = {(s.home, s.op, s.mode): s for s in subjects}
         self._truths = Memory(TRUTHS)
         self._semantics: dict[str, Semantics] = {}
         self._benches: dict[tuple[str, str], Bench] = {}
@@ -164,7 +167,7 @@ class Auditor:
         dtype = "float32" if "float32" in subject.dtypes else subject.dtypes[0]
 
         def others(op: str, mode: str) -> Subject | None:
-            return self._by_name.get((subject.framework, op, mode))
+            return self._by_name.get((subject.home, op, mode))
 
         return Bench(subject, dtype, self._session, semantics, others, self._truths)
 
@@ -216,7 +219,7 @@ def contradiction(convention: Convention) -> Finding:
 def record(subject: Subject, versions: dict[str, str]) -> SubjectRecord:
     return SubjectRecord(
         name=subject.name,
-        framework=subject.framework,
+        framework=subject.home,
         op=subject.op,
         operation=subject.operation,
         mode=subject.mode,
@@ -272,42 +275,59 @@ def _audit_subject(auditor: Auditor, subject: Subject, emit: Emit, session: Sess
 
 @dataclass(frozen=True)
 class Part:
-    """Subjects that one process audits with workers of its own."""
+    """Subjects of one environment that one process audits with workers of its own."""
 
     name: str
     subjects: tuple[Subject, ...]
     context: tuple[Subject, ...]
     """All subjects of the framework: siblings are looked up among them."""
+    environment: Environment
+
+    @property
+    def slow(self) -> bool:
+        """Whether it takes longest: JAX compiles each primitive, Inductor calls a C++ compiler."""
+        first = self.subjects[0]
+        return (first.framework, first.compiled) in (("jax", False), ("torch", True))
 
 
-def plan(frameworks: Iterable[str], depth: str) -> tuple[list[Part], list[Absence]]:
+def plan(
+    frameworks: Iterable[str], depth: str, environments: Sequence[Environment] = (Environment(),)
+) -> tuple[list[Part], list[Absence]]:
     """Parts to audit, the slowest first, and the frameworks that are not installed."""
     parts, absent = [], []
     for name in frameworks:
-        framework = FRAMEWORKS[name]
-        reason = availability(framework)
-        if reason:
-            absent.append(Absence(framework=name, reason=reason, hint=framework.install))
-            continue
-        every = all_subjects([name], depth)
-        for compiled in (True, False):
-            some = tuple(s for s in every if s.compiled is compiled)
-            if some:
-                mode = "compiled" if compiled else "eager"
-                parts.append(Part(f"{name} {mode}", some, every))
-    # Started first, the part that takes longest runs beside all others: JAX compiles every
-    # primitive for every shape, Inductor calls a C++ compiler.
-    slow = ("jax eager", "torch compiled")
-    return sorted(parts, key=lambda p: slow.index(p.name) if p.name in slow else len(slow)), absent
+        for environment in environments:
+            home = environment.home(name)
+            reason = availability(FRAMEWORKS[name], environment)
+            if reason:
+                hint = FRAMEWORKS[name].install
+                absent.append(Absence(framework=home, reason=reason, hint=hint))
+                continue
+            every = tuple(
+                replace(s, environment=environment.name) for s in all_subjects([name], depth)
+            )
+            for compiled in (True, False):
+                some = tuple(s for s in every if s.compiled is compiled)
+                if some:
+                    mode = "compiled" if compiled else "eager"
+                    parts.append(Part(f"{home} {mode}", some, every, environment))
+    # Started first, what takes longest runs beside all others.
+    return sorted(parts, key=lambda part: not part.slow), absent
 
 
-def audit_all(frameworks: Sequence[str], settings: Settings, emit: Emit, jobs: int = 2) -> None:
+def audit_all(
+    frameworks: Sequence[str],
+    settings: Settings,
+    emit: Emit,
+    jobs: int = 2,
+    environments: Sequence[Environment] = (Environment(),),
+) -> None:
     """Audit frameworks in `jobs` processes with workers of their own; say events as they come.
 
     Raises:
         KeyboardInterrupt: after the processes were ended; what was said until then stands.
     """
-    parts, absent = plan(frameworks, settings.depth)
+    parts, absent = plan(frameworks, settings.depth, environments)
     for absence in absent:
         emit(absence)
     laws = settings.chosen_laws()
@@ -331,7 +351,7 @@ def audit_part(part: Part, settings: Settings, emit: Emit) -> None:
         finished += isinstance(event, CellFinished)
         emit(event)
 
-    with WorkerPool() as pool:
+    with WorkerPool(part.environment.python, memory_bytes=settings.memory) as pool:
         try:
             audit(part.subjects, settings, counted, pool, part.context)
         except UnusableFramework as error:
@@ -341,14 +361,16 @@ def audit_part(part: Part, settings: Settings, emit: Emit) -> None:
                 emit(Incident(subject=part.name, law="", dtype="", message=message))
             else:
                 hint = FRAMEWORKS[error.framework].install
-                emit(Absence(framework=error.framework, reason=error.reason, hint=hint))
-        for ready in workers_ready(pool):
+                home = part.environment.home(error.framework)
+                emit(Absence(framework=home, reason=error.reason, hint=hint))
+        for ready in workers_ready(pool, part.environment):
             emit(ready)
 
 
-def workers_ready(pool: WorkerPool) -> list[WorkerReady]:
+def workers_ready(pool: WorkerPool, environment: Environment | None = None) -> list[WorkerReady]:
     """What each live worker said of itself, as one level of texts."""
-    return [WorkerReady(name, _flat(facts)) for name, facts in pool.environment().items()]
+    home = (environment or Environment()).home
+    return [WorkerReady(home(name), _flat(facts)) for name, facts in pool.environment().items()]
 
 
 def _flat(facts: Mapping[str, object], prefix: str = "") -> dict[str, str]:
@@ -392,7 +414,7 @@ class _Processes:
             part = self._parts.pop(0)
             ours, theirs = self._context.Pipe(duplex=False)
             process = self._context.Process(
-                target=_work, args=(part.name, part.context, self._settings, theirs), daemon=True
+                target=_work, args=(part, self._settings, theirs), daemon=True
             )
             # Ctrl-C is for the parent, which ends its parts: they ignore it from the first moment.
             with _ignoring_interrupts():
@@ -432,9 +454,7 @@ def _ignoring_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _work(name: str, context: tuple[Subject, ...], settings: Settings, events: Connection) -> None:
+def _work(part: Part, settings: Settings, events: Connection) -> None:
     """Audit one part in a process of its own."""
-    compiled = name.endswith("compiled")
-    subjects = tuple(s for s in context if s.compiled is compiled)
-    audit_part(Part(name, subjects, context), settings, events.send)
+    audit_part(part, settings, events.send)
     events.send(None)

@@ -29,6 +29,7 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """A smallest input, and the laws and subjects on which it shows the deviation.
 
     `on` holds "LAW SUBJECT", such as "value torch:nll_loss[eager,cpu]"; the dtype is the case's.
+    Environments have no place in it: an entry speaks of versions, wherever they are installed.
     """
 
     on: list[str]
@@ -53,7 +54,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     def replays(self, subject: Subject, law: str, dtype: str) -> list[CaseRecord]:
         """The inputs that decide whether the deviation is still there."""
-        here = f"{law} {subject.name}"
+        here = f"{law} {subject.name_anywhere}"
         return [s.case for s in self.cases if s.case.dtype == dtype and here in s.on]
 
     def in_range(self, versions: dict[str, str]) -> bool:

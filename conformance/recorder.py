@@ -96,7 +96,7 @@ class Recorder:
 def _place(name: str) -> tuple[int, str]:
     """Frameworks in the order of the registry, subjects by name within each."""
     order = list(FRAMEWORKS)
-    framework = name.partition(":")[0]
+    framework = name.partition(":")[0].partition("@")[0]
     return (order.index(framework) if framework in order else len(order), name)
 
 

@@ -121,7 +121,10 @@ class Convention(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SubjectRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One subject as it was audited."""
+    """One subject as it was audited.
+
+    `framework` bears the environment where the run has several: "jax@old", "jax@new".
+    """
 
     name: str
     framework: str
@@ -137,7 +140,7 @@ class SubjectRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Absence(msgspec.Struct, frozen=True, kw_only=True):
-    """A framework that could not be audited, with the reason and what mends it."""
+    """A framework (of an environment: "jax@old") that could not be audited, and what mends it."""
 
     framework: str
     reason: str

@@ -126,6 +126,13 @@ class FrameworkLine:
     new: int
     known: int
 
+    @property
+    def label(self) -> str:
+        """Versions; with the name before them where that names an environment (`jax@old`)."""
+        if self.version and "@" in self.name:
+            return f"{self.name}: {self.version}"
+        return self.version or self.name
+
 
 @dataclass
 class Digest:

@@ -108,7 +108,7 @@ def _facts(run: Run) -> str:
 def _framework_table(digest: Digest) -> str:
     lines = [
         (
-            line.version or line.name,
+            line.label,
             f"{line.subjects:,}",
             f"{line.rows:,}",
             f"{line.new:,}",

@@ -180,7 +180,7 @@ def _framework_table(digest: Digest) -> Table:
     table.add_column("cells by worst", overflow="fold", min_width=16)
     for line in digest.lines():
         table.add_row(
-            Text(text.one_line(line.version or line.name, 60)),
+            Text(text.one_line(line.label, 60)),
             f"{line.subjects:,}",
             f"{line.cells:,}",
             f"{line.rows:,}",

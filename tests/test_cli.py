@@ -53,6 +53,41 @@ def test_wrong_use_is_one_clear_line_and_exit_code_2(arguments, said):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--env", "old"), "'old' is not NAME=PYTHON"),
+        (("--env", "a:b=/bin/python"), "is not NAME=PYTHON"),
+        (("--env", f"a={sys.executable}", "--env", "a=/b"), "the name 'a' is given twice"),
+        (("--python", sys.executable, "--env", "a=/b"), "--python and --env exclude each other"),
+        (("--memory", "0"), "--memory: 0 is no number of GiB above 0"),
+        (("--memory", "nan"), "--memory: nan is no number"),
+    ],
+)
+def test_environments_that_cannot_be_meant_are_wrong_use(arguments, said):
+    done = lossaudit("run", "--depth", "quick", *arguments)
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--python", "/no/such/python"), "/no/such/python does not exist"),
+        (("--env", "old=/no/such/python"), "environment old: /no/such/python does not exist"),
+        (("--env", "old=/"), "environment old: / is a folder"),
+        (("--env", "old=/bin/echo"), "environment old: /bin/echo is no Python"),
+    ],
+)
+def test_an_environment_that_cannot_be_used_is_one_clear_line_and_exit_code_3(arguments, said):
+    done = lossaudit("run", "--depth", "quick", *arguments)
+    assert done.returncode == 3, done.stderr
+    assert said in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not done.stdout
+
+
 @pytest.mark.parametrize("content", ["", "{", '{"format": 1, "tallies": 3}', "[]"])
 def test_a_broken_run_file_is_one_clear_line_and_exit_code_2(tmp_path, content):
     path = tmp_path / "run.json"

@@ -10,7 +10,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ...adapters.client import WorkerPool, availability
+from ...adapters.client import WorkerPool
+from ...adapters.environments import availability
 from ...adapters.registry import FRAMEWORKS
 from ...adapters.registry import subjects as all_subjects
 from ...adapters.subject import Subject

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ...adapters.client import availability
+from ...adapters.environments import availability
 from ...adapters.registry import FRAMEWORKS
 from ...adapters.registry import subjects as all_subjects
 from ...adapters.subject import Subject

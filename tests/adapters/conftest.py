@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lossaudit.adapters.client import WorkerPool, availability
+from lossaudit.adapters.client import WorkerPool
+from lossaudit.adapters.environments import availability
 from lossaudit.adapters.registry import FRAMEWORKS
 
 if TYPE_CHECKING:

@@ -70,7 +70,7 @@ def framework(name: str = "faulty", module: str = __file__) -> Framework:
 
 class FaultyRuntime:
     def versions(self) -> dict[str, str]:
-        return {"faulty": "1.0"}
+        return {"faulty": os.environ.get("FAULTY_VERSION", "1.0")}
 
     def facts(self) -> dict[str, str]:
         return {"variable": os.environ["FAULTY"]}

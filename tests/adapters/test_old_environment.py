@@ -5,13 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.metadata import version
 
 import pytest
 
 from lossaudit.adapters.client import WorkerPool
 from lossaudit.adapters.registry import subjects
 from lossaudit.conformance.engine import Settings, audit
-from lossaudit.conformance.run import Convention, Finding, Incident, Tally
+from lossaudit.conformance.run import Convention, Finding, Incident, Tally, read_run
 
 OLD = ("jax==0.4.30", "jaxlib==0.4.30", "optax==0.2.3", "numpy==1.26.4", "scipy==1.13.1")
 
@@ -42,3 +43,35 @@ def test_old_jax_is_audited_by_the_same_laws(old_python):
     assert all(e.agrees is not False for e in events if isinstance(e, Convention))
     masked = [e for e in events if isinstance(e, Finding) and e.region == "minus-inf-non-target"]
     assert [f.value for f in masked if f.law == "value"] == [["nan"]]
+
+
+def test_old_and_installed_jax_are_audited_in_one_run(old_python, tmp_path):
+    """By the command line, as somebody who moves a team to another version would."""
+    run_file, page = tmp_path / "run.json", tmp_path / "report.html"
+    command = [sys.executable, "-m", "lossaudit", "run", "--backend", "jax", "--depth", "quick"]
+    environments = ["--env", f"new={sys.executable}", "--env", f"old={old_python}"]
+    laws = ["--law", "finite-where-finite", "--law", "inputs-unchanged"]
+    files = ["--out", str(run_file), "--html", str(page)]
+    done = subprocess.run(
+        [*command, *environments, *laws, *files, "--jobs", "1"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=900,
+    )
+    assert done.returncode == 1, done.stderr  # what the old one does is not among what is known
+    run = read_run(run_file)
+    assert run.complete
+    assert not run.incidents
+    assert not run.absent
+    seen = {s.framework: s.versions for s in run.subjects}
+    assert seen["jax@new"]["jax"] == version("jax")
+    assert (seen["jax@old"]["jax"], seen["jax@old"]["optax"]) == ("0.4.30", "0.2.3")
+    names = {s.name.partition(":")[2] for s in run.subjects}
+    assert len(run.subjects) == 2 * len(names)
+    for records in (run.tallies, run.conventions):
+        assert {r.subject.partition(":")[0] for r in records} == {"jax@new", "jax@old"}
+    assert {w for w in run.environment.workers if w.startswith("jax@")} == {"jax@new", "jax@old"}
+    assert {f.status for f in run.findings if f.subject.startswith("jax@old")} == {"new"}
+    for text in (done.stdout, page.read_text(encoding="utf-8")):
+        assert "jax@old: jax 0.4.30" in text

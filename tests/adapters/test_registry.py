@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import lossaudit.adapters
-from lossaudit.adapters.client import availability
+from lossaudit.adapters.environments import availability
 from lossaudit.adapters.registry import FRAMEWORKS, subjects
 from lossaudit.adapters.subject import Subject
 from lossaudit.reference.formats import FORMATS

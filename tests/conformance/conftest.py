@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -191,6 +195,19 @@ def shifting_in_place(subject: Subject) -> Function:
         return outputs
 
     return call
+
+
+@pytest.fixture(scope="session")
+def faulty() -> ModuleType:
+    """The framework whose ops go wrong in every way, which runs in real workers."""
+    path = Path(__file__).parents[1] / "adapters" / "faulty_adapter.py"
+    spec = importlib.util.spec_from_file_location("faulty_for_the_engine", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,19 +26,6 @@ from lossaudit.conformance.run import (
     read_run,
     write_run,
 )
-
-FAULTY = Path(__file__).parents[1] / "adapters" / "faulty_adapter.py"
-
-
-@pytest.fixture(scope="module")
-def faulty():
-    spec = importlib.util.spec_from_file_location("faulty_for_the_engine", FAULTY)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def subject_of(faulty, op):
@@ -189,7 +174,9 @@ def test_a_fault_of_a_law_is_an_incident_and_the_other_cells_go_on(faulty, monke
 
 
 def test_plan_says_which_frameworks_are_absent(monkeypatch):
-    monkeypatch.setattr("lossaudit.conformance.engine.availability", lambda f: f"no {f.name} here")
+    monkeypatch.setattr(
+        "lossaudit.conformance.engine.availability", lambda f, _: f"no {f.name} here"
+    )
     parts, absent = plan(["torch", "jax"], "quick")
     assert not parts
     assert [a.framework for a in absent] == ["torch", "jax"]

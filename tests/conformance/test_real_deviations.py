@@ -10,7 +10,8 @@ import sys
 
 import pytest
 
-from lossaudit.adapters.client import WorkerPool, availability
+from lossaudit.adapters.client import WorkerPool
+from lossaudit.adapters.environments import availability
 from lossaudit.adapters.registry import FRAMEWORKS
 from lossaudit.adapters.registry import subjects as all_subjects
 from lossaudit.conformance.engine import Auditor, Settings

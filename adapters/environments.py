@@ -1,0 +1,116 @@
+"""Environments: the interpreters that subjects run in, and what is wrong with one that cannot."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from .installed import missing
+from .subject import Framework
+
+SCRIPT = Path(__file__).with_name("installed.py")
+OLDEST = (3, 9)
+LOOK_SECONDS = 60.0
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+class UnusableEnvironment(Exception):
+    """An interpreter in which no worker can run; the text says which and why."""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """An interpreter and its name.
+
+    Attributes:
+        name: what the names of its subjects bear, "" where a run has this one alone.
+        python: the path of its interpreter; lossaudit need not be installed there.
+    """
+
+    name: str = ""
+    python: str = sys.executable
+
+    def home(self, framework: str) -> str:
+        """A framework of this environment, such as "jax@old"."""
+        return f"{framework}@{self.name}" if self.name else framework
+
+
+def examine(environment: Environment) -> None:
+    """Find out whether workers can run in an environment.
+
+    Raises:
+        UnusableEnvironment: there is no such interpreter, or it is too old or without NumPy.
+    """
+    if "numpy" in lacks(environment, ("numpy",)):
+        raise _unusable(environment, "has no NumPy, which a worker needs")
+
+
+def availability(framework: Framework, environment: Environment | None = None) -> str:
+    """'' where the packages of a framework are installed in an environment, or the reason."""
+    absent = lacks(environment or Environment(), framework.packages)
+    if not absent:
+        return ""
+    return f"{' and '.join(absent)} not installed; install with: {framework.install}"
+
+
+def lacks(environment: Environment, packages: tuple[str, ...]) -> list[str]:
+    """Those of some packages that an environment lacks.
+
+    Raises:
+        UnusableEnvironment: nobody answers there.
+    """
+    if environment.python == sys.executable:
+        return missing(packages)
+    return list(_asked(environment, packages))
+
+
+@functools.cache
+def _asked(environment: Environment, packages: tuple[str, ...]) -> tuple[str, ...]:
+    path = Path(environment.python)
+    if not path.exists():
+        raise _unusable(environment, "does not exist")
+    if path.is_dir():
+        raise _unusable(environment, "is a folder; name the interpreter in it")
+    if not os.access(path, os.X_OK):
+        raise _unusable(environment, "is not executable")
+    version, absent = _answer(environment, packages)
+    if version < OLDEST:
+        found, oldest = (".".join(map(str, v)) for v in (version, OLDEST))
+        raise _unusable(environment, f"is Python {found}; a worker needs {oldest} or later")
+    return absent
+
+
+def _answer(
+    environment: Environment, packages: tuple[str, ...]
+) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    try:
+        done = subprocess.run(
+            [environment.python, "-I", str(SCRIPT), *packages],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=LOOK_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise _unusable(environment, f"did not answer within {LOOK_SECONDS:g} s") from None
+    except OSError as error:
+        raise _unusable(environment, f"cannot be started: {error.strerror or error}") from error
+    try:
+        # The last line: what is in site-packages may print before it.
+        answer = json.loads(done.stdout.splitlines()[-1])
+        return tuple(map(int, answer["python"])), tuple(map(str, answer["missing"]))
+    except (IndexError, KeyError, TypeError, ValueError):
+        said = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
+        reason = f"is no Python that can run a worker: {said[-1][:200] if said else 'it is silent'}"
+        raise _unusable(environment, reason) from None
+
+
+def _unusable(environment: Environment, reason: str) -> UnusableEnvironment:
+    name = f"environment {environment.name}: " if environment.name else ""
+    return UnusableEnvironment(f"{name}{environment.python} {reason}.")
