@@ -13,6 +13,8 @@ from .subject import Subject
 
 Function = Callable[[Case], "tuple[Floats, ...]"]
 
+ARRAYS = ("inputs", "target", "sample_weight", "cotangent")
+
 
 class InProcess:
     """Asks functions instead of workers.
@@ -36,7 +38,8 @@ class InProcess:
 
     def ask(self, subject: Subject, case: Case) -> Outcome:
         """What the function returns or raises, as an outcome."""
-        given = replace(case, inputs=case.inputs.copy(), target=case.target.copy())
+        arrays = {name: getattr(case, name) for name in ARRAYS}
+        given = replace(case, **{k: None if a is None else a.copy() for k, a in arrays.items()})
         outcome = self._outcome(subject, given)
         if _bits(given) == _bits(case):
             return outcome
@@ -74,5 +77,6 @@ class InProcess:
         return self._functions.get(subject.name) or self._functions[subject.op]
 
 
-def _bits(case: Case) -> tuple[bytes, bytes]:
-    return case.inputs.tobytes(), case.target.tobytes()
+def _bits(case: Case) -> list[bytes]:
+    arrays = (getattr(case, name) for name in ARRAYS)
+    return [b"" if array is None else array.tobytes() for array in arrays]
