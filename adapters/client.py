@@ -83,6 +83,10 @@ class _Died(Exception):
     """The worker ended instead of answering."""
 
 
+class RefusedFrame(ProtocolError):
+    """The worker did not take what it was sent: a fault of lossaudit's own."""
+
+
 class Worker:
     """One worker process and the pipes to it. Not safe for two threads at once."""
 
@@ -119,7 +123,7 @@ class Worker:
 
     def greet(self) -> None:
         """Reads the first frame; raises as `ask` does."""
-        self.hello = self._read().fields
+        self.hello = dict(self._read().fields)
 
     def ask(self, frame: bytes, seconds: float) -> Frame:
         """Sends a packed frame and returns the answer."""
@@ -141,7 +145,7 @@ class Worker:
         if answer is None:
             raise _Died
         if answer.kind == "refused":
-            raise ProtocolError(f"the worker refused a frame: {answer.fields.get('message')}")
+            raise RefusedFrame(f"the worker refused a frame: {answer.fields.get('message')}")
         return answer
 
     def _wait(self, poll: select.poll) -> None:
@@ -382,8 +386,11 @@ class WorkerPool:
             message = worker.death()
             self._discard(name)
             return Outcome("crashed", message=message)
-        except BaseException:  # the pipe may hold half an answer: never reuse it
+        except BaseException as error:  # the pipe may hold half an answer: never reuse it
             self._discard(name)
+            if isinstance(error, ProtocolError) and not isinstance(error, RefusedFrame):
+                message = f"killed by lossaudit: what the worker answers cannot be read: {error}"
+                return Outcome("crashed", message=message)
             raise
         self.nanoseconds = int(answer.arrays["nanoseconds"].bits)
         return outcome
@@ -396,7 +403,7 @@ class WorkerPool:
 
 def _described(worker: Worker) -> dict[str, Any]:
     frameworks = {
-        module: {"versions": frame.fields["versions"], "facts": frame.fields["facts"]}
+        module: {name: dict(frame.fields[name]) for name in ("versions", "facts")}
         for module, frame in worker.loaded.items()
     }
     return {**worker.hello, "frameworks": frameworks}
@@ -450,6 +457,8 @@ def outcome_from_frame(frame: Frame) -> Outcome:
         raise ProtocolError(
             f"a worker answered a call with {frame.kind!r} and {list(frame.arrays)}"
         )
+    if missing := {"status", "message", "warnings"} - set(frame.fields):
+        raise ProtocolError(f"a worker answered a call without {', '.join(sorted(missing))}")
     fields = frame.fields
     loss = frame.arrays.get("loss")
     return Outcome(

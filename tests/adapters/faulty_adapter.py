@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from lossaudit.adapters.protocol import RawArray
+from lossaudit.adapters.protocol import HEADER, MAGIC, VERSION, Frame, RawArray, pack
 from lossaudit.adapters.runtime import Call, Result, Unsupported
 from lossaudit.adapters.subject import Framework, Subject
 from lossaudit.reference.vocabulary import Case, Semantics
@@ -33,6 +34,10 @@ OPS = (
     "leak",
     "noise",
     "flood",
+    "forge text",
+    "forge length",
+    "forge version",
+    "forge frame",
     "mutate",
     "mutate target",
     "wrong shape",
@@ -143,11 +148,31 @@ class FaultyRuntime:
             library.printf(b"%s\n", b"z" * 127)
         library.fflush(None)
 
+    def _forge_text(self, _call: Call) -> None:
+        _write_where_the_protocol_writes(b"Epoch 1/10: loss 0.6931, accuracy 0.5\n")
+
+    def _forge_length(self, _call: Call) -> None:
+        _write_where_the_protocol_writes(HEADER.pack(MAGIC, VERSION, 2, 1 << 60))
+
+    def _forge_version(self, _call: Call) -> None:
+        _write_where_the_protocol_writes(HEADER.pack(MAGIC, VERSION + 1, 2, 2) + b"{}")
+
+    def _forge_frame(self, _call: Call) -> None:
+        array = RawArray("int64", np.array(1))
+        _write_where_the_protocol_writes(pack(Frame("outcome", {}, {"nanoseconds": array})))
+
     def _mutate(self, call: Call) -> None:
         call.inputs[0, 0] += 1
 
     def _mutate_target(self, call: Call) -> None:
         call.target[0] += 1
+
+
+def _write_where_the_protocol_writes(data: bytes) -> None:
+    """The worker's private descriptor is one of the first; those for reading refuse."""
+    for descriptor in range(3, 16):
+        with contextlib.suppress(OSError):
+            os.write(descriptor, data)
 
 
 def load() -> FaultyRuntime:

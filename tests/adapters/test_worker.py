@@ -17,7 +17,15 @@ import pytest
 import lossaudit.adapters
 from lossaudit.adapters import client
 from lossaudit.adapters.client import AbsentFramework, UnusableFramework, WorkerPool
-from lossaudit.adapters.protocol import HEADER, Frame, FrameReader, ProtocolError, RawArray, pack
+from lossaudit.adapters.protocol import (
+    HEADER,
+    VERSION,
+    Frame,
+    FrameReader,
+    ProtocolError,
+    RawArray,
+    pack,
+)
 from lossaudit.adapters.runtime import options_from_fields
 from lossaudit.reference.vocabulary import INPUTS_CHANGED, Case, Options, Outcome
 
@@ -120,6 +128,24 @@ def test_a_death_costs_one_call(ask, op: str, reason: str):
     assert ask("echo").returned
     outcome = ask(op)
     assert outcome.status == "crashed"
+    assert reason in outcome.message
+    assert ask("echo").returned
+
+
+@pytest.mark.parametrize(
+    ("op", "reason"),
+    [
+        ("forge text", "not a frame of this protocol"),
+        ("forge length", f"a frame of {1 << 60} bytes is over the limit"),
+        ("forge version", f"protocol version {VERSION + 1}"),
+        ("forge frame", "without message, status, warnings"),
+    ],
+)
+def test_an_answer_that_cannot_be_read_costs_one_call(ask, op: str, reason: str):
+    assert ask("echo").returned
+    outcome = ask(op)
+    assert outcome.status == "crashed"
+    assert outcome.message.startswith("killed by lossaudit: what the worker answers cannot be read")
     assert reason in outcome.message
     assert ask("echo").returned
 
