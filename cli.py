@@ -138,6 +138,48 @@ def exit_code(result: Run, asked_for: list[str], fail_on: str = "any") -> int:
 
 
 @app.command()
+def conventions(
+    backend: Annotated[
+        list[str] | None,
+        typer.Option("--backend", "-b", help="Framework to measure; may be repeated. All if none."),
+    ] = None,
+    differences: Annotated[
+        bool,
+        typer.Option("--differences", help="Only what differs, with the smallest input for each."),
+    ] = False,
+    json: Annotated[Path | None, typer.Option(help="Write what was measured to this file.")] = None,
+    jobs: Annotated[int, typer.Option(help="Processes; 0 for one per core.", min=0)] = 0,
+) -> None:
+    """Measure what legitimately differs: smoothing, means, ignored labels, guards, shapes, ..."""
+    from rich.console import Console
+
+    from .conformance.engine import CONVENTIONS, Settings, audit_all
+    from .conformance.recorder import Recorder
+    from .conformance.run import write_json
+    from .reports.conventions import as_data, print_conventions
+
+    frameworks = _frameworks(backend)
+    _demand_writable(json)
+    # That law is the probe itself: no other is looked at.
+    settings = Settings("standard", laws=(CONVENTIONS.name,))
+    recorder = Recorder(settings)
+    signal.signal(signal.SIGTERM, _interrupt)
+    interrupted = False
+    typer.echo(f"measuring {', '.join(frameworks)} ...", err=True)
+    try:
+        audit_all(frameworks, settings, recorder, jobs or _cores())
+    except KeyboardInterrupt:
+        interrupted = True
+    result = recorder.run(complete=not interrupted)
+    if json is not None:
+        write_json(as_data(result), json)
+    print_conventions(result, Console(), differences=differences)
+    if interrupted:
+        raise typer.Exit(INTERRUPTED)
+    raise typer.Exit(exit_code(result, backend or []))
+
+
+@app.command()
 def report(
     run_file: Annotated[Path, typer.Argument(help="A file written by `lossaudit run --out`.")],
     html: Annotated[Path, typer.Option(help="Where to write the report.")] = Path("report.html"),

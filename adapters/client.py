@@ -411,7 +411,7 @@ def _described(worker: Worker) -> dict[str, Any]:
 
 def call_bytes(framework: Framework, subject: Subject, case: Case) -> bytes:
     """The frame that makes a call."""
-    index = case.target.ndim == 1
+    index = case.target_kind == "index"
     inputs = raw_floats(case.inputs, case.dtype)
     target = RawArray("int64", case.target) if index else raw_floats(case.target, case.dtype)
     arrays = {"inputs": inputs, "target": target}

@@ -51,12 +51,15 @@ class InProcess:
         except Exception as error:  # noqa: BLE001 - what the function raises is the outcome
             return Outcome("raised", message=f"{type(error).__name__}: {error}")
         loss, gradient = np.asarray(loss, np.float64), np.asarray(gradient, np.float64)
-        right = (case.rows,) if case.options.reduction == "none" else ()
-        if loss.shape != right or gradient.shape != case.inputs.shape:
+        status, message = "returned", ""
+        reduction = case.options.reduction
+        right = [(case.rows,)] if reduction in ("none", "default") else []
+        right += [()] if reduction != "none" else []
+        if loss.shape not in right or gradient.shape != case.inputs.shape:
+            status = "wrong shape"
             message = f"loss {loss.shape}, gradient {gradient.shape} for inputs {case.inputs.shape}"
-            return Outcome("wrong shape", message=message)
         by_target = np.asarray(more[0], np.float64) if more else None
-        return Outcome("returned", loss, gradient, by_target, case.dtype)
+        return Outcome(status, loss, gradient, by_target, case.dtype, message)
 
     def versions(self, framework: str) -> dict[str, str]:
         """A framework that runs in this process has no version of its own."""

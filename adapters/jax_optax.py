@@ -25,7 +25,7 @@ from .runtime import (
     subnormals,
 )
 from .snippets import input_name, nested, target_name
-from .subject import Framework, Subject
+from .subject import Framework, Interface, Subject
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 COMPILED_DTYPES = ("float32", "bfloat16")
@@ -45,11 +45,32 @@ NARROW = (
 )
 
 # Like Python's: labels from -K to -1 count from the end; other labels outside [0, K) give NaN.
-INDEX = Semantics(label_policy="wraps (-1); nan (K)")
+INDEX = Semantics(label_policy="wraps (-1); nan (K, -10^6, 10^6)")
 # logsumexp has the limit of a +inf logit, and then subtracts +inf from it where that is the target.
 INTEGER_LABELS = replace(INDEX, plus_inf="unspecified")
 DISTRIBUTION = Semantics(smoothing="eps/K")
 BINARY_LOGITS = Semantics()
+
+# optax/losses/_classification.py: one loss per example, classes in the last axis (`axis=-1`), and
+# NumPy's broadcasting of logits and targets, except where take_along_axis picks by label.
+INDEX_CALL = Interface(
+    default_reduction="none", class_axis="last", broadcasting="raises", mutates="no"
+)
+DISTRIBUTION_CALL = Interface(
+    default_reduction="none",
+    class_axis="last",
+    broadcasting="broadcasts",
+    target_domain="computes",
+    mutates="no",
+)
+BINARY_CALL = Interface(
+    default_reduction="none",
+    last_axis="kept",
+    broadcasting="broadcasts",
+    target_domain="computes",
+    mutates="no",
+)
+CALLS = {"index": INDEX_CALL, "distribution": DISTRIBUTION_CALL, "binary": BINARY_CALL}
 
 
 def _arithmetic(dtype: str, form: str, gradient: str, extra: str = "") -> Arithmetic:
@@ -132,7 +153,7 @@ OPS: dict[str, _Op] = {
         frozenset(),
         INDEX,
         _log_softmax,
-        "-jnp.take_along_axis(jax.nn.log_softmax({x}), {y}[:, None], axis=-1)[:, 0]",
+        "-jnp.take_along_axis(jax.nn.log_softmax({x}), {y}[..., None], axis=-1)[..., 0]",
         binary_sibling="sigmoid_binary_cross_entropy",
     ),
     "sigmoid_binary_cross_entropy": _Op(
@@ -160,6 +181,7 @@ def _eager(name: str, op: _Op) -> Subject:
         arithmetic={dtype: op.arithmetic(dtype) for dtype in DTYPES},
         index_sibling=op.index_sibling,
         binary_sibling=op.binary_sibling,
+        interface=CALLS[op.target],
     )
 
 
@@ -261,8 +283,7 @@ class JaxRuntime:
     def call(self, call: Call) -> Result:
         array = self._jax.numpy.asarray
         inputs = array(call.inputs.view(self._kind(call.dtype)))
-        index = call.target.ndim == 1
-        target = array(call.target if index else call.target.view(self._kind(call.dtype)))
+        target = array(call.target if call.index else call.target.view(self._kind(call.dtype)))
         loss, *gradients = self._program(call)(inputs, target, self._cotangent(call))
         if per_row(tuple(loss.shape), len(call.inputs)):
             loss = loss[:, 0]
@@ -312,7 +333,7 @@ class JaxRuntime:
 
     def _composition(self, logits: Any, target: Any) -> Any:
         log_p = self._jax.nn.log_softmax(logits)
-        return -self._jax.numpy.take_along_axis(log_p, target[:, None], axis=-1)[:, 0]
+        return -self._jax.numpy.take_along_axis(log_p, target[..., None], axis=-1)[..., 0]
 
 
 def load() -> JaxRuntime:

@@ -15,7 +15,7 @@ from typing import Any
 
 from ..reference.vocabulary import LOGITS, Arithmetic, Case, Options, Semantics, inputs_of
 from .snippets import input_name, target_name
-from .subject import Framework, Subject
+from .subject import Framework, Interface, Subject
 from .tensorflow_nn import (
     BINARY,
     CLASSES,
@@ -47,6 +47,33 @@ CATEGORICAL_PROBABILITIES = Semantics(
 )
 BINARY_LOGITS = Semantics(smoothing="toward 1/2")
 BINARY_PROBABILITIES = replace(BINARY_LOGITS, guard="clip", guard_eps=EPSILON)
+
+# losses/losses.py: reduction="sum_over_batch_size" where none is passed, `ignore_class` compared
+# with each label, binary losses that are means over the last axis; losses/loss.py,
+# squeeze_or_expand_to_same_rank: a trailing 1 of the target is dropped or added;
+# backend/tensorflow/nn.py: categorical targets must have the shape of the output.
+SPARSE_CALL = Interface(
+    default_reduction="mean",
+    class_axis="last",
+    broadcasting="reshapes",
+    ignore_domain="any",
+    mutates="no",
+)
+CATEGORICAL_CALL = Interface(
+    default_reduction="mean",
+    class_axis="last",
+    broadcasting="raises",
+    target_domain="computes",
+    mutates="no",
+)
+BINARY_CALL = Interface(
+    default_reduction="mean",
+    last_axis="mean",
+    broadcasting="reshapes",
+    target_domain="computes",
+    mutates="no",
+)
+CALLS = {"index": SPARSE_CALL, "distribution": CATEGORICAL_CALL, "binary": BINARY_CALL}
 
 
 def _binary_arithmetic(dtype: str, xla: bool) -> Arithmetic:
@@ -169,6 +196,7 @@ def _subject(name: str, op: _Op, mode: str) -> Subject:
         shape=shape if xla else None,
         index_sibling=op.index_sibling,
         binary_sibling=op.binary_sibling,
+        interface=CALLS[op.target],
     )
 
 
@@ -181,9 +209,10 @@ def _keywords(op: str, options: Options, dtype: str) -> dict[str, Any]:
     """What the class is made with."""
     keywords: dict[str, Any] = {
         "from_logits": OPS[op].from_logits,
-        "reduction": REDUCTIONS[options.reduction],
         "dtype": dtype,
     }
+    if options.reduction != "default":
+        keywords["reduction"] = REDUCTIONS[options.reduction]
     if options.label_smoothing:
         keywords["label_smoothing"] = options.label_smoothing
     if options.ignore_index is not None:

@@ -18,7 +18,7 @@ from ..reference.vocabulary import Arithmetic, Case, Options, Semantics
 from .protocol import RawArray
 from .runtime import NUMPY_TYPES, Call, Result, Unsupported, flags, per_row, subnormals
 from .snippets import arguments, input_name, nested, target_name, vector
-from .subject import Framework, Subject
+from .subject import Framework, Interface, Subject
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 COMPILED_DTYPES = ("float32", "bfloat16")
@@ -47,6 +47,35 @@ BINARY_PROBABILITIES = Semantics(
     guard="clamp log",
     guard_floor=-100.0,
     guard_gradient="clamped denominator",
+)
+
+# torch/nn/functional.py: reduction="mean" where none is passed, and binary_cross_entropy* that raise
+# for sizes that differ; aten/src/ATen/native/LossNLL.cpp: classes in dimension 1, targets of one
+# dimension less, `ignore_index` compared with each label (class probabilities: at least 0 raises,
+# a negative one is not looked at), and weights within the sum over smoothed classes.
+INDEX_CALL = Interface(
+    default_reduction="mean",
+    class_axis="second",
+    broadcasting="raises",
+    ignore_domain="any",
+    weighted_smoothing="each term",
+    mutates="no",
+)
+PROBABILITIES_CALL = Interface(
+    default_reduction="mean",
+    class_axis="second",
+    broadcasting="raises",
+    target_domain="computes",
+    ignore_domain="unused (-1); raises (1, K + 2)",
+    mutates="no",
+)
+BINARY_CALL = Interface(
+    default_reduction="mean",
+    last_axis="kept",
+    broadcasting="raises",
+    target_domain="computes",
+    pos_weight="positive term",
+    mutates="no",
 )
 
 
@@ -143,6 +172,7 @@ class _Op:
     semantics: Semantics
     arithmetic: Any
     function: str
+    interface: Interface
     index_sibling: str | None = None
     binary_sibling: str | None = None
 
@@ -156,6 +186,7 @@ OPS: dict[str, _Op] = {
         INDEX,
         _log_softmax,
         "cross_entropy",
+        INDEX_CALL,
         binary_sibling="binary_cross_entropy_with_logits",
     ),
     "cross_entropy.probabilities": _Op(
@@ -165,6 +196,7 @@ OPS: dict[str, _Op] = {
         PROBABILITIES,
         _log_softmax,
         "cross_entropy",
+        PROBABILITIES_CALL,
         index_sibling="cross_entropy.index",
         binary_sibling="binary_cross_entropy_with_logits",
     ),
@@ -175,6 +207,7 @@ OPS: dict[str, _Op] = {
         NLL,
         _log_softmax,
         "nll_loss",
+        INDEX_CALL,
         binary_sibling="binary_cross_entropy_with_logits",
     ),
     "binary_cross_entropy_with_logits": _Op(
@@ -184,6 +217,7 @@ OPS: dict[str, _Op] = {
         BINARY_LOGITS,
         _binary_logits,
         "binary_cross_entropy_with_logits",
+        BINARY_CALL,
     ),
     "binary_cross_entropy": _Op(
         "binary_cross_entropy",
@@ -192,6 +226,8 @@ OPS: dict[str, _Op] = {
         BINARY_PROBABILITIES,
         _binary_probabilities,
         "binary_cross_entropy",
+        # aten/src/ATen/native/Loss.cpp checks that the input lies in [0, 1], and so does the target.
+        replace(BINARY_CALL, target_domain="raises"),
     ),
 }
 
@@ -210,6 +246,7 @@ def _eager(name: str, op: _Op) -> Subject:
         arithmetic={dtype: op.arithmetic(dtype) for dtype in DTYPES},
         index_sibling=op.index_sibling,
         binary_sibling=op.binary_sibling,
+        interface=op.interface,
     )
 
 
@@ -254,7 +291,7 @@ def _target_dtype(case: Case) -> str:
 
 def _snippet_loss(subject: Subject, case: Case, x: str, y: str) -> list[str]:
     keywords = arguments(_snippet_options(case))
-    first = f"F.log_softmax({x}, dim=-1)" if subject.op == "nll_loss" else x
+    first = f"F.log_softmax({x}, dim=1)" if subject.op == "nll_loss" else x
     call = f"F.{OPS[subject.op].function}({first}, {y}{keywords})"
     if subject.mode == "eager":
         return [f"loss = {call}"]
@@ -281,7 +318,8 @@ def _snippet_options(case: Case) -> dict[str, str]:
         pieces["ignore_index"] = repr(options.ignore_index)
     if options.label_smoothing:
         pieces["label_smoothing"] = repr(options.label_smoothing)
-    pieces["reduction"] = repr(options.reduction)
+    if options.reduction != "default":
+        pieces["reduction"] = repr(options.reduction)
     return pieces
 
 
@@ -362,8 +400,7 @@ class TorchRuntime:
 
     def call(self, call: Call) -> Result:
         inputs = self._tensor(call.inputs, call.dtype).requires_grad_()
-        index = call.target.ndim == 1
-        target = self._tensor(call.target, "int64" if index else call.dtype)
+        target = self._tensor(call.target, "int64" if call.index else call.dtype)
         wanted = [inputs, target.requires_grad_()] if call.by_target else [inputs]
         try:
             loss = self._program(call)(inputs, target, *self._weights(call))
@@ -415,7 +452,7 @@ class TorchRuntime:
         if call.op == "nll_loss":
 
             def loss(inputs: Any, target: Any) -> Any:
-                return function(functional.log_softmax(inputs, dim=-1), target, **keywords)
+                return function(functional.log_softmax(inputs, dim=1), target, **keywords)
 
         else:
 
@@ -425,7 +462,9 @@ class TorchRuntime:
         return loss if call.mode == "eager" else self._compiled(loss)
 
     def _keywords(self, options: Options, dtype: str) -> dict[str, Any]:
-        keywords: dict[str, Any] = {"reduction": options.reduction}
+        keywords: dict[str, Any] = {}
+        if options.reduction != "default":
+            keywords["reduction"] = options.reduction
         if options.weight is not None:
             keywords["weight"] = self._vector(options.weight, dtype)
         if options.pos_weight is not None:

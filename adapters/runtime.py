@@ -37,7 +37,7 @@ class Call:
         mode: "eager" or a compiled mode.
         dtype: the format of `inputs`.
         inputs: raw bits of (N, K) logits or probabilities; writable, and the adapter's own.
-        target: (N,) int64 indices or raw bits of (N, K).
+        target: (N,) int64 indices or raw bits of (N, K); the probe may ask for other shapes.
         options: the options of the call.
         sample_weight: raw bits of (N,) or None.
         cotangent: raw bits of (N,), to pull back with in place of ones, or None.
@@ -53,6 +53,11 @@ class Call:
     sample_weight: NDArray[np.generic] | None = None
     cotangent: NDArray[np.generic] | None = None
     by_target: bool = False
+
+    @property
+    def index(self) -> bool:
+        """Whether the target holds class indices."""
+        return self.target.dtype.kind == "i"
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -184,11 +189,14 @@ def raw(array: NDArray[np.generic], dtype: str) -> RawArray:
 
 def wrong_shape(call: Call, result: Result) -> str:
     """What is wrong with the shapes of a result, or ''."""
+    rows, reduction = call.inputs.shape[:1], call.options.reduction
     right = {
-        "loss": call.inputs.shape[:1] if call.options.reduction == "none" else (),
+        "loss": rows if reduction == "none" else (),
         "gradient": call.inputs.shape,
         "target_gradient": call.target.shape,
     }
+    if reduction == "default" and result.loss.bits.shape == rows:
+        right["loss"] = rows
     for name, array in result.arrays().items():
         if array.bits.shape != right[name]:
             what = name.replace("_", " ")

@@ -12,6 +12,40 @@ from ..reference.vocabulary import LOGITS, Arithmetic, Case, Semantics, inputs_o
 
 
 @dataclass(frozen=True)
+class Interface:
+    """How a subject takes a call, apart from what it computes; "" says 'not declared'.
+
+    Attributes:
+        default_reduction: what a call without `reduction` does: "none", "mean" or "sum".
+        class_axis: "second" or "last" axis of inputs of three dimensions; binary ops have none.
+        last_axis: what a binary op does with inputs (N, d): "kept" gives N d losses, "mean" N.
+        broadcasting: a target of another shape, (N, 1) for (N,) or (N, K), (N,) for the (N, 1) of
+            a binary op: "raises", "broadcasts", or "reshapes" where the result is that of the
+            right shape.
+        target_domain: targets outside [0, 1], and distributions that do not sum to 1: "raises",
+            or "computes" the same formula; where they differ,
+            such as "raises (outside [0, 1]); computes (sum 1/2)".
+        ignore_domain: which `ignore_index` a call may name: "any", or what each does, such as
+            "ignores (-1, K + 2); raises (1)"; on an op without ignored labels that takes the
+            argument all the same, "unused" where it changes nothing.
+        pos_weight: what it multiplies: "positive term" or "both terms".
+        weighted_smoothing: what class weights do to smoothed labels: "each term" has the weight of
+            its own class, "label" gives all of the row that of its label.
+        mutates: "no", or "yes" where the inputs are changed in place.
+    """
+
+    default_reduction: str = ""
+    class_axis: str = ""
+    last_axis: str = ""
+    broadcasting: str = ""
+    target_domain: str = ""
+    ignore_domain: str = ""
+    pos_weight: str = ""
+    weighted_smoothing: str = ""
+    mutates: str = ""
+
+
+@dataclass(frozen=True)
 class Subject:
     """One implementation in one mode on one device.
 
@@ -24,7 +58,7 @@ class Subject:
         dtypes: the formats in which it is audited.
         options: names of the options that it takes, beside `reduction`.
         reductions: the values of `reduction` that it takes; "none" is always among them.
-        semantics: the conventions that it declares.
+        semantics: the conventions that it declares, as far as numbers depend on them.
         arithmetic: how it computes, per dtype; a dtype without an entry has no conformity bound.
         shape: the one (N, K) shape that a compiled mode is called with, or None for any.
         index_sibling: op of the same framework that takes an index where this takes a distribution.
@@ -33,6 +67,7 @@ class Subject:
         environment: name of the environment it runs in, "" where a run has one alone. It is part
             of the name, so that findings, tallies and conventions of two environments are two;
             the same op in two versions bears two names, `jax@old:...` and `jax@new:...`.
+        interface: the other conventions that it declares.
     """
 
     framework: str
@@ -50,6 +85,7 @@ class Subject:
     binary_sibling: Optional[str] = None
     device: str = "cpu"
     environment: str = ""
+    interface: Interface = Interface()
 
     @property
     def name(self) -> str:

@@ -22,7 +22,7 @@ from .runtime import (
     subnormals,
 )
 from .snippets import input_name, nested, target_name
-from .subject import Framework, Subject
+from .subject import Framework, Interface, Subject
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 COMPILED_DTYPES = ("float32", "bfloat16")
@@ -57,6 +57,27 @@ INDEX = Semantics(label_policy="raises")
 INDEX_XLA = replace(INDEX, label_policy="nan")
 DISTRIBUTION = Semantics(soft_gradient="p - q")
 BINARY_LOGITS = Semantics()
+
+# tensorflow/python/ops/nn_ops.py: one loss per example, classes in the last axis, labels of one rank
+# less; nn_impl.py: sigmoid_cross_entropy_with_logits demands equal shapes. The kernel of
+# softmax_cross_entropy_with_logits broadcasts its two inputs (kernels/xent_op.cc, BCast).
+INDEX_CALL = Interface(
+    default_reduction="none", class_axis="last", broadcasting="raises", mutates="no"
+)
+DISTRIBUTION_CALL = Interface(
+    default_reduction="none",
+    class_axis="last",
+    broadcasting="broadcasts",
+    target_domain="computes",
+    mutates="no",
+)
+BINARY_CALL = Interface(
+    default_reduction="none",
+    last_axis="kept",
+    broadcasting="raises",
+    target_domain="computes",
+    mutates="no",
+)
 
 
 def softmax_arithmetic(dtype: str, xla: bool) -> Arithmetic:
@@ -115,6 +136,7 @@ class _Op:
     semantics: Semantics
     compiled_semantics: Semantics
     arithmetic: Callable[[str, bool], Arithmetic]
+    interface: Interface
     index_sibling: str | None = None
     binary_sibling: str | None = None
 
@@ -126,6 +148,7 @@ OPS: dict[str, _Op] = {
         INDEX,
         INDEX_XLA,
         softmax_arithmetic,
+        INDEX_CALL,
         binary_sibling="sigmoid_cross_entropy_with_logits",
     ),
     "softmax_cross_entropy_with_logits": _Op(
@@ -134,6 +157,7 @@ OPS: dict[str, _Op] = {
         DISTRIBUTION,
         DISTRIBUTION,
         softmax_arithmetic,
+        DISTRIBUTION_CALL,
         index_sibling="sparse_softmax_cross_entropy_with_logits",
         binary_sibling="sigmoid_cross_entropy_with_logits",
     ),
@@ -143,6 +167,7 @@ OPS: dict[str, _Op] = {
         BINARY_LOGITS,
         BINARY_LOGITS,
         sigmoid_arithmetic,
+        BINARY_CALL,
     ),
 }
 
@@ -165,6 +190,7 @@ def _subject(name: str, op: _Op, mode: str) -> Subject:
         shape=shape if xla else None,
         index_sibling=op.index_sibling,
         binary_sibling=op.binary_sibling,
+        interface=op.interface,
     )
 
 
@@ -255,8 +281,7 @@ class TensorFlowRuntime:
 
     def call(self, call: Call) -> Result:
         inputs = self._constant(call.inputs, call.dtype)
-        index = call.target.ndim == 1
-        target = self._constant(call.target, "int64" if index else call.dtype)
+        target = self._constant(call.target, "int64" if call.index else call.dtype)
         loss, *gradients = self._program(call)(inputs, target, self._cotangent(call))
         if per_row(tuple(loss.shape), len(call.inputs)):
             loss = loss[:, 0]

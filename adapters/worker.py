@@ -179,16 +179,18 @@ class Server:
         if self._runtime.changed(call, frame):
             texts = (*texts, self._inputs_changed)
         if result is not None:
-            wrong = self._wrong(call, result)
-            if wrong:
+            wrong = self._wrong_dtype(result)
+            if wrong:  # the protocol has no bits for it
                 status, message, result = "wrong shape", wrong, None
+            elif wrong := self._runtime.wrong_shape(call, result):
+                status, message = "wrong shape", wrong
         return self._runtime.answer(status, message, texts, spent, result)
 
-    def _wrong(self, call: Call, result: Result) -> str:
+    def _wrong_dtype(self, result: Result) -> str:
         for name, array in result.arrays().items():
             if array.dtype not in self._runtime.FLOATS:
                 return f"the {name} has the dtype {array.dtype}"
-        return self._runtime.wrong_shape(call, result)
+        return ""
 
 
 def describe(error: BaseException) -> str:

@@ -59,7 +59,8 @@ class Memory:
 
 def digest(case: Case) -> bytes:
     """A key for the bits of a case, much cheaper than its row ids."""
-    head = repr((case.operation, case.dtype, case.options, case.inputs.shape, case.by_target))
+    shapes = (case.inputs.shape, case.target.shape)
+    head = repr((case.operation, case.dtype, case.options, shapes, case.by_target))
     h = hashlib.blake2b(head.encode(), digest_size=16)
     h.update(case.inputs.tobytes())
     h.update(case.target.tobytes())

@@ -33,6 +33,7 @@ from .known import Known
 from .law import Law
 from .laws.registry import LAWS
 from .probe import probe
+from .records import is_recordable, to_record
 from .run import (
     Absence,
     CaseRecord,
@@ -124,14 +125,15 @@ class Auditor:
     def probe(self, subject: Subject) -> Semantics:
         """Measure the conventions of a subject, once, and say them; return the measured ones."""
         if subject.name not in self._semantics:
-            measured, conventions = probe(self._bench(subject, subject.semantics))
-            self._semantics[subject.name] = measured
-            for convention in conventions:
+            bench = self._bench(subject, subject.semantics)
+            self._semantics[subject.name], measured = probe(bench)
+            for convention in (found.convention for found in measured):
                 self._emit(convention)
                 if convention.agrees is not None:
-                    self._emit(_tally(convention))
-                if convention.agrees is False:
-                    self._emit(contradiction(convention))
+                    self._emit(_tally(convention, bench.dtype))
+            for found in measured:
+                if found.convention.agrees is False:
+                    self._emit(contradiction(found.convention, subject, found.case))
         return self._semantics[subject.name]
 
     def cell(self, subject: Subject, law: Law, dtype: str, versions: dict[str, str]) -> None:
@@ -179,31 +181,42 @@ CONVENTIONS = LawRecord(
 )
 
 
-def _tally(convention: Convention) -> Tally:
+def _tally(convention: Convention, dtype: str) -> Tally:
     return Tally(
         subject=convention.subject,
         law=CONVENTIONS.name,
-        dtype="float32",
+        dtype=dtype,
         region="ordinary",
         output=convention.field,
         grades={"exact" if convention.agrees else "policy": 1},
     )
 
 
-def contradiction(convention: Convention) -> Finding:
-    """A declaration that the probe contradicts, as a finding."""
+def contradiction(
+    convention: Convention, subject: Subject | None = None, case: Case | None = None
+) -> Finding:
+    """A declaration that the probe contradicts, as a finding with the call that shows it.
+
+    Only calls of two dimensions have a record; the message has the others in words.
+    """
     key = f"conventions|{convention.subject}|{convention.field}"
+    record, script = CaseRecord(operation="", dtype="float32", inputs=[], target=[]), ""
+    if subject is not None and case is not None and is_recordable(case):
+        record = to_record(case)
+        if subject.framework in FRAMEWORKS:
+            script = FRAMEWORKS[subject.framework].snippet(subject, case)
+    shown = f" on {convention.input}" if convention.input else ""
     return Finding(
         id=hashlib.blake2b(key.encode(), digest_size=5).hexdigest(),
         law=CONVENTIONS.name,
         subject=convention.subject,
-        dtype="float32",
+        dtype=record.dtype,
         region="ordinary",
         output=convention.field,
         kind="policy",
         status="new",
         rows=1,
-        case=CaseRecord(operation="", dtype="float32", inputs=[], target=[]),
+        case=record,
         row=0,
         value=[convention.measured],
         right=[convention.declared],
@@ -211,8 +224,8 @@ def contradiction(convention: Convention) -> Finding:
         demand_ulps=None,
         declared_ulps=None,
         message=f"{convention.field} is declared {convention.declared!r} and measured "
-        f"{convention.measured!r}: {convention.evidence}",
-        snippet="",
+        f"{convention.measured!r}{shown}: {convention.evidence}",
+        snippet=script,
     )
 
 
@@ -222,6 +235,7 @@ def record(subject: Subject, versions: dict[str, str]) -> SubjectRecord:
         framework=subject.home,
         op=subject.op,
         operation=subject.operation,
+        target=subject.target,
         mode=subject.mode,
         device=subject.device,
         dtypes=list(subject.dtypes),

@@ -87,7 +87,8 @@ class Recorder:
             ],
             tallies=sorted(self._tallies, key=_tally_order),
             findings=sorted(self._findings.values(), key=_finding_order),
-            conventions=sorted(self._conventions, key=lambda c: (_place(c.subject), c.field)),
+            # Of each subject in the order in which the probe measures them.
+            conventions=sorted(self._conventions, key=lambda c: _place(c.subject)),
             incidents=sorted(self._incidents, key=lambda i: (i.subject, i.law, i.dtype, i.message)),
             known=_merged(self._settings.known.entries, self._known),
         )

@@ -19,6 +19,12 @@ def numbers(row: Floats) -> list[str]:
     return [number(value) for value in np.asarray(row, dtype=np.float64).reshape(-1)]
 
 
+def is_recordable(case: Case) -> bool:
+    """Whether a record can hold the case: the shapes are those that every law asks."""
+    ordinary = (case.rows,) if case.target_kind == "index" else case.inputs.shape
+    return case.inputs.ndim == 2 and case.target.shape == ordinary
+
+
 def to_record(case: Case) -> CaseRecord:
     options = case.options
     target: list[int | list[str]]

@@ -109,7 +109,8 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True):
 class Convention(msgspec.Struct, frozen=True, kw_only=True):
     """One field of a subject's Semantics: declared, and measured from numbers alone.
 
-    `agrees` is None where nothing could be measured, and `evidence` then says why.
+    `agrees` is None where nothing could be measured (`measured` is then empty, and `evidence` says
+    why) or nothing is declared. `input` is the smallest call that shows it, in words.
     """
 
     subject: str
@@ -118,6 +119,7 @@ class Convention(msgspec.Struct, frozen=True, kw_only=True):
     measured: str
     agrees: bool | None
     evidence: str
+    input: str = ""
 
 
 class SubjectRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,6 +137,8 @@ class SubjectRecord(msgspec.Struct, frozen=True, kw_only=True):
     dtypes: list[str]
     versions: dict[str, str]
     arithmetic: dict[str, str]
+    target: str = ""
+    """"index", "distribution" or "binary": what its conventions can be compared with."""
     laws: list[str] = []
     """Names of the laws that fit it; where a law is not named, the cell is 'not applicable'."""
 
@@ -219,8 +223,13 @@ def worst_grade(grades: dict[str, int]) -> str:
 
 def write_run(run: Run, path: Path) -> None:
     """Write atomically: a reader, or a crash, sees the old file or the whole new one."""
+    write_json(run, path)
+
+
+def write_json(content: object, path: Path) -> None:
+    """Anything that msgspec encodes, written as `write_run` does."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = msgspec.json.format(msgspec.json.encode(run), indent=1)
+    text = msgspec.json.format(msgspec.json.encode(content), indent=1)
     if path.exists() and not path.is_file():
         path.write_bytes(text)  # a device or a pipe, which must not be replaced by a file
         return

@@ -718,6 +718,10 @@ def _quotient_gradient(
     y, other, roundings = label.w * label.y, label.other, label.roundings
     left = np.where(y == 0, 0.0, y * (1 - p) / below)
     right = np.where(other == 0, 0.0, other * p / below)
+    if semantics.guard == "clamp log" and floor == 0.0:
+        # At 0 itself the clamp surely acts, and its derivative is 0.
+        left, right = np.where(p == 0, 0.0, left), np.where(p == 1, 0.0, right)
+        below = np.where((p == 0) | (p == 1), 1.0, below)
     g = np.abs(right - left)
     # One part may be infinite where the subject divides by an exact zero: no bound is asked there.
     cancelling = arithmetic.gradient not in ("relative", "quotient")
@@ -749,6 +753,8 @@ def _probabilities(case: Case, semantics: Semantics, arithmetic: Arithmetic) -> 
         scale = np.sum(r, axis=1, keepdims=True) if semantics.renormalise == "after" else 1.0
         r = r / scale
     logs = np.abs(np.log(r))
+    if semantics.guard == "clamp log":
+        logs = np.minimum(logs, -semantics.guard_floor)
     in_argument = (h + 2) * u if semantics.renormalise != "no" else u
     if semantics.renormalise == "after":
         # log of the clipped p, then a softmax of the logs: shift, exp, sum, log, subtraction.

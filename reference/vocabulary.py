@@ -58,7 +58,7 @@ class Semantics:
         ignore_index: the label that is ignored when the caller says nothing, or None.
         all_ignored: the mean when every row is ignored: "nan" or "zero".
         label_policy: what an index outside [0, K) does: "raises", "nan", "zero", "wraps" or
-            "clamps"; where the sides differ, such as "wraps (-1); nan (K)".
+            "clamps"; where -1, K and far ones differ, such as "wraps (-1); nan (K, -10^6, 10^6)".
         plus_inf: a row with one +inf logit: "limit" of the mathematics, "nan", or "unspecified"
             where the op gives the one or the other.
         soft_gradient: gradient for a distribution q: "sum(q) p - q" (the derivative of the loss)
@@ -69,8 +69,8 @@ class Semantics:
         guard_eps: the eps of "clip" and "floor" as written in the source, before rounding to the
             dtype.
         guard_floor: the floor of "clamp log".
-        guard_gradient: "exact" derivative of the guarded loss, or "clamped denominator" for
-            (p - y) / max(p (1 - p), 1e-12), the 1e-12 of float32 in every dtype.
+        guard_gradient: "exact" derivative of the guarded loss (0 where a guard acts), or "clamped
+            denominator" for (p - y) / max(p (1 - p), 1e-12), the 1e-12 of float32 in every dtype.
         renormalise: "no", "before" the guard or "after" the guard (p / sum p).
         gamma, alpha: of focal loss where the caller passes none. alpha is a factor, and for a
             binary label of 0 the factor is 1 - alpha; None for no factor.
@@ -141,7 +141,7 @@ class Options:
         axis: of the classes in the array that the op is given: -1, or 1 for an array of shape
             (1, K, N), which an adapter makes of the inputs of the case.
         gamma, alpha: of focal loss.
-        reduction: "none", "sum" or "mean".
+        reduction: "none", "sum" or "mean"; "default" for a call that does not pass it.
     """
 
     weight: Optional[Tuple[float, ...]] = None  # noqa: UP006
@@ -171,6 +171,7 @@ class Case:
         inputs: (N, K) logits or probabilities, float64 holding values of `dtype` exactly;
             K = 1 for the binary operations.
         target: (N,) int64 class indices, or (N, K) float64 holding values of `dtype`.
+            Only the probe asks for other shapes, of inputs too; its type says what a target is.
         options: the options of the call.
         sample_weight: (N,) values of `dtype`, a factor of the loss of each row, or None.
         cotangent: (N,) values of `dtype`, with which the gradient is pulled back: the gradient is
@@ -193,7 +194,7 @@ class Case:
 
     @property
     def target_kind(self) -> str:
-        if self.target.ndim == 1:
+        if self.target.dtype.kind in "iu":
             return "index"
         return "binary" if self.operation.startswith("binary") else "distribution"
 
@@ -255,7 +256,8 @@ class Outcome:
 
     Attributes:
         status: "returned", "raised", "crashed", "timed out", "wrong shape" or "unsupported".
-        loss: float64 array holding the returned values: (N,) for reduction "none", else ().
+        loss: float64 array holding the returned values: (N,) for reduction "none", else (). Where
+            the status is "wrong shape", loss and gradients have the shapes that came, if known.
         gradient: (N, K) gradient of the sum of the loss, weighted by the cotangent of the case,
             with respect to the inputs.
         target_gradient: the same with respect to the target, where the case asks for it and the

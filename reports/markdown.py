@@ -145,10 +145,10 @@ def _finding_table(digest: Digest, limit: int = 10) -> str:
 
 def _disagreements(digest: Digest, limit: int = 20) -> str:
     lines = [
-        (entry.subject, entry.field, entry.declared, entry.measured)
+        (entry.subject, entry.field, entry.declared, entry.measured, entry.input)
         for entry in digest.disagreements[:limit]
     ]
-    return _table(("subject", "field", "declared", "measured"), lines)
+    return _table(("subject", "field", "declared", "measured", "smallest input"), lines)
 
 
 def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

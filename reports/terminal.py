@@ -234,6 +234,9 @@ def _print_conventions(digest: Digest, console: Console, limit: int = 8) -> None
         said = f"{entry.field}: declared {entry.declared}, measured {entry.measured}"
         _print_indented(console, text.one_line(entry.subject, 90))
         _print_indented(console, text.one_line(said, 200), 4)
+        if entry.input:
+            shown = f"on {entry.input}: {entry.evidence}"
+            _print_indented(console, text.one_line(shown, 300), 4, "dim")
     _more(console, len(wrong) - limit)
 
 

@@ -256,7 +256,7 @@ def _convention_table(
 def _measured(rows: Sequence[ConventionRow], field: str) -> set[str]:
     """What was measured of a field, over all subjects; what was not measured says nothing."""
     entries = [entry for row in rows for entry in row.cells.get(field, ())]
-    return {entry.measured for entry in entries if entry.agrees is not None}
+    return {entry.measured for entry in entries if entry.measured}
 
 
 def _convention_rows(digest: Digest, mine: dict[str, dict[str, Convention]]) -> list[ConventionRow]:
@@ -274,6 +274,11 @@ def _convention_rows(digest: Digest, mine: dict[str, dict[str, Convention]]) -> 
         )
         for key, names in parts.items()
     ]
+
+
+def inputs(entries: Sequence[Convention]) -> list[str]:
+    """The distinct smallest inputs of the modes that share a row."""
+    return list(_distinct(entry.input for entry in entries if entry.input))
 
 
 def evidence(entries: Sequence[Convention]) -> list[str]:

@@ -1,0 +1,1 @@
+"""What the probe measures: one module per sort of convention."""
