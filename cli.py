@@ -154,6 +154,7 @@ def conventions(
     from rich.console import Console
 
     from .conformance.engine import CONVENTIONS, Settings, audit_all
+    from .conformance.known import FILE, load
     from .conformance.recorder import Recorder
     from .conformance.run import write_json
     from .reports.conventions import as_data, print_conventions
@@ -161,7 +162,7 @@ def conventions(
     frameworks = _frameworks(backend)
     _demand_writable(json)
     # That law is the probe itself: no other is looked at.
-    settings = Settings("standard", laws=(CONVENTIONS.name,))
+    settings = Settings("standard", 0, (CONVENTIONS.name,), load(FILE))
     recorder = Recorder(settings)
     signal.signal(signal.SIGTERM, _interrupt)
     interrupted = False

@@ -49,8 +49,8 @@ BINARY_PROBABILITIES = Semantics(
     guard_gradient="clamped denominator",
 )
 
-# torch/nn/functional.py: reduction="mean" where none is passed, and binary_cross_entropy* that raise
-# for sizes that differ; aten/src/ATen/native/LossNLL.cpp: classes in dimension 1, targets of one
+# torch/nn/functional.py: reduction="mean" where none is passed, and binary losses that raise for
+# sizes that differ; aten/src/ATen/native/LossNLL.cpp: classes in dimension 1, targets of one
 # dimension less, `ignore_index` compared with each label (class probabilities: at least 0 raises,
 # a negative one is not looked at), and weights within the sum over smoothed classes.
 INDEX_CALL = Interface(
@@ -226,7 +226,7 @@ OPS: dict[str, _Op] = {
         BINARY_PROBABILITIES,
         _binary_probabilities,
         "binary_cross_entropy",
-        # aten/src/ATen/native/Loss.cpp checks that the input lies in [0, 1], and so does the target.
+        # aten/src/ATen/native/Loss.cpp checks that input and target lie in [0, 1].
         replace(BINARY_CALL, target_domain="raises"),
     ),
 }

@@ -58,9 +58,9 @@ INDEX_XLA = replace(INDEX, label_policy="nan")
 DISTRIBUTION = Semantics(soft_gradient="p - q")
 BINARY_LOGITS = Semantics()
 
-# tensorflow/python/ops/nn_ops.py: one loss per example, classes in the last axis, labels of one rank
-# less; nn_impl.py: sigmoid_cross_entropy_with_logits demands equal shapes. The kernel of
-# softmax_cross_entropy_with_logits broadcasts its two inputs (kernels/xent_op.cc, BCast).
+# tensorflow/python/ops/nn_ops.py: one loss per example, classes in the last axis, labels of one
+# rank less; nn_impl.py: sigmoid_cross_entropy_with_logits demands equal shapes. The kernel of
+# softmax_cross_entropy_with_logits broadcasts its two inputs (core/kernels/xent_op.cc, BCast).
 INDEX_CALL = Interface(
     default_reduction="none", class_axis="last", broadcasting="raises", mutates="no"
 )

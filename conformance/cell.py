@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import hypothesis
-import msgspec
 import numpy as np
 from hypothesis import strategies as st
 
@@ -22,7 +21,7 @@ from ..reference.vocabulary import Case, Outcome
 from .bench import Bench, Failed
 from .events import Event
 from .judge import RANK
-from .known import Entry
+from .known import Entry, marked
 from .law import NOT_JUDGED, Law, Verdict
 from .records import from_record, numbers, to_record
 from .regions import Plan, Region, batch_rows, make_case, regions_for
@@ -359,13 +358,7 @@ class Cell:
         return self._marked(finding)
 
     def _marked(self, finding: Finding) -> Finding:
-        """The finding with the entry that knows it, if one does."""
-        for entry in self._known:
-            if entry.covers(finding):
-                return msgspec.structs.replace(
-                    finding, status="known", known=entry.id, cause=entry.cause, link=entry.link
-                )
-        return finding
+        return marked(finding, self._known)
 
     def _finding_id(self, region: str, output: str, kind: str) -> str:
         parts = (self._law.name, self.subject.name, self._bench.dtype, output, region, kind)

@@ -29,10 +29,10 @@ from ..reference.vocabulary import Case, Outcome, Semantics
 from .bench import Bench, Memory, Session
 from .cell import PROFILES, Cell, Profile
 from .events import CellFinished, CellStarted, Event, PlanMade, WorkerReady
-from .known import Known
+from .known import Entry, Known, marked
 from .law import Law
 from .laws.registry import LAWS
-from .probe import probe
+from .probe import Measured, probe
 from .records import is_recordable, to_record
 from .run import (
     Absence,
@@ -40,6 +40,7 @@ from .run import (
     Convention,
     Finding,
     Incident,
+    KnownRecord,
     LawRecord,
     SubjectRecord,
     Tally,
@@ -131,10 +132,31 @@ class Auditor:
                 self._emit(convention)
                 if convention.agrees is not None:
                     self._emit(_tally(convention, bench.dtype))
-            for found in measured:
-                if found.convention.agrees is False:
-                    self._emit(contradiction(found.convention, subject, found.case))
+            self._say_contradictions(subject, bench.dtype, measured)
         return self._semantics[subject.name]
+
+    def _say_contradictions(self, subject: Subject, dtype: str, measured: list[Measured]) -> None:
+        """A finding for each declaration that was contradicted, and what became of the known ones.
+
+        The probe is the replay of an entry: it asks the same in every run.
+        """
+        known: tuple[Entry, ...] = ()
+        if self._settings.known.entries:
+            versions = self._session.versions(subject.framework)
+            known = self._settings.known.about(subject, CONVENTIONS.name, dtype, versions)
+        findings = []
+        for found in measured:
+            if found.convention.agrees is False:
+                findings.append(marked(contradiction(found.convention, subject, found.case), known))
+                self._emit(findings[-1])
+        agreeing = {m.convention.field for m in measured if m.convention.agrees}
+        for entry in known:
+            where = f"{CONVENTIONS.name} {subject.name} {dtype}"
+            if any(finding.known == entry.id for finding in findings):
+                self._emit(KnownRecord(entry=entry.id, state="seen", detail=where))
+            elif agreeing & set(entry.outputs):
+                said = f"{where}: measured as declared; remove it from the entry"
+                self._emit(KnownRecord(entry=entry.id, state="gone", detail=said))
 
     def cell(self, subject: Subject, law: Law, dtype: str, versions: dict[str, str]) -> None:
         """Audit one cell; a fault of lossaudit's own is an incident and not the end."""

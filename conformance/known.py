@@ -9,6 +9,7 @@ until the entry is removed.
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,6 +88,16 @@ class Known:
         self, subject: Subject, law: str, dtype: str, versions: dict[str, str]
     ) -> tuple[Entry, ...]:
         return tuple(e for e in self.entries if e.about(subject, law, dtype, versions))
+
+
+def marked(finding: Finding, entries: Iterable[Entry]) -> Finding:
+    """The finding with the entry that knows it, if one does."""
+    for entry in entries:
+        if entry.covers(finding):
+            return msgspec.structs.replace(
+                finding, status="known", known=entry.id, cause=entry.cause, link=entry.link
+            )
+    return finding
 
 
 def load(path: Path = FILE) -> Known:

@@ -93,9 +93,7 @@ def fields_of(run: Run) -> list[Field]:
     return [Field(name, tuple(_groups(by_field[name], subjects))) for name in names]
 
 
-def _groups(
-    entries: Sequence[Convention], subjects: dict[str, SubjectRecord]
-) -> Iterable[Group]:
+def _groups(entries: Sequence[Convention], subjects: dict[str, SubjectRecord]) -> Iterable[Group]:
     by_group: dict[str, list[Convention]] = defaultdict(list)
     for entry in entries:
         subject = subjects[entry.subject]
@@ -144,6 +142,10 @@ def print_conventions(run: Run, console: Console, *, differences: bool = False) 
         mark = " ≠" if field.differs else ""
         title = TITLES.get(field.name, "")
         console.print(Text(f"{field.name}{mark}", style="bold"), Text(title, style="dim"))
+        values = {(line.value, line.note) for group in field.groups for line in group.lines}
+        if len(values) == 1 and len(field.groups) > 1:
+            _print_wrapped(console, f"{' '.join(filter(None, *values))}: every op", width, 4, "")
+            continue
         for group in field.groups:
             if group.differs or not differences:
                 _print_group(group, console, width, with_inputs=differences)

@@ -43,6 +43,8 @@ def lossaudit(*arguments: str, **environment: str) -> subprocess.CompletedProces
         (("report", "/no/such/run.json"), "cannot read /no/such/run.json"),
         (("explain", "/no/such/run.json", "abc"), "cannot read /no/such/run.json"),
         (("list", "--backend", "mxnet"), "'mxnet' is not known"),
+        (("conventions", "--backend", "mxnet"), "'mxnet' is not known; there are: torch"),
+        (("conventions", "--json", "/proc/no/file.json"), "cannot write to /proc/no"),
     ],
 )
 def test_wrong_use_is_one_clear_line_and_exit_code_2(arguments, said):

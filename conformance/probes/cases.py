@@ -88,8 +88,8 @@ def in_words(case: Case, subject: Subject) -> str:
     if rows < case.rows:
         parts.append(f"repeated to {case.rows} rows")
     options = case.options
-    for name in options.passed():
-        parts.append(f"{name} = {_listed(np.asarray(getattr(options, name)))}")
+    passed = {name: np.asarray(getattr(options, name)) for name in options.passed()}
+    parts += [f"{name} = {_listed(value)}" for name, value in passed.items()]
     if options.reduction not in ("none", "default"):
         parts.append(f"reduction = {options.reduction}")
     return ", ".join(parts)

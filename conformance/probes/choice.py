@@ -77,12 +77,13 @@ def told_or_declared(
 ) -> Found:
     """The same for formulas that some subjects give nobody the means to tell apart.
 
-    Among several that hold the numbers the declared one stands, which they do not contradict.
+    Among several that hold the numbers the declared one stands, which they do not contradict; where
+    it is not among them, the first, and the evidence names the others.
     """
     fitting = [candidate for candidate in candidates if candidate.fits(numbers)]
-    chosen = next((c for c in fitting if c.name == declared), None)
-    if chosen is None:
-        return told(numbers, candidates, evidence, case)
+    if not fitting:
+        return Found(NO_FORMULA, evidence, case)
+    chosen = next((c for c in fitting if c.name == declared), fitting[0])
     others = [c for c in fitting if not np.array_equal(c.exact, chosen.exact, equal_nan=True)]
     if others:
         evidence += f"; in this format the same as {_either(others)}"

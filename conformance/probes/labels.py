@@ -88,7 +88,7 @@ def ignore_domain(bench: Bench) -> Found:
     ]
     if case.target_kind == "index":
         calls = [(text, with_label(c, c.options.ignore_index or 0)) for text, c in calls]
-        policies = [(text, "ignores" if _ignored(bench, c) else _not(bench, c)) for text, c in calls]
+        policies = [(text, _on_its_label(bench, c)) for text, c in calls]
     else:
         policies = [(text, _on_soft_targets(bench, c)) for text, c in calls]
     value = grouped(policies)
@@ -97,7 +97,9 @@ def ignore_domain(bench: Bench) -> Found:
     return Found("any" if value == "ignores" else value, evidence, calls[odd][1])
 
 
-def _not(bench: Bench, case: Case) -> str:
+def _on_its_label(bench: Bench, case: Case) -> str:
+    if _ignored(bench, case):
+        return "ignores"
     outcome = bench.outcome(case)
     if outcome.status == "raised" or outcome.loss is None:
         return "raises"

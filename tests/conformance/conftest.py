@@ -294,3 +294,135 @@ def mutants() -> dict[str, Replace]:
 def floats() -> Callable[..., Floats]:
     """The float64 nearest to an Exact, for assertions."""
     return to_float
+
+
+# --- a stand-in for every convention --------------------------------------------------------------
+
+
+def behaving(subject: Subject) -> Function:
+    """A correctly rounded implementation that follows each convention of a subject."""
+
+    def call(case: Case) -> tuple[Floats, ...]:
+        reduction = case.options.reduction
+        if reduction == "default":
+            reduction = subject.interface.default_reduction
+        given = case.inputs
+        asked = replace(case, options=replace(case.options, reduction=reduction))
+        found = _shaped(subject, asked)
+        if subject.interface.mutates == "yes":
+            given += 1.0
+        return found
+
+    return call
+
+
+def _shaped(subject: Subject, case: Case) -> tuple[Floats, ...]:
+    """The axes and shapes that only the probe asks for."""
+    taken, shape = subject.interface, case.inputs.shape
+    if case.inputs.ndim == 3:
+        turned = taken.class_axis == "second"
+        inputs, target = case.inputs[0], case.target[0]
+        if turned:
+            inputs, target = inputs.T, target.T
+        loss, gradient, *_ = _rows(subject, replace(case, inputs=inputs, target=target))
+        return loss[None], (gradient.T if turned else gradient)[None]
+    if subject.target == "binary" and shape[1] > 1:
+        column = (case.inputs.reshape(-1, 1), case.target.reshape(-1, 1))
+        loss, gradient, *_ = _rows(subject, replace(case, inputs=column[0], target=column[1]))
+        loss = loss.reshape(shape)
+        kept = taken.last_axis == "kept"
+        return (loss if kept else loss.mean(axis=1)), gradient.reshape(shape)
+    right_shape = shape[:1] if subject.target == "index" else shape
+    if case.target.shape == right_shape:
+        return _rows(subject, case)
+    if taken.broadcasting == "raises":
+        raise ValueError(f"target {case.target.shape} does not fit {shape}")
+    if taken.broadcasting == "reshapes":
+        return _rows(subject, replace(case, target=case.target.reshape(right_shape)))
+    if subject.target == "distribution":
+        return _rows(subject, replace(case, target=case.target * np.ones(shape)))
+    # Every row with every target.
+    labels = case.target.reshape(-1)
+    every = [np.full(right_shape, label, case.target.dtype) for label in labels]
+    columns = [_rows(subject, replace(case, target=target))[0] for target in every]
+    return np.stack(columns, axis=1), np.zeros(shape)
+
+
+def _rows(subject: Subject, case: Case) -> tuple[Floats, ...]:
+    """Rows of a valid shape: what is refused, what labels outside [0, K) do, and the formulas."""
+    domain, ignore = subject.interface.ignore_domain, case.options.ignore_index
+    if ignore is not None and domain not in ("", "any"):
+        place = {-1: "-1", 1: "1"}.get(ignore, "K + 2")
+        what = _said(domain, place)
+        if what == "raises":
+            raise ValueError(f"ignore_index {ignore} is not taken")
+        if what != "ignores":
+            case = replace(case, options=replace(case.options, ignore_index=None))
+    if subject.target != "index":
+        _demand_domain(subject, case)
+        return _formulas(subject, case)
+    target = np.array(case.target)
+    classes = case.inputs.shape[1]
+    ignored = [case.options.ignore_index, subject.semantics.ignore_index]
+    outside = [
+        (i, int(label))
+        for i, label in enumerate(target)
+        if not 0 <= label < classes and label not in ignored
+    ]
+    numbers = {}
+    for i, label in outside:
+        place = {-1: "-1", classes: "K"}.get(label, "-10^6" if label < 0 else "10^6")
+        what = _said(subject.semantics.label_policy, place)
+        if what == "raises":
+            raise IndexError(f"label {label} is out of range")
+        target[i] = min(max(label, 0), classes - 1) if what == "clamps" else label % classes
+        if what not in ("wraps", "clamps"):
+            numbers[i] = {"nan": np.nan, "zero": 0.0}.get(what, 7.0)
+    loss, *gradients = _formulas(subject, replace(case, target=target))
+    for i, number in numbers.items():
+        loss[i] = number
+    return (loss, *gradients)
+
+
+def _said(policies: str, place: str) -> str:
+    """What "this (here); that (there, elsewhere)" says of a place."""
+    for part in policies.split("; "):
+        what, _, places = part.partition(" (")
+        if not places or place in places.rstrip(")").split(", "):
+            return what
+    raise KeyError(place)
+
+
+def _demand_domain(subject: Subject, case: Case) -> None:
+    target = np.asarray(case.target)
+    outside = bool(((target < 0) | (target > 1)).any())
+    half = subject.target == "distribution" and bool((target.sum(axis=1) == 0.5).any())
+    for place, there in (("outside [0, 1]", outside), ("sum 1/2", half)):
+        if there and _said(subject.interface.target_domain, place) == "raises":
+            raise ValueError(f"the target is {place}")
+
+
+def _formulas(subject: Subject, case: Case) -> tuple[Floats, ...]:
+    meant, options, factor = subject.semantics, case.options, 1.0
+    if options.label_smoothing and meant.smoothing == "none":
+        options = replace(options, label_smoothing=0.0)
+    if options.pos_weight and subject.interface.pos_weight != "positive term":
+        factor = options.pos_weight if subject.interface.pos_weight == "both terms" else 1.0
+        options = replace(options, pos_weight=None)
+    by_label = subject.interface.weighted_smoothing == "label"
+    if options.weight and options.label_smoothing and by_label:
+        factor = options.weight[int(case.target[0])]
+        options = replace(options, weight=None)
+    case, fmt = replace(case, options=options), FORMATS[case.dtype]
+    mixed = meant.plus_inf == "unspecified"
+    meant = replace(meant, plus_inf="limit") if mixed else meant
+    found = reduce_truth(truth(case, meant), case, meant)
+    loss, gradient = (factor * np.array(round_exact(part, fmt)) for part in found)
+    if mixed and case.options.reduction == "none":
+        loss = np.where(np.isposinf(case.inputs).any(axis=1) & (loss == 0), np.nan, loss)
+    return loss, gradient
+
+
+@pytest.fixture(scope="session", name="behaving")
+def _behaving() -> Replace:
+    return behaving
