@@ -96,14 +96,14 @@ def _either(candidates: Sequence[Candidate]) -> str:
 
 def losses(bench: Bench, name: str, case: Case, **changes: object) -> Candidate:
     """The losses of a case, or the reduced one, under changed Semantics."""
-    meant = replace(bench.semantics, **changes)  # type: ignore[arg-type]
+    meant = replace(bench.semantics, **changes)
     exact, _ = reduce_truth(bench.truth(case, meant), case, meant)
     return Candidate(name, to_float(exact), loosest(bench, case, meant).loss, changes)
 
 
 def gradients(bench: Bench, name: str, case: Case, **changes: object) -> Candidate:
     """The gradients of a case under changed Semantics."""
-    meant = replace(bench.semantics, **changes)  # type: ignore[arg-type]
+    meant = replace(bench.semantics, **changes)
     exact = to_float(bench.truth(case, meant).gradient)
     return Candidate(name, exact, loosest(bench, case, meant).gradient, changes)
 

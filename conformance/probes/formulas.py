@@ -79,7 +79,7 @@ def mean(bench: Bench) -> Found:
     case = _mean_case(bench)
     loss, _ = bench.outputs(case)
     known = [losses(bench, name, case, mean=name) for name in ("valid", "weights", "rows")]
-    evidence = f"mean {short(loss)}"
+    evidence = f"mean {short(float(loss))}"
     return told_or_declared(np.asarray(loss), known, bench.semantics.mean, evidence, case)
 
 

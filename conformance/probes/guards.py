@@ -107,7 +107,7 @@ def _shortest(low: float, high: float) -> float:
 
 def _both(bench: Bench, meant: dict[str, object], *cases: Case) -> Candidate:
     """The losses of several cases under one guard."""
-    name = guard_text(replace(bench.semantics, **meant))  # type: ignore[arg-type]
+    name = guard_text(replace(bench.semantics, **meant))
     parts = [losses(bench, name, case, **meant) for case in cases]
     exact = np.concatenate([part.exact for part in parts])
     return Candidate(name, exact, np.concatenate([part.reach for part in parts]), meant)
