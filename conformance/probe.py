@@ -38,12 +38,26 @@ class _Field:
         measure: (bench) -> what was found.
         has: whether a subject has it.
         any_shape: True where the call has a shape of its own, in which nothing is compiled.
+        any_operation: True where it is not about cross-entropies alone.
     """
 
     name: str
     measure: Callable[[Bench], Found]
     has: Callable[[Subject], bool]
     any_shape: bool = False
+    any_operation: bool = False
+
+    def fits(self, subject: Subject) -> bool:
+        known = self.any_operation or subject.operation in CROSS_ENTROPIES
+        return known and self.has(subject)
+
+
+CROSS_ENTROPIES = (
+    "cross_entropy",
+    "cross_entropy_probabilities",
+    "binary_cross_entropy_with_logits",
+    "binary_cross_entropy",
+)
 
 
 def _takes(*options: str) -> Callable[[Subject], bool]:
@@ -76,7 +90,13 @@ FIELDS = (
     ),
     _Field("pos_weight", formulas.pos_weight, _takes("pos_weight")),
     _Field("mean", formulas.mean, lambda s: "mean" in s.reductions),
-    _Field("default_reduction", calls.default_reduction, lambda _: True, any_shape=True),
+    _Field(
+        "default_reduction",
+        calls.default_reduction,
+        lambda _: True,
+        any_shape=True,
+        any_operation=True,
+    ),
     _Field("plus_inf", formulas.plus_inf, lambda s: s.operation == "cross_entropy"),
     _Field(
         "soft_gradient",
@@ -94,8 +114,8 @@ FIELDS = (
     _Field("class_axis", calls.class_axis, _is("index", "distribution"), any_shape=True),
     _Field("last_axis", calls.last_axis, _is("binary"), any_shape=True),
     _Field("broadcasting", calls.broadcasting, lambda _: True, any_shape=True),
-    _Field("output", formulas.output, lambda _: True),
-    _Field("mutates", calls.mutates, lambda _: True),
+    _Field("output", formulas.output, lambda _: True, any_operation=True),
+    _Field("mutates", calls.mutates, lambda _: True, any_operation=True),
     _Field(
         "all_ignored",
         formulas.all_ignored,
@@ -109,14 +129,14 @@ FIELDS = (
 
 def fields_of(subject: Subject) -> tuple[str, ...]:
     """The names of the conventions that mean something for a subject."""
-    return tuple(field.name for field in FIELDS if field.has(subject))
+    return tuple(field.name for field in FIELDS if field.fits(subject))
 
 
 def probe(bench: Bench) -> tuple[Semantics, list[Measured]]:
     """Measure every field that this subject has; return the Semantics to judge it under."""
     found = []
     for field in FIELDS:
-        if not field.has(bench.subject):
+        if not field.fits(bench.subject):
             continue
         attempt = _attempt(field, bench)
         found.append(attempt.measured)

@@ -76,8 +76,9 @@ def test_what_a_subject_declares_is_measured_on_one_that_does_it(behaving, name)
 def test_every_field_of_the_interface_is_measured():
     names = {field.name for field in FIELDS}
     assert {f.name for f in fields(Interface)} <= names
-    # The guard's numbers are measured as a part of it.
-    assert {f.name for f in fields(Semantics)} - names == {"guard_eps", "guard_floor"}
+    # The guard's numbers are measured as a part of it; no subject has a focal loss yet.
+    unmeasured = {"guard_eps", "guard_floor", "gamma", "alpha"}
+    assert {f.name for f in fields(Semantics)} - names == unmeasured
 
 
 OTHERS = [
