@@ -31,7 +31,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Tuple  # noqa: UP035
+from typing import List, Tuple  # noqa: UP035
 
 import numpy as np
 
@@ -152,10 +152,23 @@ def error_bound(
 
 def demanded(arithmetic: Arithmetic) -> Arithmetic:
     """The same working precision, computed in the forms that do not cancel."""
-    form = {"A": "C", "B": "C", "C": "C", "log p": "log p exact"}.get(arithmetic.form, "split")
+    relative = {"A": "C", "B": "C", "C": "C", "A or B": "C", "log p": "log p exact"}
+    form = relative.get(arithmetic.form, "split")
     return replace(
         arithmetic, form=form, gradient="relative", stored=arithmetic.working, flush=False
     )
+
+
+ALTERNATIVES = {"A or B": ("A", "B"), "std, torch or split": ("std", "torch", "split")}
+"""Forms of which a declaration leaves open which one it is: the bound is the largest of theirs."""
+
+GRADIENTS = {
+    "cross_entropy": ("division", "exp logp"),
+    "cross_entropy_probabilities": ("quotient",),
+    "binary_cross_entropy_with_logits": ("sigmoid", "exp logp"),
+    "binary_cross_entropy": ("difference",),
+}
+"""What "any" stands for as the form of a gradient; "difference" is wider than "quotient"."""
 
 
 def bounds(
@@ -164,6 +177,28 @@ def bounds(
     """Forward error bounds of the unreduced loss and its gradient for every row of a case."""
     if temperature != 1.0 and case.operation != "cross_entropy":
         raise ValueError(f"{case.operation} has no temperature")
+    gradient = arithmetic.gradient
+    each = [
+        _bounds(case, semantics, replace(arithmetic, form=form, gradient=one), temperature)
+        for form in ALTERNATIVES.get(arithmetic.form, (arithmetic.form,))
+        for one in (GRADIENTS[case.operation] if gradient == "any" else (gradient,))
+    ]
+    return each[0] if len(each) == 1 else _largest(each)
+
+
+def _largest(each: List[Bounds]) -> Bounds:  # noqa: UP006
+    """The largest of several bounds, entry by entry."""
+    sizes = Sizes(
+        np.maximum.reduce([b.sizes.losses for b in each]),
+        np.maximum.reduce([b.sizes.slopes for b in each]),
+        np.maximum.reduce([b.sizes.terms for b in each]),
+    )
+    loss = np.maximum.reduce([b.loss for b in each])
+    return Bounds(loss, np.maximum.reduce([b.gradient for b in each]), sizes)
+
+
+def _bounds(case: Case, semantics: Semantics, arithmetic: Arithmetic, temperature: float) -> Bounds:
+    """Those of one form of the loss and one of the gradient."""
     case = present(case)
     with np.errstate(all="ignore"):
         if case.operation == "cross_entropy":

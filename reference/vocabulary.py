@@ -101,10 +101,11 @@ class Arithmetic:
     Attributes:
         form: of the loss: "A" lse - z_t, "B" (m - z_t) + log s, "C" (m - z_t) + log1p S for CE;
             "std" max(z,0) - z y + log1p(e^-|z|), "torch" (1-y) z - logsigmoid(z),
-            "split" lam |z| + log1p(e^-|z|) for BCE with logits; "log p" from probabilities.
+            "split" lam |z| + log1p(e^-|z|) for BCE with logits; "log p" from probabilities;
+            "A or B" and "std, torch or split" where it is one of these.
         gradient: "division" (e^-d / s), "exp logp" (exp of the rounded log-probability),
             "sigmoid" (sigmoid(z) - y), "quotient" ((p - y) / (p (1 - p))), "difference"
-            ((1 - y) / (1 - p) - y / p).
+            ((1 - y) / (1 - p) - y / p); "any" where it is one of those of its operation.
         working: the format in which intermediate results are rounded.
         stored: the format in which log-probabilities are kept between forward and backward.
         height: of the summation tree over classes: "sequential" (K - 1, any order; loose) or

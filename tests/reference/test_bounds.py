@@ -497,3 +497,40 @@ def test_what_is_asked_for_wrongly() -> None:
 
 def test_the_example_of_the_docstring() -> None:
     assert doctest.testmod(bounds_module).failed == 0
+
+
+ONE_OF = {
+    "cross_entropy": ("A or B", ("A", "B"), ("division", "exp logp")),
+    "binary_cross_entropy_with_logits": (
+        "std, torch or split",
+        ("std", "torch", "split"),
+        ("sigmoid", "exp logp"),
+    ),
+    "binary_cross_entropy": ("log p", ("log p",), ("difference", "quotient")),
+}
+
+
+@pytest.mark.parametrize("operation", list(ONE_OF))
+def test_a_form_that_is_left_open_has_the_largest_bound_of_those_it_may_be(operation: str) -> None:
+    logits = np.array([[-100.0, 0.25], [3.0, 2.0], [0.5, 40.0], [1e4, 9.9e3]])
+    case = Case(operation, "float32", logits, np.array([0, 1, 0, 1]))
+    if operation.startswith("binary"):
+        values = logits[:, :1] if operation.endswith("logits") else logits[:, :1] / 2**14
+        case = Case(operation, "float32", np.abs(values), np.array([[0.0], [1.0], [1.0], [0.5]]))
+    form, forms, gradients = ONE_OF[operation]
+    machine = ("float32", "float32", "sequential", 8.0, 8.0, 10.0, 14.0, True, "")
+    left_open = error_bound(case, SEMANTICS, Arithmetic(form, "any", *machine))
+    each = [
+        error_bound(case, SEMANTICS, Arithmetic(one, gradient, *machine))
+        for one in forms
+        for gradient in gradients
+    ]
+    np.testing.assert_array_equal(left_open.loss, np.max([b.loss for b in each], axis=0))
+    np.testing.assert_array_equal(left_open.gradient, np.max([b.gradient for b in each], axis=0))
+    assert np.isfinite(left_open.loss).all()
+    # No one form is the widest everywhere, which is why there is such a thing.
+    if len(forms) > 1:
+        assert all((b.loss < left_open.loss).any() for b in each)
+    assert bounds_module.demanded(Arithmetic(form, "any", *machine)) == bounds_module.demanded(
+        Arithmetic(forms[0], gradients[0], *machine)
+    )
