@@ -15,19 +15,32 @@ imports nothing by itself: rooms load when they are first asked for.
 from __future__ import annotations
 
 import importlib
-from types import ModuleType
-from typing import List  # noqa: UP035
+from typing import TYPE_CHECKING, Any, List  # noqa: UP035
+
+if TYPE_CHECKING:
+    from .adapters.declare import DeclarationError as DeclarationError
+    from .adapters.declare import subject as subject
+    from .conformance.check import check as check
 
 __version__ = "0.1.0"
 
 _ROOMS = ("adapters", "cli", "conformance", "reference", "reports")
 
+# What a user calls by the package's own name, and where it lies.
+_NAMES = {
+    "DeclarationError": "adapters.declare",
+    "check": "conformance.check",
+    "subject": "adapters.declare",
+}
 
-def __getattr__(name: str) -> ModuleType:
+
+def __getattr__(name: str) -> Any:
+    if name in _NAMES:
+        return getattr(importlib.import_module(f"{__name__}.{_NAMES[name]}"), name)
     if name in _ROOMS:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> List[str]:  # noqa: UP006
-    return sorted({*globals(), *_ROOMS})
+    return sorted({*globals(), *_ROOMS, *_NAMES})

@@ -306,6 +306,10 @@ class WorkerPool:
         """Build facts, flags and devices of a framework that move numbers; loads it."""
         return dict(self._loaded_frame(framework).fields["facts"])
 
+    def declared(self, framework: str) -> list[dict[str, Any]]:
+        """What the module of a framework says that its subjects are; loads it."""
+        return list(self._loaded_frame(framework).fields.get("subjects", []))
+
     def environment(self) -> dict[str, dict[str, Any]]:
         """For each live worker: its interpreter and machine, and each framework that it loaded."""
         with self._lock:

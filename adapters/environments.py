@@ -53,6 +53,8 @@ def examine(environment: Environment) -> None:
 
 def availability(framework: Framework, environment: Environment | None = None) -> str:
     """'' where the packages of a framework are installed in an environment, or the reason."""
+    if framework.unusable:
+        return framework.unusable
     absent = lacks(environment or Environment(), framework.packages)
     if not absent:
         return ""

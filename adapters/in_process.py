@@ -1,4 +1,8 @@
-"""A stand-in for the worker pool that calls a plain function, for tests and mutants."""
+"""Stand-ins for the worker pool that call functions in this process.
+
+`InProcess` calls a function of a case, for tests and mutants; `InThisProcess` a declared function
+of a library's tensors, by the very path on which a worker calls it.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,14 @@ from typing import Any
 import numpy as np
 
 from ..reference.vocabulary import INPUTS_CHANGED, Case, Floats, Outcome
+from .client import call_bytes, outcome_from_frame
+from .declare import Declared
+from .functions import FunctionsRuntime
+from .modules import framework_of
+from .protocol import HEADER, Frame, unpack_body, unpack_header
+from .runtime import Result, call_from_frame
 from .subject import Subject
+from .worker import Server
 
 Function = Callable[[Case], "tuple[Floats, ...]"]
 
@@ -83,3 +94,36 @@ class InProcess:
 def _bits(case: Case) -> list[bytes]:
     arrays = (getattr(case, name) for name in ARRAYS)
     return [b"" if array is None else array.tobytes() for array in arrays]
+
+
+class InThisProcess:
+    """Asks one declared function without a worker: a crash or a hang is this process's own."""
+
+    def __init__(self, declared: Declared) -> None:
+        name = declared.subject.framework
+        self._framework = framework_of(name, "", (declared.subject,))
+        self._runtime = FunctionsRuntime([declared])
+        self._server = Server()
+        self._server.hold("", self._runtime)
+
+    def ask(self, subject: Subject, case: Case) -> Outcome:
+        """What the function returns or raises, as an outcome."""
+        return outcome_from_frame(_frame(self._server.answer(_frame(self._call(subject, case)))))
+
+    def result(self, subject: Subject, case: Case) -> Result:
+        """What the function returns; what it raises is raised."""
+        return self._runtime.call(call_from_frame(_frame(self._call(subject, case))))
+
+    def _call(self, subject: Subject, case: Case) -> bytes:
+        return call_bytes(self._framework, subject, case)
+
+    def versions(self, framework: str) -> dict[str, str]:
+        """Versions of the library whose tensors the function takes."""
+        del framework
+        return self._runtime.versions()
+
+
+def _frame(packed: bytes) -> Frame:
+    """The frame that a worker's pipe would carry."""
+    text, _ = unpack_header(packed[: HEADER.size])
+    return unpack_body(packed[HEADER.size :], text)

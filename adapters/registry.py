@@ -1,11 +1,18 @@
-"""All frameworks that lossaudit knows, and their subjects. Imports no framework."""
+"""All frameworks that lossaudit knows, and their subjects. Imports no framework.
+
+Those of MODULES are its own. Installed packages may name further ones (`modules.py`), and the
+command line adds the modules that it is given by their paths.
+"""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import cached_property
+from importlib.metadata import EntryPoint
 
+from . import modules
 from .subject import Framework, Subject
 
 MODULES: dict[str, str] = {
@@ -18,26 +25,46 @@ MODULES: dict[str, str] = {
 DEPTHS = ("quick", "standard", "deep")
 
 
-class _Frameworks(Mapping[str, Framework]):
-    """Frameworks by name; the module that declares one is imported when it is asked for."""
+class Frameworks(Mapping[str, Framework]):
+    """Frameworks by name; what declares one is loaded when it is asked for."""
 
     def __init__(self) -> None:
         self._loaded: dict[str, Framework] = {}
+        self._added: dict[str, Framework] = {}
+
+    @cached_property
+    def _entry_points(self) -> dict[str, EntryPoint]:
+        return modules.entry_points(tuple(MODULES))
 
     def __getitem__(self, name: str) -> Framework:
+        if name in self._added:
+            return self._added[name]
         if name not in self._loaded:
-            module = importlib.import_module(f".{MODULES[name]}", __package__)
-            self._loaded[name] = module.FRAMEWORK
+            self._loaded[name] = self._load(name)
         return self._loaded[name]
 
+    def _load(self, name: str) -> Framework:
+        if name in MODULES:
+            module = importlib.import_module(f".{MODULES[name]}", __package__)
+            found: Framework = module.FRAMEWORK
+            return found
+        return modules.from_entry_point(name, self._entry_points[name])
+
     def __iter__(self) -> Iterator[str]:
-        return iter(MODULES)
+        return iter(dict.fromkeys((*MODULES, *self._entry_points, *self._added)))
+
+    def __contains__(self, name: object) -> bool:
+        return name in MODULES or name in self._added or name in self._entry_points
 
     def __len__(self) -> int:
-        return len(MODULES)
+        return len(list(iter(self)))
+
+    def add(self, framework: Framework) -> None:
+        """Know one framework more, in this process."""
+        self._added[framework.name] = framework
 
 
-FRAMEWORKS: Mapping[str, Framework] = _Frameworks()
+FRAMEWORKS = Frameworks()
 
 
 def subjects(

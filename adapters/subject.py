@@ -63,11 +63,16 @@ class Subject:
         shape: the one (N, K) shape that a compiled mode is called with, or None for any.
         index_sibling: op of the same framework that takes an index where this takes a distribution.
         binary_sibling: op of the same framework that is its binary cross-entropy with logits.
-        device: "cpu".
+        device: "cpu"; for a function of a user whatever its library calls the device.
         environment: name of the environment it runs in, "" where a run has one alone. It is part
             of the name, so that findings, tallies and conventions of two environments are two;
             the same op in two versions bears two names, `jax@old:...` and `jax@new:...`.
         interface: the other conventions that it declares.
+        tensors: for a function of a user, the library whose arrays it takes, else "".
+        source: for a function of a user, the file that it is defined in, else "".
+        takes_reduction: for a function of a user, whether it is told the reduction.
+        undeclared: fields of `semantics` about which it declares nothing: they are measured and
+            judged under what was measured, and no measurement contradicts them.
     """
 
     framework: str
@@ -86,6 +91,10 @@ class Subject:
     device: str = "cpu"
     environment: str = ""
     interface: Interface = Interface()
+    tensors: str = ""
+    source: str = ""
+    takes_reduction: bool = False
+    undeclared: FrozenSet[str] = frozenset()  # noqa: UP006
 
     @property
     def name(self) -> str:
@@ -129,6 +138,8 @@ class Framework:
             two subjects of the same worker name share a process.
         snippet: (subject, case) -> a script that reproduces the call with the framework alone
             and prints the loss and the gradient.
+        unusable: why it cannot be audited, where that was found out before it was to be: a module
+            of a user that does not load.
     """
 
     name: str
@@ -138,3 +149,4 @@ class Framework:
     subjects: Tuple[Subject, ...]  # noqa: UP006
     worker: Callable[[Subject, str], Tuple[str, Dict[str, str]]]  # noqa: UP006
     snippet: Callable[[Subject, Case], str]
+    unusable: str = ""

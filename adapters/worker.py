@@ -83,10 +83,19 @@ def leave_with_parent(parent: int, started_by_main_thread: bool) -> None:
 
 
 def adapter_module(name: str) -> types.ModuleType:
-    """A module of `adapters/` by its name, or any module by the path of its file."""
+    """A module of `adapters/` by its name, or any other.
+
+    That is the path of its file, or `folder::name` for one that is imported by its name with the
+    folder on the path.
+    """
+    folder, mark, imported = name.rpartition("::")
+    if mark:
+        sys.path.append(folder)
+        return importlib.import_module(imported)
     if not name.endswith(".py"):
         return importlib.import_module(f"{PACKAGE}.adapters.{name}")
     path = Path(name)
+    sys.path.append(str(path.parent))  # what lies beside it can be imported, as for a script
     spec = importlib.util.spec_from_file_location(f"{PACKAGE}_adapter_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise ImportError(f"cannot load {name}")
@@ -101,6 +110,21 @@ def usable_cores() -> int | None:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count()
+
+
+def runtime_of(module: types.ModuleType) -> Runtime:
+    """The runtime of an adapter, or of the functions that a plain module declares."""
+    from lossaudit.adapters import declare, functions
+
+    declared = declare.declarations(module)
+    if declared:
+        return functions.FunctionsRuntime(declared)
+    if not hasattr(module, "load"):
+        raise declare.DeclarationError(
+            "it declares no subject; put @lossaudit.subject(operation=..., framework=...) "
+            "before a function"
+        )
+    return module.load()
 
 
 def hello() -> dict[str, Any]:
@@ -132,6 +156,10 @@ class Server:
         self._loaded: dict[str, Runtime] = {}
         self._warnings = Warnings()
 
+    def hold(self, name: str, runtime: Runtime) -> None:
+        """Serve the calls of a module with a runtime that is there already."""
+        self._loaded[name] = runtime
+
     def answer(self, frame: Frame) -> bytes:
         """The packed answer to a frame."""
         if frame.kind == "call":
@@ -148,9 +176,10 @@ class Server:
 
     def _load(self, name: str) -> tuple[str, dict[str, Any]]:
         try:
-            module = adapter_module(name)
-            loaded: Runtime = self._loaded.get(name) or module.load()
+            loaded: Runtime = self._loaded.get(name) or runtime_of(adapter_module(name))
             fields = {"versions": loaded.versions(), "facts": loaded.facts()}
+            if hasattr(loaded, "subjects"):
+                fields["subjects"] = loaded.subjects()
         except Exception as error:  # noqa: BLE001 - any failure to import is a reason to report
             return "unusable", {"message": describe(error)}
         self._loaded[name] = loaded

@@ -15,6 +15,7 @@ import hypothesis
 import numpy as np
 from hypothesis import strategies as st
 
+from ..adapters.modules import snippet
 from ..adapters.registry import FRAMEWORKS
 from ..adapters.subject import Subject
 from ..reference.vocabulary import Case, Outcome
@@ -376,6 +377,8 @@ class Cell:
 
     @staticmethod
     def _script(subject: Subject, case: Case) -> str:
+        if subject.tensors:
+            return snippet(subject, case)
         if subject.framework not in FRAMEWORKS:
             return ""
         return FRAMEWORKS[subject.framework].snippet(subject, case)

@@ -24,7 +24,7 @@ from ..adapters.client import UnusableFramework, WorkerPool
 from ..adapters.environments import Environment, availability
 from ..adapters.registry import FRAMEWORKS
 from ..adapters.registry import subjects as all_subjects
-from ..adapters.subject import Subject
+from ..adapters.subject import Framework, Subject
 from ..reference.vocabulary import Case, Outcome, Semantics
 from .bench import Bench, Memory, Session
 from .cell import PROFILES, Cell, Profile
@@ -183,7 +183,11 @@ class Auditor:
         """The bench of a subject under its measured conventions; kept, for what it remembers."""
         key = (subject.name, dtype)
         if key not in self._benches:
-            self._benches[key] = replace(self._bench(subject, self.probe(subject)), dtype=dtype)
+            measured = self.probe(subject)
+            # What a subject leaves open it is held to as if it had declared it.
+            held_to = {name: getattr(measured, name) for name in subject.undeclared}
+            held = replace(subject, semantics=replace(subject.semantics, **held_to))
+            self._benches[key] = replace(self._bench(held, measured), dtype=dtype)
         return self._benches[key]
 
     def _bench(self, subject: Subject, semantics: Semantics) -> Bench:
@@ -450,7 +454,9 @@ class _Processes:
             part = self._parts.pop(0)
             ours, theirs = self._context.Pipe(duplex=False)
             process = self._context.Process(
-                target=_work, args=(part, self._settings, theirs), daemon=True
+                target=_work,
+                args=(part, self._settings, theirs, _added(part.context)),
+                daemon=True,
             )
             # Ctrl-C is for the parent, which ends its parts: they ignore it from the first moment.
             with _ignoring_interrupts():
@@ -490,7 +496,17 @@ def _ignoring_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _work(part: Part, settings: Settings, events: Connection) -> None:
+def _added(context: tuple[Subject, ...]) -> tuple[Framework, ...]:
+    """The framework of a part, where another process does not know it by itself."""
+    names = dict.fromkeys(s.framework for s in context if s.tensors)
+    return tuple(FRAMEWORKS[name] for name in names)
+
+
+def _work(
+    part: Part, settings: Settings, events: Connection, added: tuple[Framework, ...] = ()
+) -> None:
     """Audit one part in a process of its own."""
+    for framework in added:
+        FRAMEWORKS.add(framework)
     audit_part(part, settings, events.send)
     events.send(None)

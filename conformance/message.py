@@ -13,13 +13,15 @@ def told(item: Finding | KnownRecord, statement: str) -> str:
         f"{item.law}: {statement}",
         f"  {item.subject} {item.dtype}, finding {item.id}",
         f"  {item.kind} in {item.rows} rows of {item.output} in the region {item.region}",
-        f"  smallest input: {_row(item.case, item.row)}",
-        f"  value: {_joined(item.value)}",
-        f"  right: {_joined(item.right)}",
+        *([f"  smallest input: {_row(item.case, item.row)}"] if item.case.operation else []),
     ]
+    if item.value:
+        lines += [f"  value: {_joined(item.value)}", f"  right: {_joined(item.right)}"]
     if item.ulps is not None:
         lines.append(f"  error: {item.ulps:.6g} ulps{_allowed(item)}")
-    lines += [f"  {item.message}", "", "Reproduce it with:", "", _indented(item.snippet)]
+    lines.append(f"  {item.message}")
+    if item.snippet:
+        lines += ["", "Reproduce it with:", "", _indented(item.snippet)]
     return "\n".join(lines)
 
 

@@ -49,7 +49,15 @@ class _Field:
 
     def fits(self, subject: Subject) -> bool:
         known = self.any_operation or subject.operation in CROSS_ENTROPIES
-        return known and self.has(subject)
+        return known and self.has(subject) and not self._is_risky(subject)
+
+    def _is_risky(self, subject: Subject) -> bool:
+        """A label outside [0, K) that reaches a kernel on a device may end the process.
+
+        What was not promised about such labels is not tried there.
+        """
+        outside = self.name in ("label_policy", "ignore_index")
+        return outside and subject.device != "cpu" and self.name in subject.undeclared
 
 
 CROSS_ENTROPIES = (
@@ -142,7 +150,8 @@ def probe(bench: Bench) -> tuple[Semantics, list[Measured]]:
         found.append(attempt.measured)
         if attempt.lost:
             break  # a subject that dies or hangs would do so again for every field
-        if attempt.measured.convention.agrees is False and attempt.meant:
+        left_open = field.name in bench.subject.undeclared
+        if (left_open or attempt.measured.convention.agrees is False) and attempt.meant:
             bench = replace(bench, semantics=replace(bench.semantics, **attempt.meant))
     return bench.semantics, found
 
@@ -197,6 +206,8 @@ def _nothing(field: _Field, bench: Bench, reason: str) -> Measured:
 
 def declared(subject: Subject, field: str, semantics: Semantics) -> str:
     """What a subject declares of a field, in the words in which it is measured; "" for nothing."""
+    if field in subject.undeclared:
+        return ""
     if field == "guard":
         return guards.guard_text(semantics)
     if field == "guard_gradient":

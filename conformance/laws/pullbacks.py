@@ -82,7 +82,8 @@ COTANGENT = Law(
     statement="d (sum_i c_i loss_i) / d z_i = c_i (d loss_i / d z_i), the c_i not all equal",
     source="definition of a vector-Jacobian product; a fused kernel that computes its gradient in "
     "the forward pass must still scale it",
-    fits=lambda s: not s.compiled,
+    # A function of NumPy arrays returns its gradient: nothing is pulled back through it.
+    fits=lambda s: not s.compiled and s.tensors != "numpy",
     check=check_cotangent,
     outputs=("gradient",),
     regions=("ordinary", "saturated-right", "saturated-wrong", "confident"),
@@ -92,7 +93,10 @@ TARGET_GRADIENT = Law(
     name="target-gradient",
     statement="d loss / d q_j = -log softmax(z)_j  (CE), d loss / d y = -z  (BCE)",
     source="the loss is linear in its target; knowledge distillation differentiates in both",
-    fits=lambda s: _has_soft_targets(s) and not s.compiled and s.operation in TARGET_TRUTHS,
+    # A user who declares a function says nothing of its gradient in the target.
+    fits=lambda s: (
+        _has_soft_targets(s) and not s.compiled and not s.tensors and s.operation in TARGET_TRUTHS
+    ),
     check=check_target_gradient,
     outputs=("gradient",),
     regions=("ordinary", "saturated-right", "saturated-wrong", "large-offset", "confident"),

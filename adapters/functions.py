@@ -1,0 +1,230 @@
+"""Calls functions that were declared with `declare.py`, each with the tensors of its library.
+
+A reduced loss from logits is pulled back with 2, and the gradient halved: exact both ways, and a
+backward that forgets its cotangent gives half a gradient. (What is pulled back through the losses
+of the rows, the law `cotangents` says. From probabilities it is 1, since there a gradient may reach
+the largest number of its format.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.metadata
+import platform
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..reference.vocabulary import Options
+from .declare import Declared, to_fields
+from .protocol import RawArray
+from .pytorch import TorchRuntime
+from .runtime import NUMPY_TYPES, Call, Result, per_row, raw
+
+
+class Library(Protocol):
+    """How one library's tensors are made, and how it differentiates."""
+
+    def versions(self) -> dict[str, str]: ...
+
+    def call_function(self, declared: Declared, call: Call) -> Result: ...
+
+
+def doubled(declared: Declared, call: Call) -> float:
+    """What a reduced loss is pulled back with; 1 for the losses of rows."""
+    return 2.0 if declared.subject.from_logits and call.options.reduction != "none" else 1.0
+
+
+def passed(declared: Declared, options: Options, vector: Callable[[Any], Any]) -> dict[str, Any]:
+    """The keywords of a call; weights become arrays of the library by `vector`."""
+    keywords = {name: getattr(options, name) for name in options.passed()}
+    for name in ("weight", "pos_weight"):
+        if name in keywords:
+            keywords[name] = vector(np.atleast_1d(np.asarray(keywords[name], np.float64)))
+    if declared.subject.takes_reduction:
+        keywords["reduction"] = options.reduction
+    return keywords
+
+
+def _demand_tensor(loss: Any, kind: type, declared: Declared) -> None:
+    if not isinstance(loss, kind):
+        raise TypeError(
+            f"{declared.subject.op} returned {type(loss).__name__}, where the loss is to be a "
+            f"{kind.__name__}"
+        )
+
+
+class TorchLibrary(TorchRuntime):
+    """Functions of torch tensors."""
+
+    def call_function(self, declared: Declared, call: Call) -> Result:
+        torch, subject = self._torch, declared.subject
+        index = call.target.ndim == 1
+        inputs = self._tensor(call.inputs, call.dtype).to(subject.device).requires_grad_()
+        target = self._tensor(call.target, "int64" if index else call.dtype).to(subject.device)
+
+        def vector(values: Any) -> Any:
+            return torch.from_numpy(values).to(self._dtypes[call.dtype]).to(subject.device)
+
+        loss = declared.function(inputs, target, **passed(declared, call.options, vector))
+        _demand_tensor(loss, torch.Tensor, declared)
+        factor = doubled(declared, call)
+        asked = self._cotangent(call, loss).to(subject.device) * factor
+        (gradient,) = torch.autograd.grad(loss, inputs, asked)
+        gradient = gradient.cpu() / factor
+        loss = loss[:, 0] if per_row(tuple(loss.shape), len(call.inputs)) else loss
+        return Result(self._raw(loss.cpu()), self._raw(gradient))
+
+
+class JaxLibrary:
+    """Functions of JAX arrays."""
+
+    def __init__(self) -> None:
+        import jax
+
+        self._jax = jax
+        self._bfloat16 = jax.numpy.bfloat16.dtype
+
+    def versions(self) -> dict[str, str]:
+        version = importlib.metadata.version
+        return {"jax": self._jax.__version__, "jaxlib": version("jaxlib")}
+
+    def call_function(self, declared: Declared, call: Call) -> Result:
+        jax, subject = self._jax, declared.subject
+        place = jax.devices(subject.device)[0]
+        kind = NUMPY_TYPES.get(call.dtype, self._bfloat16)
+        with self._wide(call.dtype), jax.default_device(place):
+            inputs = jax.numpy.asarray(call.inputs.view(kind))
+            index = call.target.ndim == 1
+            target = jax.numpy.asarray(call.target if index else call.target.view(kind))
+
+            def vector(values: Any) -> Any:
+                return jax.numpy.asarray(values.astype(kind))
+
+            keywords = passed(declared, call.options, vector)
+            loss, pull_back = jax.vjp(lambda x: declared.function(x, target, **keywords), inputs)
+            _demand_tensor(loss, jax.Array, declared)
+            asked = jax.numpy.ones_like(loss) * doubled(declared, call)
+            if call.cotangent is not None:
+                rows = jax.numpy.asarray(call.cotangent.view(kind))
+                asked = rows.astype(loss.dtype).reshape(loss.shape)
+            (gradient,) = pull_back(asked)
+        loss = loss[:, 0] if per_row(tuple(loss.shape), len(call.inputs)) else loss
+        return Result(
+            raw(jax.device_get(loss), loss.dtype.name),
+            _divided(jax.device_get(gradient), doubled(declared, call)),
+        )
+
+    def _wide(self, dtype: str) -> Any:
+        """64-bit types where they are asked for; else as whoever imported jax set them."""
+        if dtype != "float64":
+            return contextlib.nullcontext()
+        if hasattr(self._jax, "enable_x64"):
+            return self._jax.enable_x64(True)  # noqa: FBT003 - it has no name
+        return importlib.import_module("jax.experimental").enable_x64()  # older releases
+
+
+class TensorFlowLibrary:
+    """Functions of TensorFlow tensors."""
+
+    def __init__(self) -> None:
+        import tensorflow as tf
+
+        self._tf = tf
+        self._bfloat16 = tf.bfloat16.as_numpy_dtype
+
+    def versions(self) -> dict[str, str]:
+        return {"tensorflow": self._tf.__version__}
+
+    def call_function(self, declared: Declared, call: Call) -> Result:
+        tf, subject = self._tf, declared.subject
+        kind = NUMPY_TYPES.get(call.dtype, self._bfloat16)
+        with tf.device(subject.device):
+            inputs = tf.constant(call.inputs.view(kind))
+            index = call.target.ndim == 1
+            target = tf.constant(call.target if index else call.target.view(kind))
+
+            def vector(values: Any) -> Any:
+                return tf.constant(values.astype(kind))
+
+            with tf.GradientTape() as tape:
+                tape.watch(inputs)
+                loss = declared.function(inputs, target, **passed(declared, call.options, vector))
+            _demand_tensor(loss, tf.Tensor, declared)
+            asked = tf.ones_like(loss) * doubled(declared, call)
+            if call.cotangent is not None:
+                rows = tf.constant(call.cotangent.view(kind))
+                asked = tf.reshape(tf.cast(rows, loss.dtype), loss.shape)
+            gradient = tape.gradient(loss, inputs, asked)
+        if gradient is None:
+            raise ValueError(f"the loss of {subject.op} has no gradient in its inputs")
+        loss = loss[:, 0] if per_row(tuple(loss.shape), len(call.inputs)) else loss
+        gradient = tf.convert_to_tensor(gradient).numpy()
+        return Result(
+            raw(loss.numpy(), loss.dtype.name), _divided(gradient, doubled(declared, call))
+        )
+
+
+class NumpyLibrary:
+    """Functions of NumPy arrays, which return the gradient too."""
+
+    def versions(self) -> dict[str, str]:
+        return {"numpy": np.__version__}
+
+    def call_function(self, declared: Declared, call: Call) -> Result:
+        kind = NUMPY_TYPES[call.dtype]
+        inputs = call.inputs.view(kind)
+        target = call.target if call.target.ndim == 1 else call.target.view(kind)
+        keywords = passed(declared, call.options, lambda values: values.astype(kind))
+        returned = declared.function(inputs, target, **keywords)
+        if not isinstance(returned, tuple) or len(returned) != 2:
+            raise TypeError(
+                f"{declared.subject.op} returned {type(returned).__name__}, where a function of "
+                "NumPy arrays is to return (loss, gradient)"
+            )
+        loss, gradient = np.asarray(returned[0]), np.asarray(returned[1])
+        loss = loss[:, 0] if per_row(loss.shape, len(call.inputs)) else loss
+        return Result(raw(loss, loss.dtype.name), raw(gradient, gradient.dtype.name))
+
+
+def _divided(gradient: Any, factor: float) -> RawArray:
+    """The gradient without its cotangent. The library's bfloat16 is one that NumPy can divide."""
+    array = np.asarray(gradient)
+    return raw(array / array.dtype.type(factor), array.dtype.name)
+
+
+LIBRARIES: dict[str, Callable[[], Library]] = {
+    "torch": TorchLibrary,
+    "jax": JaxLibrary,
+    "tensorflow": TensorFlowLibrary,
+    "numpy": NumpyLibrary,
+}
+
+
+class FunctionsRuntime:
+    """The declared functions of one module, or one function alone."""
+
+    def __init__(self, declared: Sequence[Declared]) -> None:
+        self._declared = {each.subject.op: each for each in declared}
+        tensors = dict.fromkeys(each.subject.tensors for each in declared)
+        self._libraries = {name: LIBRARIES[name]() for name in tensors}
+
+    def versions(self) -> dict[str, str]:
+        """Versions of the libraries whose tensors the functions take."""
+        found: dict[str, str] = {}
+        for library in self._libraries.values():
+            found.update(library.versions())
+        return found
+
+    def facts(self) -> dict[str, str]:
+        return {"machine": platform.machine()}
+
+    def subjects(self) -> list[dict[str, Any]]:
+        """What is declared, as JSON can hold it."""
+        return [to_fields(each.subject) for each in self._declared.values()]
+
+    def call(self, call: Call) -> Result:
+        declared = self._declared[call.op]
+        return self._libraries[declared.subject.tensors].call_function(declared, call)
