@@ -60,6 +60,13 @@ def run(
         list[str] | None,
         typer.Option("--backend", "-b", help="Framework to audit; may be repeated. All if none."),
     ] = None,
+    adapter: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Python file that declares subjects with @lossaudit.subject; may be repeated. "
+            "Audited instead of the frameworks, or beside those that --backend names."
+        ),
+    ] = None,
     law: Annotated[
         list[str] | None, typer.Option("--law", help="Law to check; may be repeated. All if none.")
     ] = None,
@@ -100,7 +107,7 @@ def run(
     from .reports.terminal import TerminalProgress, print_summary
 
     _demand_one_of("--fail-on", fail_on, ("any", "violates"))
-    frameworks = _frameworks(backend)
+    frameworks = _frameworks(backend, adapter)
     settings = _settings(depth, seed, law, known, memory)
     environments = _environments(python, env or [])
     for path in (out, html):
@@ -124,7 +131,8 @@ def run(
     print_summary(result, Console(), html, out)
     if interrupted:
         raise typer.Exit(INTERRUPTED)
-    raise typer.Exit(exit_code(result, backend or [], fail_on))
+    asked_for = frameworks if backend or adapter else []
+    raise typer.Exit(exit_code(result, asked_for, fail_on))
 
 
 def exit_code(result: Run, asked_for: list[str], fail_on: str = "any") -> int:
@@ -239,6 +247,10 @@ def list_(
     backend: Annotated[
         list[str] | None, typer.Option("--backend", "-b", help="Only these frameworks.")
     ] = None,
+    adapter: Annotated[
+        list[Path] | None,
+        typer.Option(help="Also what this Python file declares; may be repeated."),
+    ] = None,
 ) -> None:
     """List operations, subjects and laws. Imports no framework."""
     from .adapters.environments import availability
@@ -249,7 +261,7 @@ def list_(
     typer.echo("Operations")
     for name, formula in OPERATIONS.items():
         typer.echo(f"  {name:34} {formula}")
-    for name in _frameworks(backend):
+    for name in _frameworks(backend, adapter, beside=True):
         framework = FRAMEWORKS[name]
         reason = availability(framework)
         typer.echo(f"\n{name}{f' (absent: {reason})' if reason else ''}")
@@ -260,12 +272,32 @@ def list_(
         typer.echo(f"  {law.name:26} {law.statement}")
 
 
-def _frameworks(names: list[str] | None) -> list[str]:
+def _frameworks(
+    names: list[str] | None, adapters: list[Path] | None, *, beside: bool = False
+) -> list[str]:
+    """Those named; else the adapters, if any, beside or instead of all that are known."""
     from .adapters.registry import FRAMEWORKS
 
+    known = list(FRAMEWORKS)
+    added = [_added(path, known) for path in dict.fromkeys(adapters or ())]
     for name in names or ():
         _demand_one_of("--backend", name, tuple(FRAMEWORKS))
-    return list(dict.fromkeys(names or FRAMEWORKS))
+    if names:
+        return list(dict.fromkeys([*names, *added]))
+    return list(FRAMEWORKS) if beside or not added else added
+
+
+def _added(path: Path, known: list[str]) -> str:
+    """Know the framework that a file declares, and return its name."""
+    from .adapters.modules import from_path
+    from .adapters.registry import FRAMEWORKS
+
+    if not path.is_file() or path.suffix != ".py":
+        raise WrongUse(f"--adapter: {path} is no Python file.")
+    if path.stem in known:
+        raise WrongUse(f"--adapter: {path.stem!r} is a framework already; rename {path}.")
+    FRAMEWORKS.add(from_path(path))
+    return path.stem
 
 
 def _environments(python: Path | None, named: list[str]) -> list[Environment]:
