@@ -13,8 +13,8 @@ import pytest
 
 import lossaudit
 from lossaudit.adapters import modules
-from lossaudit.adapters.environments import availability
 from lossaudit.adapters.declare import declarations, from_fields, to_fields
+from lossaudit.adapters.environments import availability
 from lossaudit.adapters.registry import FRAMEWORKS, Frameworks
 from lossaudit.conformance.run import read_run
 
