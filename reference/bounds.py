@@ -61,6 +61,14 @@ four lie on the path of one coefficient."""
 ROUNDINGS_OF_POS_WEIGHT = 3
 """1 + (w - 1) y: difference, product and sum."""
 
+ROUNDINGS_OF_SOFTMAX_PRODUCT = 8
+"""(g - sum_j g_j p_j) p with g = -a / p, the derivative of log(softmax): a reciprocal of 2 ulps
+counts four, then g_j p_j, the difference, the product, and a product with the target."""
+
+ROUNDINGS_OF_SIGMOID_PRODUCT = 8
+"""((1 - y) / (1 - p) - y / p) p (1 - p), the derivative of the logs of a sigmoid: 1 - p, a
+reciprocal of 2 ulps (four), two products and the difference."""
+
 
 ROUNDINGS_OF_RECIPROCAL = 2
 """A quotient by a rounded number may be a product by its rounded reciprocal."""
@@ -152,8 +160,8 @@ def error_bound(
 
 def demanded(arithmetic: Arithmetic) -> Arithmetic:
     """The same working precision, computed in the forms that do not cancel."""
-    relative = {"A": "C", "B": "C", "C": "C", "A or B": "C", "log p": "log p exact"}
-    form = relative.get(arithmetic.form, "split")
+    relative = dict.fromkeys(("A", "B", "C", "A or B", "log softmax", "log softmax / sum"), "C")
+    form = {**relative, "log p": "log p exact"}.get(arithmetic.form, "split")
     return replace(
         arithmetic, form=form, gradient="relative", stored=arithmetic.working, flush=False
     )
@@ -527,6 +535,8 @@ def _log_probability_error(
     work = FORMATS[arithmetic.working]
     u = work.unit_roundoff
     exact = row.d + row.log_s
+    if arithmetic.form in ("log softmax", "log softmax / sum"):
+        return _log_of_quotient_error(row, exact, arithmetic)
     if arithmetic.form == "C":
         log_error = row.Lambda_S + arithmetic.c_log1p * u * (row.log_s + row.Lambda_S)
     else:
@@ -540,6 +550,25 @@ def _log_probability_error(
     else:
         error = log_error + row.shift
     error = error + half_ulp(exact + error, work)
+    if arithmetic.stored != arithmetic.working:
+        error = error + half_ulp(exact + error, FORMATS[arithmetic.stored])
+    return np.where(np.isinf(row.d), 0.0, error)
+
+
+def _log_of_quotient_error(row: _Softmax, exact: Floats, arithmetic: Arithmetic) -> Floats:
+    """Absolute error of -log of a computed p_j = e_j / s, (N, K): none where it may underflow."""
+    work = FORMATS[arithmetic.working]
+    u = work.unit_roundoff
+    factor = np.log1p(arithmetic.c_exp * u) + np.log1p(u) + row.Lambda
+    if arithmetic.form == "log softmax / sum":
+        # The sum of the computed p_j errs by their errors, its own additions and a quotient.
+        factor = 2 * factor + (_height(exact.shape[1], arithmetic) + 1) * np.log1p(u)
+    error = np.exp(factor) * row.grown / row.s + row.p * np.expm1(factor)
+    # Both e_j and the quotient may be subnormal, and s is at least 1.
+    relative = (error + 2 * _eta(work, arithmetic.flush)) / row.p
+    spoiled = np.where(relative < 1, -np.log1p(-np.minimum(relative, 1.0)), np.inf)
+    spoiled = spoiled + arithmetic.c_log * u * (exact + spoiled)
+    error = spoiled + half_ulp(exact + spoiled, work)
     if arithmetic.stored != arithmetic.working:
         error = error + half_ulp(exact + error, FORMATS[arithmetic.stored])
     return np.where(np.isinf(row.d), 0.0, error)
@@ -599,7 +628,14 @@ def _softmax_gradient(
     g = np.abs(others * p - a * complement)
     summed = case.target.ndim > 1 or case.options.label_smoothing > 0
     height = _height(a.shape[1], arithmetic) if summed else 0
-    coefficient = _growth(roundings + (2 if summed or roundings else 0) + height, u)
+    # By way of log(softmax) a_j has been divided by p_j and multiplied by it.
+    divided = 2 if arithmetic.form == "log softmax" else 0
+    if arithmetic.gradient == "softmax product":
+        divided = ROUNDINGS_OF_SOFTMAX_PRODUCT
+        if arithmetic.form == "log softmax / sum":
+            # The same again for the quotient by the sum, which spreads a second time.
+            divided = 2 * divided + 2 * _height(a.shape[1], arithmetic)
+    coefficient = _growth(roundings + divided + (2 if summed or roundings else 0) + height, u)
     functions = np.log1p(arithmetic.c_exp * u)
     if arithmetic.gradient == "exp logp":
         spoiled = p * np.expm1(log_error + functions)
@@ -647,6 +683,8 @@ def _binary_with_logits(case: Case, semantics: Semantics, arithmetic: Arithmetic
         error = u * np.abs(z * y) + eta
         error = error + u * (linear + error) + error_tail
         error = error + _growth(roundings, u) * (np.abs(z) * (1 + w) + tail)
+    elif arithmetic.form == "log sigmoid":
+        error = _log_sigmoid_error(z, label, arithmetic, exact)
     elif arithmetic.form in ("std", "torch"):
         error_logsig = u * (down + error_tail) + error_tail
         factor = np.abs((w - 1) * y + 1)
@@ -661,6 +699,26 @@ def _binary_with_logits(case: Case, semantics: Semantics, arithmetic: Arithmetic
     return Bounds(loss[:, 0], gradient[0], Sizes(np.abs(exact[:, 0]), *gradient[1:]))
 
 
+def _log_sigmoid_error(z: Floats, label: _Label, arithmetic: Arithmetic, exact: Floats) -> Floats:
+    """Absolute error of -(w y log p + (1 - y) log(1 - p)), p the computed sigmoid.
+
+    The error of p is relative to p, and so is what 1 - p takes over of it: past the point where
+    that is all of 1 - p there is no bound.
+    """
+    work = FORMATS[arithmetic.working]
+    u, eta = work.unit_roundoff, _eta(work, arithmetic.flush)
+    p, q = 1.0 / (1.0 + np.exp(-z)), 1.0 / (1.0 + np.exp(z))
+    error_p = arithmetic.c_sigmoid * u * p + eta
+    error_q = error_p * (1.0 + u) + u * q + eta
+    total = _growth(3 + label.roundings, u) * exact + 3 * eta
+    for weight, value, error in ((label.w * label.y, p, error_p), (label.other, q, error_q)):
+        relative = error / value
+        lost = np.where(relative < 1, -np.log1p(-np.minimum(relative, 1.0)), np.inf)
+        lost = lost + arithmetic.c_log * u * (np.abs(np.log(value)) + lost)
+        total = total + np.where(weight == 0, 0.0, np.abs(weight) * lost)
+    return total
+
+
 def _sigmoid_gradient(
     z: Floats, label: _Label, arithmetic: Arithmetic, out: Format
 ) -> Tuple[Floats, Floats, Floats]:  # noqa: UP006
@@ -672,12 +730,20 @@ def _sigmoid_gradient(
     left, right = np.abs(other) * positive, np.abs(w * y) * negative
     g = np.abs(other * positive - w * y * negative)
     terms = left + right
-    if arithmetic.gradient == "sigmoid":
+    if arithmetic.gradient in ("sigmoid", "sigmoid product"):
+        if arithmetic.gradient == "sigmoid product":
+            roundings += ROUNDINGS_OF_SIGMOID_PRODUCT
         # (1 - y + w y) sigmoid(z) - w y, or the derivatives of the terms of the loss: c_sigmoid
         # holds what is relative to sigmoid(z); without options y and the factor 1 are exact.
         factor = np.abs(other + w * y) * positive
         terms = factor + np.abs(w * y)
         error = arithmetic.c_sigmoid * u * factor + _growth(roundings, u) * terms
+    elif arithmetic.gradient == "separate terms":
+        # (1 - y) - l [z < 0] + l sigmoid(-|z|) with l = 1 - y + w y, in any order and sign.
+        factor = np.abs(other + w * y)
+        terms = np.abs(other) + 2 * factor
+        smaller = factor * np.minimum(positive, negative)
+        error = arithmetic.c_sigmoid * u * smaller + _growth(3 + roundings, u) * terms
     elif arithmetic.gradient == "exp logp":
         # exp(z - softplus(z)): what the exponent loses is relative in the result.
         tail = np.log1p(np.exp(-np.abs(z)))
