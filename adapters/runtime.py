@@ -68,18 +68,23 @@ class Call:
 
 @dataclass(frozen=True)
 class Result:
-    """What an op returned: the loss, and the gradients of its sum, as raw bits."""
+    """What an op returned: the loss, and the gradients of its sum, as raw bits.
+
+    There is no gradient where the subject declares that it has none (`Subject.gradients`).
+    """
 
     loss: RawArray
-    gradient: RawArray
+    gradient: RawArray | None = None
     target_gradient: RawArray | None = None
 
     def arrays(self) -> dict[str, RawArray]:
         """What there is, by name."""
-        found = {"loss": self.loss, "gradient": self.gradient}
-        if self.target_gradient is not None:
-            found["target_gradient"] = self.target_gradient
-        return found
+        found = {
+            "loss": self.loss,
+            "gradient": self.gradient,
+            "target_gradient": self.target_gradient,
+        }
+        return {name: array for name, array in found.items() if array is not None}
 
 
 class Runtime(Protocol):

@@ -54,7 +54,8 @@ class Subject:
         op: the op within the framework, such as "cross_entropy.index".
         operation: the Operation of the reference that it implements.
         target: "index", "distribution" or "binary".
-        mode: "eager", "compile" (torch.compile), "xla" (tf.function(jit_compile=True)) or "jit".
+        mode: "eager", "compile" (torch.compile), "function" (tf.function without XLA), "xla"
+            (tf.function(jit_compile=True)) or "jit".
         dtypes: the formats in which it is audited.
         options: names of the options that it takes, beside `reduction`.
         reductions: the values of `reduction` that it takes; "none" is always among them.
@@ -73,6 +74,7 @@ class Subject:
         takes_reduction: for a function of a user, whether it is told the reduction.
         undeclared: fields of `semantics` about which it declares nothing: they are measured and
             judged under what was measured, and no measurement contradicts them.
+        gradients: False where the loss alone comes back, since nothing here can differentiate it.
     """
 
     framework: str
@@ -95,6 +97,7 @@ class Subject:
     source: str = ""
     takes_reduction: bool = False
     undeclared: FrozenSet[str] = frozenset()  # noqa: UP006
+    gradients: bool = True
 
     @property
     def name(self) -> str:

@@ -132,22 +132,29 @@ class Bench:
             return Outcome("unsupported", message=f"compiled for the shape {shape} only")
         padded = case.take(np.resize(np.arange(case.rows), shape[0]))
         outcome = self.session.ask(self.subject, padded)
-        if not outcome.returned or outcome.loss is None or outcome.gradient is None:
+        if not outcome.returned or outcome.loss is None:
             return outcome
-        return replace(
-            outcome, loss=outcome.loss[: case.rows], gradient=outcome.gradient[: case.rows]
-        )
+        gradient = None if outcome.gradient is None else outcome.gradient[: case.rows]
+        return replace(outcome, loss=outcome.loss[: case.rows], gradient=gradient)
 
     def outputs(self, case: Case) -> tuple[Floats, Floats]:
         """Loss and gradient.
+
+        The gradient of a subject that declares none is NaN, and no verdict on it is ever heard
+        (`Law.verdicts`).
 
         Raises:
             Failed: if the subject raised, died, hung or returned another shape.
         """
         outcome = self.outcome(case)
-        if not outcome.returned or outcome.loss is None or outcome.gradient is None:
+        if not outcome.returned or outcome.loss is None:
             raise Failed(outcome)
-        return outcome.loss, outcome.gradient
+        gradient = outcome.gradient
+        if gradient is None and not self.subject.gradients:
+            gradient = np.full(case.inputs.shape, np.nan)
+        if gradient is None:
+            raise Failed(outcome)
+        return outcome.loss, gradient
 
     def truth(self, case: Case, semantics: Semantics | None = None) -> Truth:
         meant = semantics or self.semantics

@@ -225,7 +225,7 @@ class Cell:
         """Check the law on the case of a plan; return the largest finite error in ulps."""
         case = make_case(plan)
         try:
-            verdicts = self._law.check(self._bench, case)
+            verdicts = self._law.verdicts(self._bench, case)
         except Failed as failed:
             self._note_failure(plan.region.name, case, failed.outcome)
             return 0.0
@@ -254,7 +254,7 @@ class Cell:
         if outcome.status == "unsupported":
             return
         grade = outcome.status if outcome.status in ("crashed", "timed out") else "policy"
-        for output in self._law.outputs:
+        for output in self._law.judged(self.subject):
             counts = self._tallies.setdefault((region, output), Counter())
             counts[grade] += max(case.rows, 1)
         self._failures.setdefault((region, grade), (case, outcome))
@@ -323,7 +323,7 @@ class Cell:
 
     def _verdict(self, case: Case, output: str) -> Verdict | None:
         try:
-            verdicts = self._law.check(self._bench, case)
+            verdicts = self._law.verdicts(self._bench, case)
         except (Failed, ValueError):
             # A candidate may be no valid input (a label without a class, a sum of zero).
             return None
@@ -449,7 +449,7 @@ class Cell:
 
     def _shows(self, case: Case, entry: Entry) -> bool:
         try:
-            verdicts = self._law.check(self._bench, case)
+            verdicts = self._law.verdicts(self._bench, case)
         except Failed as failed:
             status = failed.outcome.status
             grade = status if status in ("crashed", "timed out") else "policy"

@@ -119,7 +119,7 @@ class Auditor:
     def cells(self, subject: Subject) -> Iterator[tuple[Law, str]]:
         """The laws and dtypes in which a subject is looked at."""
         for law in self._settings.chosen_laws():
-            if law.fits(subject):
+            if law.applies(subject):
                 for dtype in subject.dtypes:
                     yield law, dtype
 
@@ -265,7 +265,7 @@ def record(subject: Subject, versions: dict[str, str]) -> SubjectRecord:
         mode=subject.mode,
         device=subject.device,
         dtypes=list(subject.dtypes),
-        laws=[CONVENTIONS.name, *(law.name for law in LAWS if law.fits(subject))],
+        laws=[CONVENTIONS.name, *(law.name for law in LAWS if law.applies(subject))],
         versions=versions,
         arithmetic={dtype: _described(subject, dtype) for dtype in subject.dtypes},
     )
@@ -372,7 +372,7 @@ def audit_all(
         emit(absence)
     laws = settings.chosen_laws()
     cells = sum(
-        len(s.dtypes) for part in parts for s in part.subjects for law in laws if law.fits(s)
+        len(s.dtypes) for part in parts for s in part.subjects for law in laws if law.applies(s)
     )
     emit(PlanMade(cells))
     if jobs <= 1:

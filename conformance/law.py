@@ -75,6 +75,19 @@ class Law:
     options: str = "none"
     invalid: bool = False
 
+    def applies(self, subject: Subject) -> bool:
+        """Whether the law fits a subject and judges anything that the subject returns."""
+        return self.fits(subject) and bool(self.judged(subject))
+
+    def judged(self, subject: Subject) -> tuple[str, ...]:
+        """The outputs of a subject that the law judges."""
+        return tuple(o for o in self.outputs if subject.gradients or "gradient" not in o)
+
+    def verdicts(self, bench: Bench, case: Case) -> list[Verdict]:
+        """What the law says of the outputs that the subject has."""
+        judged = self.judged(bench.subject)
+        return [verdict for verdict in self.check(bench, case) if verdict.output in judged]
+
 
 def by_row(
     output: str, case: Case, found: Judgement, value: Floats, note: str = "", *, whole: bool = False

@@ -109,11 +109,15 @@ FIELDS = (
     _Field(
         "soft_gradient",
         formulas.soft_gradient,
-        lambda s: s.target == "distribution" and s.from_logits,
+        lambda s: s.target == "distribution" and s.from_logits and s.gradients,
     ),
     _Field("target_domain", formulas.target_domain, _is("distribution", "binary")),
     _Field("guard", guards.guard, _from_probabilities),
-    _Field("guard_gradient", guards.guard_gradient, _from_probabilities),
+    _Field(
+        "guard_gradient",
+        guards.guard_gradient,
+        lambda s: _from_probabilities(s) and s.gradients,
+    ),
     _Field(
         "renormalise",
         guards.renormalise,
