@@ -1,4 +1,6 @@
-"""TensorFlow: the cross-entropies of `tf.nn`, eager and through XLA.
+"""TensorFlow: the cross-entropies of `tf.nn`, and those that users compose of its other functions.
+
+"eager" runs op by op, "function" is tf.function without XLA, "xla" with it (jit_compile=True).
 
 Conventions were read in tensorflow/core/kernels/xent_op.h and sparse_xent_op.h and confirmed by
 running 2.21; the constants of the arithmetic come from the headers of Eigen that TensorFlow ships.
@@ -6,7 +8,8 @@ running 2.21; the constants of the arithmetic come from the headers of Eigen tha
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +19,7 @@ from .runtime import (
     NUMPY_TYPES,
     Call,
     Result,
+    Unsupported,
     flags,
     per_row,
     raw,
@@ -27,6 +31,7 @@ from .subject import Framework, Interface, Subject
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 COMPILED_DTYPES = ("float32", "bfloat16")
 CLASSES, BINARY = (64, 3), (64, 1)
+LABELS = 4  # columns of the multi-label op: four rows of a batch lie side by side
 
 # Keras runs on TensorFlow here and shares its worker, hence one environment for both.
 ENVIRONMENT = {
@@ -55,6 +60,14 @@ NARROW_XLA = (
 
 INDEX = Semantics(label_policy="raises")
 INDEX_XLA = replace(INDEX, label_policy="nan")
+# XLA's gather moves an index outside of the array to its nearest end.
+PICKED_XLA = replace(INDEX, label_policy="clamps")
+# The log-sum-exp has the limit of a +inf logit, from which +inf is then subtracted.
+LOGSUMEXP = replace(INDEX, plus_inf="unspecified")
+LOGSUMEXP_XLA = replace(LOGSUMEXP, label_policy="clamps")
+# A +inf logit makes its own probability NaN and leaves 0 to the others.
+SOFTMAX = replace(INDEX, plus_inf="unspecified")
+SOFTMAX_XLA = replace(SOFTMAX, label_policy="clamps")
 DISTRIBUTION = Semantics(soft_gradient="p - q")
 BINARY_LOGITS = Semantics()
 
@@ -78,6 +91,8 @@ BINARY_CALL = Interface(
     target_domain="computes",
     mutates="no",
 )
+# What is composed has no other conventions than those of its pieces.
+COMPOSED_CALL = Interface(default_reduction="none", mutates="no")
 
 
 def softmax_arithmetic(dtype: str, xla: bool) -> Arithmetic:
@@ -127,20 +142,58 @@ def sigmoid_arithmetic(dtype: str, xla: bool) -> Arithmetic:
     )
 
 
+def _log_softmax_arithmetic(dtype: str, xla: bool) -> Arithmetic:
+    """(z - max) - log(sum); backward is grad - exp(log-probability) sum(grad)."""
+    return replace(softmax_arithmetic(dtype, xla), gradient="exp logp")
+
+
+def _log_of_softmax_arithmetic(dtype: str, xla: bool) -> Arithmetic:
+    """-log(exp(z - max) / sum); backward is (grad - sum(grad p)) p with grad = -1 / p_t."""
+    return replace(softmax_arithmetic(dtype, xla), form="log softmax", gradient="softmax product")
+
+
+def _logsumexp_arithmetic(dtype: str, xla: bool) -> Arithmetic:
+    """log(sum) + max - z_t; backward is exp(z - max) (1 / sum) - onehot."""
+    base = softmax_arithmetic(dtype, xla)
+    origin = base.origin + "; the reciprocal of the sum, of 2 ulps, is rounded once more: c + 5"
+    return replace(base, form="A", c_exp=base.c_exp + 5.0, origin=origin)
+
+
+def _weighted_arithmetic(dtype: str, xla: bool) -> Arithmetic:
+    """(1 - y) z + l (log1p(exp(-|z|)) + relu(-z)), l = 1 + (w - 1) y; the terms are differentiated.
+
+    They are (1 - y), l exp(-|z|) / (1 + exp(-|z|)) and l [z < 0], which cancel for z < 0.
+    """
+    return replace(sigmoid_arithmetic(dtype, xla), form="torch", gradient="separate terms")
+
+
 @dataclass(frozen=True)
 class _Op:
-    """The declaration of one op, apart from its mode."""
+    """The declaration of one op, apart from its mode.
+
+    Attributes:
+        expression: how a script calls it, {x} for the inputs and {y} for the target.
+        modes: the compiled modes in which it is audited, beside eager.
+        dtypes: of the eager mode; a wide and a narrow one stand for all where the functions are
+            those of another op.
+    """
 
     operation: str
     target: str
     semantics: Semantics
     compiled_semantics: Semantics
     arithmetic: Callable[[str, bool], Arithmetic]
-    interface: Interface
+    expression: str
+    options: frozenset[str] = frozenset()
+    reductions: tuple[str, ...] = ("none",)
+    modes: tuple[str, ...] = ("function", "xla")
+    dtypes: tuple[str, ...] = DTYPES
+    interface: Interface = COMPOSED_CALL
     index_sibling: str | None = None
     binary_sibling: str | None = None
 
 
+SIGMOID = "sigmoid_cross_entropy_with_logits"
 OPS: dict[str, _Op] = {
     "sparse_softmax_cross_entropy_with_logits": _Op(
         "cross_entropy",
@@ -148,8 +201,9 @@ OPS: dict[str, _Op] = {
         INDEX,
         INDEX_XLA,
         softmax_arithmetic,
-        INDEX_CALL,
-        binary_sibling="sigmoid_cross_entropy_with_logits",
+        "tf.nn.sparse_softmax_cross_entropy_with_logits(labels={y}, logits={x})",
+        interface=INDEX_CALL,
+        binary_sibling=SIGMOID,
     ),
     "softmax_cross_entropy_with_logits": _Op(
         "cross_entropy",
@@ -157,24 +211,78 @@ OPS: dict[str, _Op] = {
         DISTRIBUTION,
         DISTRIBUTION,
         softmax_arithmetic,
-        DISTRIBUTION_CALL,
+        "tf.nn.softmax_cross_entropy_with_logits(labels={y}, logits={x}{axis})",
+        options=frozenset({"axis"}),
+        interface=DISTRIBUTION_CALL,
         index_sibling="sparse_softmax_cross_entropy_with_logits",
-        binary_sibling="sigmoid_cross_entropy_with_logits",
+        binary_sibling=SIGMOID,
     ),
-    "sigmoid_cross_entropy_with_logits": _Op(
+    SIGMOID: _Op(
         "binary_cross_entropy_with_logits",
         "binary",
         BINARY_LOGITS,
         BINARY_LOGITS,
         sigmoid_arithmetic,
-        BINARY_CALL,
+        "tf.nn.sigmoid_cross_entropy_with_logits(labels={y}, logits={x})",
+        interface=BINARY_CALL,
+    ),
+    "sigmoid_cross_entropy_with_logits.multilabel": _Op(
+        "binary_cross_entropy_with_logits",
+        "binary",
+        BINARY_LOGITS,
+        BINARY_LOGITS,
+        sigmoid_arithmetic,
+        "tf.nn.sigmoid_cross_entropy_with_logits(labels={y}, logits={x})",
+        reductions=("none", "sum", "mean"),
+        dtypes=COMPILED_DTYPES,
+        modes=(),  # what it adds are its reductions, and those are drawn in eager mode
+    ),
+    "weighted_cross_entropy_with_logits": _Op(
+        "binary_cross_entropy_with_logits",
+        "binary",
+        BINARY_LOGITS,
+        BINARY_LOGITS,
+        _weighted_arithmetic,
+        "tf.nn.weighted_cross_entropy_with_logits(labels={y}, logits={x}, pos_weight={weight})",
+        options=frozenset({"pos_weight"}),
+        interface=replace(BINARY_CALL, pos_weight="positive term"),
+    ),
+    "log_softmax.index": _Op(
+        "cross_entropy",
+        "index",
+        INDEX,
+        PICKED_XLA,
+        _log_softmax_arithmetic,
+        "-tf.gather(tf.nn.log_softmax({x}), {y}, batch_dims=1)",
+        dtypes=COMPILED_DTYPES,
+        binary_sibling=SIGMOID,
+    ),
+    "softmax.index": _Op(
+        "cross_entropy",
+        "index",
+        SOFTMAX,
+        SOFTMAX_XLA,
+        _log_of_softmax_arithmetic,
+        "-tf.math.log(tf.gather(tf.nn.softmax({x}), {y}, batch_dims=1))",
+        dtypes=COMPILED_DTYPES,
+        binary_sibling=SIGMOID,
+    ),
+    "reduce_logsumexp.index": _Op(
+        "cross_entropy",
+        "index",
+        LOGSUMEXP,
+        LOGSUMEXP_XLA,
+        _logsumexp_arithmetic,
+        "tf.math.reduce_logsumexp({x}, axis=-1) - tf.gather({x}, {y}, batch_dims=1)",
+        dtypes=COMPILED_DTYPES,
+        binary_sibling=SIGMOID,
     ),
 }
 
 
 def _subject(name: str, op: _Op, mode: str) -> Subject:
-    xla = mode == "xla"
-    dtypes = COMPILED_DTYPES if xla else DTYPES
+    xla, compiled = mode == "xla", mode != "eager"
+    dtypes = COMPILED_DTYPES if compiled else op.dtypes
     shape = BINARY if op.target == "binary" else CLASSES
     return Subject(
         framework="tensorflow",
@@ -183,15 +291,22 @@ def _subject(name: str, op: _Op, mode: str) -> Subject:
         target=op.target,
         mode=mode,
         dtypes=dtypes,
-        options=frozenset(),
-        reductions=("none",),
+        options=op.options,
+        reductions=op.reductions,
         semantics=op.compiled_semantics if xla else op.semantics,
         arithmetic={dtype: op.arithmetic(dtype, xla) for dtype in dtypes},
-        shape=shape if xla else None,
+        shape=shape if compiled else None,
         index_sibling=op.index_sibling,
         binary_sibling=op.binary_sibling,
         interface=op.interface,
     )
+
+
+def _subjects() -> Iterator[Subject]:
+    for mode in ("eager", "function", "xla"):
+        for name, op in OPS.items():
+            if mode == "eager" or mode in op.modes:
+                yield _subject(name, op, mode)
 
 
 def _worker(subject: Subject, dtype: str) -> tuple[str, dict[str, str]]:
@@ -200,37 +315,78 @@ def _worker(subject: Subject, dtype: str) -> tuple[str, dict[str, str]]:
 
 
 def constants(case: Case, x: str, y: str) -> list[str]:
-    """The lines that make the inputs and the target of a case."""
+    """The lines that make the arrays of a case: x and y, w its weights, c its cotangent."""
     kind = "int64" if case.target_kind == "index" else case.dtype
-    return [
+    lines = [
         f"{x} = tf.constant({nested(case.inputs)}, tf.{case.dtype})",
         f"{y} = tf.constant({nested(case.target)}, tf.{kind})",
     ]
+    for name, values in (("w", case.sample_weight), ("c", case.cotangent)):
+        if values is not None:
+            lines.append(f"{name} = tf.constant({nested(values)}, tf.{case.dtype})")
+    return lines
 
 
-def taped(mode: str, expression: str, x: str, y: str) -> list[str]:
+DECORATORS = {
+    "eager": [],
+    "function": ["@tf.function"],
+    "xla": ["@tf.function(jit_compile=True)"],
+}
+
+
+def taped(mode: str, expression: str, case: Case, x: str, y: str) -> list[str]:
     """The lines that compute loss and gradient of an expression, compiled or not."""
-    decorator = ["@tf.function(jit_compile=True)"] if mode == "xla" else []
+    wanted = f"[{x}, {y}]" if case.by_target else x
+    names = "gradient, target_gradient" if case.by_target else "gradient"
+    cotangent = "" if case.cotangent is None else ", tf.reshape(c, loss.shape)"
     return [
-        *decorator,
+        *DECORATORS[mode],
         f"def loss_and_gradient({x}, {y}):",
         "    with tf.GradientTape() as tape:",
-        f"        tape.watch({x})",
+        f"        tape.watch({wanted})",
         f"        loss = {expression}",
-        f"    return loss, tape.gradient(loss, {x})",
+        f"    return loss, tape.gradient(loss, {wanted}{cotangent})",
         "",
         "",
-        f"loss, gradient = loss_and_gradient({x}, {y})",
+        f"loss, ({names}) = loss_and_gradient({x}, {y})"
+        if case.by_target
+        else f"loss, {names} = loss_and_gradient({x}, {y})",
         "print(loss.numpy().tolist())",
-        "print(gradient.numpy().tolist())",
+        *(f"print({name}.numpy().tolist())" for name in names.split(", ")),
     ]
 
 
 def _snippet(subject: Subject, case: Case) -> str:
     x, y = input_name(subject), target_name(case)
-    expression = f"tf.nn.{subject.op}(labels={y}, logits={x})"
+    expression = _expression(subject, case, x, y)
     lines = ["import tensorflow as tf", "", *constants(case, x, y), "", ""]
-    return "\n".join([*lines, *taped(subject.mode, expression, x, y)]) + "\n"
+    return "\n".join([*lines, *taped(subject.mode, expression, case, x, y)]) + "\n"
+
+
+def _expression(subject: Subject, case: Case, x: str, y: str) -> str:
+    text, options = OPS[subject.op].expression, case.options
+    if subject.op.endswith(".multilabel"):
+        shape = labelled(case.rows)
+        loss = text.format(x=f"tf.reshape({x}, {shape})", y=f"tf.reshape({y}, {shape})")
+        if options.reduction in ("none", "default"):
+            return f"tf.reshape({loss}, {case.inputs.shape})"
+        return f"tf.reduce_{options.reduction}({loss})"
+    if options.axis == -1:
+        return text.format(x=x, y=y, axis="", weight=_weight(options))
+    shape = (1, *case.inputs.shape[::-1])[1 - options.axis :]
+    x, y = (f"tf.reshape(tf.transpose({name}), {shape})" for name in (x, y))
+    return f"tf.reshape({text.format(x=x, y=y, axis=f', axis={options.axis}')}, [-1])"
+
+
+def _weight(options: Options) -> float:
+    """The op demands a weight: 1 where none is meant."""
+    return 1.0 if options.pos_weight is None else options.pos_weight
+
+
+def labelled(rows: int) -> tuple[int, int]:
+    """The shape in which a batch of single labels is one of several labels an example."""
+    labels = math.gcd(rows, LABELS)
+    return rows // labels, labels
 
 
 FRAMEWORK = Framework(
@@ -238,9 +394,7 @@ FRAMEWORK = Framework(
     module="tensorflow_nn",
     packages=("tensorflow",),
     install="pip install tensorflow",
-    subjects=tuple(
-        _subject(name, op, mode) for mode in ("eager", "xla") for name, op in OPS.items()
-    ),
+    subjects=tuple(_subjects()),
     worker=_worker,
     snippet=_snippet,
 )
@@ -281,21 +435,77 @@ class TensorFlowRuntime:
 
     def call(self, call: Call) -> Result:
         inputs = self._constant(call.inputs, call.dtype)
-        target = self._constant(call.target, "int64" if call.index else call.dtype)
-        loss, *gradients = self._program(call)(inputs, target, self._cotangent(call))
+        index = call.target.ndim == 1
+        target = self._constant(call.target, "int64" if index else call.dtype)
+        weights = self._weights(call)
+        loss, *gradients = self._program(call)(inputs, target, self._cotangent(call), *weights)
+        if any(gradient is None for gradient in gradients):
+            raise Unsupported(f"TensorFlow gives {call.op} no gradient for its target")
         if per_row(tuple(loss.shape), len(call.inputs)):
             loss = loss[:, 0]
         return Result(self._raw(loss), *map(self._raw, gradients))
+
+    def _weights(self, call: Call) -> list[Any]:
+        """The sample weights as one more argument of the op."""
+        if call.sample_weight is None:
+            return []
+        return [self._constant(call.sample_weight, call.dtype)]
 
     def _cotangent(self, call: Call) -> Any:
         """One number a row, or None for ones and for a reduced loss."""
         return None if call.cotangent is None else self._constant(call.cotangent, call.dtype)
 
-    def make_loss(self, op: str, options: Options, dtype: str) -> Callable[[Any, Any], Any]:
-        """(inputs, target) -> loss."""
-        del options, dtype
-        function = getattr(self._tf.nn, op)
-        return lambda inputs, target: function(labels=target, logits=inputs)
+    def make_loss(self, op: str, options: Options, dtype: str) -> Callable[..., Any]:
+        """(inputs, target, and the sample weights where there are any) -> loss."""
+        del dtype
+        tf, nn = self._tf, self._tf.nn
+
+        def picked(values: Any, target: Any) -> Any:
+            return tf.gather(values, target, batch_dims=1)
+
+        losses: dict[str, Callable[[Any, Any], Any]] = {
+            "sigmoid_cross_entropy_with_logits.multilabel": self._multilabel(options.reduction),
+            "weighted_cross_entropy_with_logits": lambda z, y: (
+                nn.weighted_cross_entropy_with_logits(
+                    labels=y, logits=z, pos_weight=_weight(options)
+                )
+            ),
+            "log_softmax.index": lambda z, y: -picked(nn.log_softmax(z), y),
+            "softmax.index": lambda z, y: -tf.math.log(picked(nn.softmax(z), y)),
+            "reduce_logsumexp.index": lambda z, y: (
+                tf.math.reduce_logsumexp(z, axis=-1) - picked(z, y)
+            ),
+        }
+        if op in losses:
+            return losses[op]
+        function = getattr(nn, op)
+        if options.axis == -1:
+            return lambda z, y: function(labels=y, logits=z)
+        return self._along(function, options.axis)
+
+    def _multilabel(self, reduction: str) -> Callable[[Any, Any], Any]:
+        """Four labels an example, the losses reduced over examples and labels."""
+        tf = self._tf
+
+        def loss_of(inputs: Any, target: Any) -> Any:
+            z, y = (tf.reshape(a, labelled(inputs.shape[0])) for a in (inputs, target))
+            loss = tf.nn.sigmoid_cross_entropy_with_logits(labels=y, logits=z)
+            if reduction == "none":
+                return tf.reshape(loss, inputs.shape)
+            return getattr(tf, f"reduce_{reduction}")(loss)
+
+        return loss_of
+
+    def _along(self, function: Any, axis: int) -> Callable[[Any, Any], Any]:
+        """The op on (K, N) or (1, K, N) arrays, with the classes along an axis of these."""
+        tf = self._tf
+
+        def loss_of(inputs: Any, target: Any) -> Any:
+            shape = (1, *inputs.shape[::-1])[1 - axis :]
+            z, y = (tf.reshape(tf.transpose(array), shape) for array in (inputs, target))
+            return tf.reshape(function(labels=y, logits=z, axis=axis), [-1])
+
+        return loss_of
 
     def _constant(self, bits: Any, dtype: str) -> Any:
         if dtype == "int64":
@@ -315,18 +525,19 @@ class TensorFlowRuntime:
         tf = self._tf
         loss_of = self.make_loss(call.op, call.options, call.dtype)
 
-        def loss_and_gradient(inputs: Any, target: Any, cotangent: Any) -> Any:
+        def loss_and_gradient(inputs: Any, target: Any, cotangent: Any, *weights: Any) -> Any:
             wanted = [inputs, target] if call.by_target else [inputs]
             with tf.GradientTape() as tape:
                 tape.watch(wanted)
-                loss = loss_of(inputs, target)
+                loss = loss_of(inputs, target, *weights)
             if cotangent is not None:
                 cotangent = tf.reshape(tf.cast(cotangent, loss.dtype), loss.shape)
             return loss, *tape.gradient(loss, wanted, cotangent)
 
         if call.mode == "eager":
             return loss_and_gradient
-        return tf.function(loss_and_gradient, jit_compile=True, autograph=False)
+        xla = call.mode == "xla"
+        return tf.function(loss_and_gradient, jit_compile=xla or None, autograph=False)
 
 
 def _onednn() -> str:
