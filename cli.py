@@ -276,14 +276,14 @@ def _frameworks(
     names: list[str] | None, adapters: list[Path] | None, *, beside: bool = False
 ) -> list[str]:
     """Those named; else the adapters, if any, beside or instead of all that are known."""
-    from .adapters.registry import FRAMEWORKS
+    from .adapters.registry import FRAMEWORKS, members
 
     known = list(FRAMEWORKS)
     added = [_added(path, known) for path in dict.fromkeys(adapters or ())]
     for name in names or ():
         _demand_one_of("--backend", name, tuple(FRAMEWORKS))
     if names:
-        return list(dict.fromkeys([*names, *added]))
+        return members([*names, *added])
     return list(FRAMEWORKS) if beside or not added else added
 
 

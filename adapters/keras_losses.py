@@ -1,21 +1,33 @@
-"""Keras 3 on TensorFlow: the classes of `keras.losses`, from logits and from probabilities.
+"""Keras 3: the losses of `keras.losses`, the same code on each of its backends.
+
+This file declares what is common to them, and Keras on TensorFlow, which is the framework "keras".
+The other backends are frameworks of their own, "keras-jax", "keras-torch" and "keras-numpy", since
+each needs a process, and packages, of its own; `--backend keras` means all of them.
 
 Each class is made with `dtype=` the format of its inputs, because a Keras loss otherwise casts
 what it is given to float32. That also casts integer labels: from 257 on, bfloat16 cannot hold each.
+The functions, which cast nothing, are audited on TensorFlow only. So is float64: elsewhere Keras
+takes float32 for the common type of float64 and anything (BIT64_TO_BIT32_DTYPE in
+keras/src/backend/common/dtypes.py), so that a loss in float64 is right to float32 at most.
 
-Conventions were read in keras/src/losses/losses.py, losses/loss.py and backend/tensorflow/nn.py
-and confirmed by running 3.15.1.
+Conventions were read in keras/src/losses/losses.py, losses/loss.py and backend/*/nn.py and
+confirmed by running 3.15.1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib.metadata
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
-from ..reference.vocabulary import LOGITS, Arithmetic, Case, Options, Semantics, inputs_of
+import numpy as np
+
+from ..reference.vocabulary import Arithmetic, Case, Options, Semantics
+from .protocol import RawArray
+from .runtime import NUMPY_TYPES, Call, Result, raw
 from .snippets import input_name, target_name
-from .subject import Framework, Interface, Subject
+from .subject import Framework, Subject
 from .tensorflow_nn import (
     BINARY,
     CLASSES,
@@ -37,43 +49,262 @@ from .tensorflow_nn import (
 EPSILON = 1e-7  # keras.config.epsilon()
 REDUCTIONS = {"none": None, "sum": "sum", "mean": "sum_over_batch_size"}
 
-# ---------------------------------------------------------------------- declarations
+# ---------------------------------------------------------------------- what all backends share
 
-SPARSE = Semantics(mean="valid", all_ignored="zero", label_policy="raises")
-SPARSE_PROBABILITIES = replace(SPARSE, guard="clip", guard_eps=EPSILON, renormalise="after")
-CATEGORICAL = Semantics(smoothing="eps/K", soft_gradient="p - q")
-CATEGORICAL_PROBABILITIES = Semantics(
-    smoothing="eps/K", guard="clip", guard_eps=EPSILON, renormalise="before"
-)
-BINARY_LOGITS = Semantics(smoothing="toward 1/2")
-BINARY_PROBABILITIES = replace(BINARY_LOGITS, guard="clip", guard_eps=EPSILON)
 
-# losses/losses.py: reduction="sum_over_batch_size" where none is passed, `ignore_class` compared
-# with each label, binary losses that are means over the last axis; losses/loss.py,
-# squeeze_or_expand_to_same_rank: a trailing 1 of the target is dropped or added;
-# backend/tensorflow/nn.py: categorical targets must have the shape of the output.
-SPARSE_CALL = Interface(
-    default_reduction="mean",
-    class_axis="last",
-    broadcasting="reshapes",
-    ignore_domain="any",
-    mutates="no",
-)
-CATEGORICAL_CALL = Interface(
-    default_reduction="mean",
-    class_axis="last",
-    broadcasting="raises",
-    target_domain="computes",
-    mutates="no",
-)
-BINARY_CALL = Interface(
-    default_reduction="mean",
-    last_axis="mean",
-    broadcasting="reshapes",
-    target_domain="computes",
-    mutates="no",
-)
-CALLS = {"index": SPARSE_CALL, "distribution": CATEGORICAL_CALL, "binary": BINARY_CALL}
+@dataclass(frozen=True)
+class _Op:
+    """One class, or function, with `from_logits` or with what its inputs are the output of.
+
+    Attributes:
+        loss: its name in keras.losses.
+        operation, target: as in Subject.
+        options: as in Subject.
+        activation: the function of keras.ops whose output it is given, or "".
+        index_sibling, binary_sibling: as in Subject.
+    """
+
+    loss: str
+    operation: str
+    target: str
+    options: frozenset[str]
+    activation: str = ""
+    index_sibling: str | None = None
+    binary_sibling: str | None = None
+
+    @property
+    def from_logits(self) -> bool:
+        """Whether the loss is told so; the output of an activation is not."""
+        logits = self.operation in ("cross_entropy", "binary_cross_entropy_with_logits")
+        return logits and not self.activation
+
+    @property
+    def is_class(self) -> bool:
+        return self.loss[0].isupper()
+
+    @property
+    def is_variant(self) -> bool:
+        """Of a class for logits that is audited in full: here fewer options and formats will do."""
+        return bool(self.activation) or not self.is_class
+
+
+IGNORING = frozenset({"ignore_index", "sample_weight"})
+SMOOTHING = frozenset({"label_smoothing", "sample_weight"})
+SPARSE, CATEGORICAL = "SparseCategoricalCrossentropy", "CategoricalCrossentropy"
+BINARY_LOGITS = "BinaryCrossentropy.logits"
+OPS: dict[str, _Op] = {
+    f"{SPARSE}.logits": _Op(
+        SPARSE, "cross_entropy", "index", IGNORING, binary_sibling=BINARY_LOGITS
+    ),
+    f"{SPARSE}.probabilities": _Op(SPARSE, "cross_entropy_probabilities", "index", IGNORING),
+    f"{CATEGORICAL}.logits": _Op(
+        CATEGORICAL,
+        "cross_entropy",
+        "distribution",
+        SMOOTHING,
+        index_sibling=f"{SPARSE}.logits",
+        binary_sibling=BINARY_LOGITS,
+    ),
+    f"{CATEGORICAL}.probabilities": _Op(
+        CATEGORICAL,
+        "cross_entropy_probabilities",
+        "distribution",
+        SMOOTHING,
+        index_sibling=f"{SPARSE}.probabilities",
+    ),
+    BINARY_LOGITS: _Op(
+        "BinaryCrossentropy", "binary_cross_entropy_with_logits", "binary", SMOOTHING
+    ),
+    "BinaryCrossentropy.probabilities": _Op(
+        "BinaryCrossentropy", "binary_cross_entropy", "binary", SMOOTHING
+    ),
+    f"{CATEGORICAL}.softmax": _Op(
+        CATEGORICAL, "cross_entropy", "distribution", frozenset(), activation="softmax"
+    ),
+    "BinaryCrossentropy.sigmoid": _Op(
+        "BinaryCrossentropy",
+        "binary_cross_entropy_with_logits",
+        "binary",
+        frozenset(),
+        activation="sigmoid",
+    ),
+    "sparse_categorical_crossentropy.logits": _Op(
+        "sparse_categorical_crossentropy", "cross_entropy", "index", frozenset({"ignore_index"})
+    ),
+    "categorical_crossentropy.logits": _Op(
+        "categorical_crossentropy",
+        "cross_entropy",
+        "distribution",
+        frozenset({"label_smoothing"}),
+        index_sibling="sparse_categorical_crossentropy.logits",
+    ),
+    "binary_crossentropy.logits": _Op(
+        "binary_crossentropy",
+        "binary_cross_entropy_with_logits",
+        "binary",
+        frozenset({"label_smoothing"}),
+    ),
+}
+CLASS_OPS = tuple(name for name, op in OPS.items() if not op.is_variant)
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What an op declares on one backend.
+
+    Attributes:
+        semantics: its conventions.
+        arithmetic: (dtype, whether it is compiled) -> how it computes.
+    """
+
+    semantics: Semantics
+    arithmetic: Callable[[str, bool], Arithmetic]
+
+
+class Snippet(Protocol):
+    """(mode, case, x, y, expression of the loss) -> the lines that make and differentiate it."""
+
+    def __call__(self, mode: str, case: Case, x: str, y: str, expression: str) -> list[str]: ...
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One backend of Keras.
+
+    Attributes:
+        name: the value of KERAS_BACKEND.
+        framework: the name that lossaudit gives it.
+        module: the file of `adapters/` with its runtime.
+        packages: the distributions that it needs beside Keras, and whose versions matter.
+        imports: the lines that a script starts with.
+        worker: (dtype) -> name and environment of its worker.
+        dtypes: in which it is audited.
+        declared: by op.
+        snippet: how a script differentiates.
+        compiled: its compiled mode, or "".
+        compiled_ops: the ops that are audited in that mode.
+        eager_ops: those that are audited without it; all that it declares where None.
+        compiled_policy: the label policy of that mode, where it differs.
+        gradients: whether it can differentiate.
+    """
+
+    name: str
+    framework: str
+    module: str
+    packages: tuple[str, ...]
+    imports: tuple[str, ...]
+    worker: tuple[str, Mapping[str, str]]
+    dtypes: tuple[str, ...]
+    declared: Mapping[str, Declaration]
+    snippet: Snippet
+    compiled: str = ""
+    compiled_ops: tuple[str, ...] = ()
+    eager_ops: tuple[str, ...] | None = None
+    compiled_policy: str = ""
+    gradients: bool = True
+
+
+def framework(backend: Backend) -> Framework:
+    """Keras on one backend as a framework."""
+
+    def worker(subject: Subject, dtype: str) -> tuple[str, dict[str, str]]:
+        del subject, dtype
+        name, environment = backend.worker
+        return name, dict(environment)
+
+    def snippet(subject: Subject, case: Case) -> str:
+        return _snippet(backend, subject, case)
+
+    return Framework(
+        name=backend.framework,
+        module=backend.module,
+        packages=("keras", *backend.packages),
+        install=" ".join(("pip install keras", *backend.packages)),
+        subjects=tuple(_subjects(backend)),
+        worker=worker,
+        snippet=snippet,
+    )
+
+
+def _subjects(backend: Backend) -> Iterator[Subject]:
+    for name in backend.eager_ops or backend.declared:
+        yield _subject(backend, name, "eager")
+    for name in backend.compiled_ops:
+        yield _subject(backend, name, backend.compiled)
+
+
+def _subject(backend: Backend, name: str, mode: str) -> Subject:
+    op, declared, compiled = OPS[name], backend.declared[name], mode != "eager"
+    dtypes = COMPILED_DTYPES if compiled else backend.dtypes
+    if op.is_variant:
+        dtypes = tuple(dtype for dtype in dtypes if dtype in COMPILED_DTYPES)
+    semantics = declared.semantics
+    if "label_smoothing" not in op.options:
+        semantics = replace(semantics, smoothing="none")
+    if compiled and backend.compiled_policy and op.target == "index":
+        semantics = replace(semantics, label_policy=backend.compiled_policy)
+    return Subject(
+        framework=backend.framework,
+        op=name,
+        operation=op.operation,
+        target=op.target,
+        mode=mode,
+        dtypes=dtypes,
+        options=op.options,
+        reductions=("none",) if op.is_variant else tuple(REDUCTIONS),
+        semantics=semantics,
+        arithmetic={dtype: declared.arithmetic(dtype, compiled) for dtype in dtypes},
+        shape=(BINARY if op.target == "binary" else CLASSES) if compiled else None,
+        index_sibling=op.index_sibling,
+        binary_sibling=op.binary_sibling,
+        gradients=backend.gradients,
+    )
+
+
+def _keywords(op: _Op, options: Options, dtype: str) -> dict[str, Any]:
+    """What the class is made with, or the function called with."""
+    keywords: dict[str, Any] = {"from_logits": op.from_logits}
+    if op.is_class:
+        keywords.update(reduction=REDUCTIONS[options.reduction], dtype=dtype)
+    if options.label_smoothing:
+        keywords["label_smoothing"] = options.label_smoothing
+    if options.ignore_index is not None:
+        keywords["ignore_class"] = options.ignore_index
+    return keywords
+
+
+def _snippet(backend: Backend, subject: Subject, case: Case) -> str:
+    op, x, y = OPS[subject.op], input_name(subject), target_name(case)
+    keywords = _keywords(op, case.options, case.dtype)
+    inside = ", ".join(f"{name}={value!r}" for name, value in keywords.items())
+    output = f"keras.ops.{op.activation}({x})" if op.activation else x
+    weight = "" if case.sample_weight is None else ", w"
+    made, expression = [], f"keras.losses.{op.loss}({y}, {output}, {inside})"
+    if op.is_class:
+        made = [f"loss_of = keras.losses.{op.loss}({inside})"]
+        expression = f"loss_of({y}, {output}{weight})"
+    lines = [
+        "import os",
+        "",
+        f'os.environ["KERAS_BACKEND"] = "{backend.name}"',
+        *backend.imports,
+        "",
+        *made,
+        *backend.snippet(subject.mode, case, x, y, expression),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+# ---------------------------------------------------------------------- Keras on TensorFlow
+
+TF_SPARSE = Semantics(mean="valid", all_ignored="zero", label_policy="raises")
+TF_CATEGORICAL = Semantics(smoothing="eps/K", soft_gradient="p - q")
+TF_BINARY = Semantics(smoothing="toward 1/2")
+
+
+def clipped(semantics: Semantics, renormalise: str = "no") -> Semantics:
+    """The conventions of the same op for probabilities."""
+    return replace(semantics, guard="clip", guard_eps=EPSILON, renormalise=renormalise)
 
 
 def _binary_arithmetic(dtype: str, xla: bool) -> Arithmetic:
@@ -102,157 +333,70 @@ def _probability_arithmetic(dtype: str, xla: bool) -> Arithmetic:
     )
 
 
-@dataclass(frozen=True)
-class _Op:
-    """The declaration of one class and `from_logits`, apart from the mode."""
-
-    loss: str
-    operation: str
-    target: str
-    options: frozenset[str]
-    semantics: Semantics
-    arithmetic: Callable[[str, bool], Arithmetic]
-    index_sibling: str | None = None
-    binary_sibling: str | None = None
-
-    @property
-    def from_logits(self) -> bool:
-        return inputs_of(self.operation) == LOGITS
+def _tensorflow_snippet(mode: str, case: Case, x: str, y: str, expression: str) -> list[str]:
+    return [*constants(case, x, y), "", "", *taped(mode, expression, case, x, y)]
 
 
-SMOOTHING = frozenset({"label_smoothing"})
-OPS: dict[str, _Op] = {
-    "SparseCategoricalCrossentropy.logits": _Op(
-        "SparseCategoricalCrossentropy",
-        "cross_entropy",
-        "index",
-        frozenset({"ignore_index"}),
-        SPARSE,
-        softmax_arithmetic,
-        binary_sibling="BinaryCrossentropy.logits",
-    ),
-    "SparseCategoricalCrossentropy.probabilities": _Op(
-        "SparseCategoricalCrossentropy",
-        "cross_entropy_probabilities",
-        "index",
-        frozenset({"ignore_index"}),
-        SPARSE_PROBABILITIES,
-        _probability_arithmetic,
-    ),
-    "CategoricalCrossentropy.logits": _Op(
-        "CategoricalCrossentropy",
-        "cross_entropy",
-        "distribution",
-        SMOOTHING,
-        CATEGORICAL,
-        softmax_arithmetic,
-        index_sibling="SparseCategoricalCrossentropy.logits",
-        binary_sibling="BinaryCrossentropy.logits",
-    ),
-    "CategoricalCrossentropy.probabilities": _Op(
-        "CategoricalCrossentropy",
-        "cross_entropy_probabilities",
-        "distribution",
-        SMOOTHING,
-        CATEGORICAL_PROBABILITIES,
-        _probability_arithmetic,
-        index_sibling="SparseCategoricalCrossentropy.probabilities",
-    ),
-    "BinaryCrossentropy.logits": _Op(
-        "BinaryCrossentropy",
-        "binary_cross_entropy_with_logits",
-        "binary",
-        SMOOTHING,
-        BINARY_LOGITS,
-        sigmoid_arithmetic,
-    ),
-    "BinaryCrossentropy.probabilities": _Op(
-        "BinaryCrossentropy",
-        "binary_cross_entropy",
-        "binary",
-        SMOOTHING,
-        BINARY_PROBABILITIES,
-        _binary_arithmetic,
-    ),
+# softmax and sigmoid leave their input on their output (`_keras_logits`), and the losses take it.
+_FROM_LOGITS = {
+    "SparseCategoricalCrossentropy.logits": Declaration(TF_SPARSE, softmax_arithmetic),
+    "CategoricalCrossentropy.logits": Declaration(TF_CATEGORICAL, softmax_arithmetic),
+    "BinaryCrossentropy.logits": Declaration(TF_BINARY, sigmoid_arithmetic),
+    "CategoricalCrossentropy.softmax": Declaration(TF_CATEGORICAL, softmax_arithmetic),
+    "BinaryCrossentropy.sigmoid": Declaration(TF_BINARY, sigmoid_arithmetic),
+    "sparse_categorical_crossentropy.logits": Declaration(TF_SPARSE, softmax_arithmetic),
+    "categorical_crossentropy.logits": Declaration(TF_CATEGORICAL, softmax_arithmetic),
+    "binary_crossentropy.logits": Declaration(TF_BINARY, sigmoid_arithmetic),
 }
-
-
-def _subject(name: str, op: _Op, mode: str) -> Subject:
-    xla = mode == "xla"
-    dtypes = COMPILED_DTYPES if xla else DTYPES
-    shape = BINARY if op.target == "binary" else CLASSES
-    policy = "nan" if xla and op.target == "index" else op.semantics.label_policy
-    return Subject(
-        framework="keras",
-        op=name,
-        operation=op.operation,
-        target=op.target,
-        mode=mode,
-        dtypes=dtypes,
-        options=op.options,
-        reductions=tuple(REDUCTIONS),
-        semantics=replace(op.semantics, label_policy=policy),
-        arithmetic={dtype: op.arithmetic(dtype, xla) for dtype in dtypes},
-        shape=shape if xla else None,
-        index_sibling=op.index_sibling,
-        binary_sibling=op.binary_sibling,
-        interface=CALLS[op.target],
-    )
-
-
-def _worker(subject: Subject, dtype: str) -> tuple[str, dict[str, str]]:
-    del subject, dtype
-    return "tensorflow", ENVIRONMENT
-
-
-def _keywords(op: str, options: Options, dtype: str) -> dict[str, Any]:
-    """What the class is made with."""
-    keywords: dict[str, Any] = {
-        "from_logits": OPS[op].from_logits,
-        "dtype": dtype,
-    }
-    if options.reduction != "default":
-        keywords["reduction"] = REDUCTIONS[options.reduction]
-    if options.label_smoothing:
-        keywords["label_smoothing"] = options.label_smoothing
-    if options.ignore_index is not None:
-        keywords["ignore_class"] = options.ignore_index
-    return keywords
-
-
-def _snippet(subject: Subject, case: Case) -> str:
-    x, y = input_name(subject), target_name(case)
-    keywords = _keywords(subject.op, case.options, case.dtype)
-    inside = ", ".join(f"{name}={value!r}" for name, value in keywords.items())
-    lines = [
-        "import os",
-        "",
-        'os.environ["KERAS_BACKEND"] = "tensorflow"',
-        "import keras",
-        "import tensorflow as tf",
-        "",
-        *constants(case, x, y),
-        f"loss_of = keras.losses.{OPS[subject.op].loss}({inside})",
-        "",
-        "",
-        *taped(subject.mode, f"loss_of({y}, {x})", x, y),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-FRAMEWORK = Framework(
-    name="keras",
-    module="keras_losses",
-    packages=("keras", "tensorflow"),
-    install="pip install keras tensorflow",
-    subjects=tuple(
-        _subject(name, op, mode) for mode in ("eager", "xla") for name, op in OPS.items()
+_FROM_PROBABILITIES = {
+    "SparseCategoricalCrossentropy.probabilities": Declaration(
+        clipped(TF_SPARSE, "after"), _probability_arithmetic
     ),
-    worker=_worker,
-    snippet=_snippet,
+    "CategoricalCrossentropy.probabilities": Declaration(
+        clipped(replace(TF_CATEGORICAL, soft_gradient="sum(q) p - q"), "before"),
+        _probability_arithmetic,
+    ),
+    "BinaryCrossentropy.probabilities": Declaration(clipped(TF_BINARY), _binary_arithmetic),
+}
+_DECLARED = {**_FROM_LOGITS, **_FROM_PROBABILITIES}
+
+FRAMEWORK = framework(
+    Backend(
+        name="tensorflow",
+        framework="keras",
+        module="keras_losses",
+        packages=("tensorflow",),
+        imports=("import keras", "import tensorflow as tf"),
+        worker=("tensorflow", ENVIRONMENT),
+        dtypes=DTYPES,
+        declared={name: _DECLARED[name] for name in OPS},
+        snippet=_tensorflow_snippet,
+        compiled="xla",
+        compiled_ops=CLASS_OPS,
+        compiled_policy="nan",
+    )
 )
 
 # ---------------------------------------------------------------------- in the worker
+
+
+def loss_function(keras: Any, op: _Op, options: Options, dtype: str) -> Callable[..., Any]:
+    """(inputs, target, and the sample weights where there are any) -> loss."""
+    loss, keywords = getattr(keras.losses, op.loss), _keywords(op, options, dtype)
+    activated = getattr(keras.ops, op.activation) if op.activation else lambda inputs: inputs
+    if op.is_class:
+        made = loss(**keywords)
+        return lambda inputs, target, *weights: made(target, activated(inputs), *weights)
+    return lambda inputs, target: loss(target, activated(inputs), **keywords)
+
+
+def imported_keras(backend: str) -> Any:
+    """keras, if it runs on the backend that is meant."""
+    import keras
+
+    if keras.config.backend() != backend:
+        raise ImportError(f"keras runs on {keras.config.backend()}, not on {backend}")
+    return keras
 
 
 class KerasRuntime(TensorFlowRuntime):
@@ -260,11 +404,7 @@ class KerasRuntime(TensorFlowRuntime):
 
     def __init__(self) -> None:
         super().__init__()
-        import keras
-
-        if keras.config.backend() != "tensorflow":
-            raise ImportError(f"keras runs on {keras.config.backend()}, not on tensorflow")
-        self._keras = keras
+        self._keras = imported_keras("tensorflow")
 
     def versions(self) -> dict[str, str]:
         return {"keras": self._keras.__version__, **super().versions()}
@@ -276,9 +416,65 @@ class KerasRuntime(TensorFlowRuntime):
             **super().facts(),
         }
 
-    def make_loss(self, op: str, options: Options, dtype: str) -> Callable[[Any, Any], Any]:
-        made = getattr(self._keras.losses, OPS[op].loss)(**_keywords(op, options, dtype))
-        return lambda inputs, target: made(target, inputs)
+    def make_loss(self, op: str, options: Options, dtype: str) -> Callable[..., Any]:
+        return loss_function(self._keras, OPS[op], options, dtype)
+
+
+class BackendRuntime:
+    """keras on another backend, imported; a subclass says how that differentiates."""
+
+    backend = ""
+    packages: tuple[str, ...] = ()
+
+    def __init__(self) -> None:
+        self._keras = imported_keras(self.backend)
+        import ml_dtypes
+
+        self._types = {**NUMPY_TYPES, "bfloat16": ml_dtypes.bfloat16}
+        self._programs: dict[Any, Any] = {}
+
+    def versions(self) -> dict[str, str]:
+        found = {name: importlib.metadata.version(name) for name in self.packages}
+        return {"keras": self._keras.__version__, **found}
+
+    def facts(self) -> dict[str, str]:
+        config = self._keras.config
+        return {"backend": config.backend(), "epsilon": repr(config.epsilon())}
+
+    def call(self, call: Call) -> Result:
+        """Calls the op, and differentiates it where the backend can."""
+        index = call.target.ndim == 1
+        inputs = self._tensor(call.inputs, call.dtype)
+        target = self._tensor(call.target, "int64" if index else call.dtype)
+        weights = []
+        if call.sample_weight is not None:
+            weights = [self._tensor(call.sample_weight, call.dtype)]
+        cotangent = None
+        if call.cotangent is not None:
+            cotangent = self._tensor(call.cotangent, call.dtype)
+        loss, gradients = self._program(call)(inputs, target, cotangent, *weights)
+        return Result(self._raw(loss), *map(self._raw, gradients))
+
+    def _program(self, call: Call) -> Any:
+        key = call.key
+        if key not in self._programs:
+            loss_of = loss_function(self._keras, OPS[call.op], call.options, call.dtype)
+            self._programs[key] = self.differentiated(loss_of, call)
+        return self._programs[key]
+
+    def differentiated(self, loss_of: Callable[..., Any], call: Call) -> Callable[..., Any]:
+        """(inputs, target, cotangent, and the sample weights) -> loss and its gradients."""
+        raise NotImplementedError
+
+    def _tensor(self, bits: Any, dtype: str) -> Any:
+        convert = self._keras.ops.convert_to_tensor
+        if dtype == "int64":  # 32 bits where the backend has no more
+            return convert(bits)
+        return convert(bits.view(self._types[dtype]), dtype=dtype)
+
+    def _raw(self, tensor: Any) -> RawArray:
+        name = self._keras.backend.standardize_dtype(tensor.dtype)
+        return raw(np.asarray(self._keras.ops.convert_to_numpy(tensor)), name)
 
 
 def load() -> KerasRuntime:

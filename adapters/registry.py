@@ -19,7 +19,15 @@ MODULES: dict[str, str] = {
     "torch": "pytorch",
     "tensorflow": "tensorflow_nn",
     "keras": "keras_losses",
+    "keras-jax": "keras_jax",
+    "keras-torch": "keras_torch",
+    "keras-numpy": "keras_numpy",
     "jax": "jax_optax",
+}
+
+# What a name means when frameworks are chosen: Keras is a framework on each of its backends.
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "keras": ("keras", "keras-jax", "keras-torch", "keras-numpy"),
 }
 
 DEPTHS = ("quick", "standard", "deep")
@@ -65,6 +73,12 @@ class Frameworks(Mapping[str, Framework]):
 
 
 FRAMEWORKS = Frameworks()
+
+
+def members(names: Iterable[str]) -> list[str]:
+    """Names of frameworks, each that means several replaced by these."""
+    every = (member for name in names for member in FAMILIES.get(name, (name,)))
+    return list(dict.fromkeys(every))
 
 
 def subjects(

@@ -12,7 +12,7 @@ import pytest
 
 from ...adapters.client import WorkerPool
 from ...adapters.environments import availability
-from ...adapters.registry import FRAMEWORKS
+from ...adapters.registry import FRAMEWORKS, members
 from ...adapters.registry import subjects as all_subjects
 from ...adapters.subject import Subject
 from ..engine import Auditor, Settings, record, workers_ready
@@ -78,7 +78,7 @@ class Session:
 def absences(options: Options) -> list[Absence]:
     """The frameworks that would be audited and are not installed."""
     found = []
-    for name in options.backends or tuple(FRAMEWORKS):
+    for name in members(options.backends or FRAMEWORKS):
         reason = availability(FRAMEWORKS[name])
         if reason:
             hint = FRAMEWORKS[name].install

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ...adapters.environments import availability
-from ...adapters.registry import FRAMEWORKS
+from ...adapters.registry import FRAMEWORKS, members
 from ...adapters.registry import subjects as all_subjects
 from ...adapters.subject import Subject
 from ..engine import CONVENTIONS
@@ -28,7 +28,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         pytest.param(subject, law, dtype, id=f"{law.name}-{subject.name}-{dtype}")
         for subject in subjects
         for law in LAWS
-        if law.fits(subject)
+        if law.applies(subject)
         for dtype in subject.dtypes
     ]
     metafunc.parametrize(("subject", "law", "dtype"), cells)
@@ -41,7 +41,7 @@ def _subjects(options: Options) -> tuple[Subject, ...]:
                if availability(FRAMEWORKS[name])]  # fmt: skip
     if lacking:
         raise pytest.UsageError(f"--lossaudit-backend: {'; '.join(lacking)}")
-    names = [name for name in asked or tuple(FRAMEWORKS) if not availability(FRAMEWORKS[name])]
+    names = [name for name in members(asked or FRAMEWORKS) if not availability(FRAMEWORKS[name])]
     return all_subjects(names, options.depth)
 
 
