@@ -23,7 +23,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..reference.vocabulary import Arithmetic, Case, Options, Semantics
+from ..reference.vocabulary import LOGITS, Arithmetic, Case, Options, Semantics, inputs_of
 from .protocol import RawArray
 from .runtime import NUMPY_TYPES, Call, Result, raw
 from .snippets import input_name, target_name
@@ -75,8 +75,7 @@ class _Op:
     @property
     def from_logits(self) -> bool:
         """Whether the loss is told so; the output of an activation is not."""
-        logits = self.operation in ("cross_entropy", "binary_cross_entropy_with_logits")
-        return logits and not self.activation
+        return inputs_of(self.operation) == LOGITS and not self.activation
 
     @property
     def is_class(self) -> bool:

@@ -27,6 +27,10 @@ CALLS = [
 ]
 
 
+WRONG_AT_ZERO = "weighted_cross_entropy_with_logits"
+"""Of TensorFlow: its gradient at z = 0 is wrong, which the audit finds."""
+
+
 def asked(pool: WorkerPool, subject: Subject, case: Case) -> Outcome:
     try:
         return pool.ask(subject, case)
@@ -76,9 +80,11 @@ def test_equal_classes_cost_log_k(pool: WorkerPool, subject: Subject, dtype: str
     assert (outcome.status, outcome.message) == ("returned", "")
     assert outcome.loss_dtype == dtype
     assert outcome.loss is not None
-    assert outcome.gradient is not None
     classes = max(case.inputs.shape[1], 2)
     assert within_an_ulp(outcome.loss, np.full(case.rows, math.log(classes)), dtype)
+    assert (outcome.gradient is not None) == subject.gradients
+    if outcome.gradient is None or subject.op == WRONG_AT_ZERO:
+        return
     if subject.target == "binary":
         truth = 0.5 - one_hot(case) if subject.from_logits else 2 * (1 - 2 * one_hot(case))
     elif subject.from_logits:
@@ -95,15 +101,20 @@ LABELLED = [s for s in subjects(depth="quick") if s.target == "index" and s.from
 def test_a_label_out_of_range_follows_the_declared_policy(pool: WorkerPool, subject: Subject):
     case = Case(subject.operation, "float32", np.zeros((1, 3)), np.array([3]))
     outcome = asked(pool, subject, case)
-    if subject.semantics.label_policy == "raises":
+    if "raises" in subject.semantics.label_policy:
         assert outcome.status == "raised"
+    elif subject.semantics.label_policy == "zero":
+        assert outcome.loss is not None
+        assert outcome.loss.tolist() == [0.0]
     else:  # "wraps" wraps negative labels only
         assert outcome.returned
         assert outcome.loss is not None
         assert np.isnan(outcome.loss).all()
 
 
-IGNORING = [s for s in subjects(depth="quick") if "ignore_index" in s.options]
+IGNORING = [
+    s for s in subjects(depth="quick") if "ignore_index" in s.options and "mean" in s.reductions
+]
 
 
 @pytest.mark.parametrize("subject", IGNORING, ids=lambda s: s.name)
@@ -120,7 +131,13 @@ def test_ignored_rows_follow_the_declaration(pool: WorkerPool, subject: Subject)
     assert math.isnan(outcome.loss) == (subject.semantics.all_ignored == "nan")
 
 
-SMOOTHED = [s for s in subjects(depth="quick") if "label_smoothing" in s.options and s.from_logits]
+# It clips the sigmoid of its logits, and that of 64 costs no more than one of 17.
+CLIPPING = "keras-numpy:BinaryCrossentropy.logits[eager,cpu]"
+SMOOTHED = [
+    s
+    for s in subjects(depth="quick")
+    if "label_smoothing" in s.options and s.from_logits and s.name != CLIPPING
+]
 
 
 @pytest.mark.parametrize("subject", SMOOTHED, ids=lambda s: s.name)

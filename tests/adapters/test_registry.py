@@ -8,7 +8,7 @@ import pytest
 
 import lossaudit.adapters
 from lossaudit.adapters.environments import availability
-from lossaudit.adapters.registry import FRAMEWORKS, subjects
+from lossaudit.adapters.registry import FRAMEWORKS, members, subjects
 from lossaudit.adapters.subject import Subject
 from lossaudit.reference.formats import FORMATS
 from lossaudit.reference.vocabulary import OPERATIONS, TARGETS, Options
@@ -48,7 +48,7 @@ def test_declarations_hold_together(subject: Subject):
     assert set(subject.arithmetic) == set(subject.dtypes)
     assert all(arithmetic.origin for arithmetic in subject.arithmetic.values())
     assert "none" in subject.reductions
-    assert subject.options <= set(Options.__dataclass_fields__) - {"reduction"}
+    assert subject.options <= set(Options.__dataclass_fields__) - {"reduction"} | {"sample_weight"}
     assert (subject.shape is None) == (subject.mode == "eager")
     assert (subject.semantics.smoothing == "none") == ("label_smoothing" not in subject.options)
 
@@ -76,6 +76,20 @@ def test_frameworks_can_be_chosen():
     assert {s.framework for s in subjects(["jax"])} == {"jax"}
     with pytest.raises(KeyError):
         subjects(["theano"])
+
+
+def test_keras_means_all_of_its_backends():
+    assert members(["keras"]) == ["keras", "keras-jax", "keras-torch", "keras-numpy"]
+    assert members(["keras-torch", "keras", "torch"])[0] == "keras-torch"
+    assert members(FRAMEWORKS) == list(FRAMEWORKS)
+    for name in members(["keras"]):
+        workers = {FRAMEWORKS[name].worker(s, "float32")[0] for s in FRAMEWORKS[name].subjects}
+        assert len(workers) == 1
+    backends = {
+        FRAMEWORKS[name].worker(FRAMEWORKS[name].subjects[0], "float32")[1]["KERAS_BACKEND"]
+        for name in members(["keras"])
+    }
+    assert backends == {"tensorflow", "jax", "torch", "numpy"}
 
 
 def test_what_is_not_installed_is_told_with_the_command_that_installs_it(faulty):

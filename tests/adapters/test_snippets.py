@@ -6,6 +6,7 @@ import ast
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def every_option(subject: Subject, classes: int) -> Options:
 
 
 def printed(framework: Framework, scripts: dict[str, str], folder: Path) -> dict[str, list[Any]]:
-    """What each script prints: loss and gradient."""
+    """What each script prints: the loss, and the gradient if there is one."""
     paths = {folder / f"{i}.py": name for i, name in enumerate(scripts)}
     for path, name in paths.items():
         path.write_text(scripts[name], encoding="utf-8")
@@ -87,12 +88,15 @@ def compared(
 ) -> None:
     cases = {f"{s.name} {dtype}": (s, example(s, dtype)) for s, dtype in chosen}
     scripts = {name: framework.snippet(*pair) for name, pair in cases.items()}
-    for name, (loss, gradient) in printed(framework, scripts, folder).items():
+    for name, (loss, *gradients) in printed(framework, scripts, folder).items():
         subject, case = cases[name]
         outcome = pool.ask(subject, case)
         assert outcome.loss is not None, outcome
         np.testing.assert_array_equal(np.reshape(loss, outcome.loss.shape), outcome.loss, name)
-        np.testing.assert_array_equal(gradient, outcome.gradient, name)
+        given = [g for g in (outcome.gradient, outcome.target_gradient) if g is not None]
+        assert len(gradients) == len(given)
+        for gradient, expected in zip(gradients, given, strict=True):
+            np.testing.assert_array_equal(gradient, expected, name)
 
 
 def usable(pool: WorkerPool, framework: Framework) -> None:
@@ -114,6 +118,40 @@ def test_scripts_print_what_the_worker_returned(
         if subject.mode == "eager"
     ]
     compared(pool, framework, chosen, tmp_path)
+
+
+PULLED = {
+    "tensorflow": "softmax_cross_entropy_with_logits",
+    "keras": "CategoricalCrossentropy.logits",
+    "keras-jax": "CategoricalCrossentropy.logits",
+    "keras-torch": "CategoricalCrossentropy.logits",
+}
+
+
+@pytest.mark.frameworks
+@pytest.mark.parametrize(("name", "op"), PULLED.items())
+def test_scripts_weigh_rows_and_pull_back_as_the_worker_does(
+    pool: WorkerPool, name: str, op: str, tmp_path: Path
+):
+    framework = FRAMEWORKS[name]
+    usable(pool, framework)
+    (subject,) = (s for s in framework.subjects if (s.op, s.mode) == (op, "eager"))
+    case = example(subject, "float32")
+    weight = np.array([1.0, 0.5, 2.0]) if "sample_weight" in subject.options else None
+    case = replace(
+        case,
+        options=replace(case.options, reduction="none"),
+        sample_weight=weight,
+        cotangent=np.array([1.0, -2.0, 0.25]),
+        by_target=True,
+    )
+    outcome = pool.ask(subject, case)
+    found = printed(framework, {name: framework.snippet(subject, case)}, tmp_path)[name]
+    assert outcome.returned, outcome.message
+    for printed_array, array in zip(
+        found, (outcome.loss, outcome.gradient, outcome.target_gradient), strict=True
+    ):
+        np.testing.assert_array_equal(printed_array, array)
 
 
 @pytest.mark.frameworks
@@ -141,6 +179,8 @@ def test_scripts_are_short_python_of_the_framework_alone(subject: Subject):
     plain = example(subject, "float32")
     bare = Case(plain.operation, plain.dtype, plain.inputs, plain.target)
     script = FRAMEWORKS[subject.framework].snippet(subject, bare)
+    if subject.op == "weighted_cross_entropy_with_logits":  # TensorFlow's demands a weight
+        script = script.replace(", pos_weight=1.0", "")
     for option in ("weight=", "ignore", "smooth"):
         assert option not in script
 

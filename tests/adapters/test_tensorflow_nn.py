@@ -1,0 +1,101 @@
+"""TensorFlow's own: axes, several labels an example, gradients in the target, graphs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lossaudit.adapters.client import UnusableFramework, WorkerPool
+from lossaudit.adapters.registry import FRAMEWORKS
+from lossaudit.adapters.subject import Subject
+from lossaudit.adapters.tensorflow_nn import labelled
+from lossaudit.reference.vocabulary import Case, Options, Outcome
+
+pytestmark = pytest.mark.frameworks
+
+INPUTS = np.array([[0.0, 1.0, -2.0], [3.0, 0.5, 0.25]])
+ONE_HOT = np.eye(3)[[2, 0]]
+
+
+def named(op: str, mode: str = "eager") -> Subject:
+    (found,) = (s for s in FRAMEWORKS["tensorflow"].subjects if (s.op, s.mode) == (op, mode))
+    return found
+
+
+def ask(pool: WorkerPool, subject: Subject, case: Case) -> Outcome:
+    try:
+        return pool.ask(subject, case)
+    except UnusableFramework as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_classes_along_another_axis_cost_the_same(pool: WorkerPool, axis: int):
+    subject = named("softmax_cross_entropy_with_logits")
+    case = Case(subject.operation, "float32", INPUTS, ONE_HOT)
+    plain = ask(pool, subject, case)
+    moved = ask(pool, subject, replace(case, options=Options(axis=axis)))
+    assert plain.loss is not None
+    assert moved.loss is not None
+    assert moved.loss.tolist() == plain.loss.tolist()
+    np.testing.assert_array_equal(moved.gradient, plain.gradient)
+
+
+@pytest.mark.parametrize(("rows", "shape"), [(64, (16, 4)), (6, (3, 2)), (1, (1, 1)), (0, (0, 4))])
+def test_rows_lie_side_by_side_as_labels(rows: int, shape: tuple[int, int]):
+    assert labelled(rows) == shape
+
+
+def test_labels_are_reduced_with_their_examples(pool: WorkerPool):
+    subject = named("sigmoid_cross_entropy_with_logits.multilabel")
+    case = Case(subject.operation, "float32", np.zeros((8, 1)), np.ones((8, 1)))
+    for reduction, factor in (("none", 1.0), ("sum", 8.0), ("mean", 1.0)):
+        outcome = ask(pool, subject, replace(case, options=Options(reduction=reduction)))
+        assert outcome.loss is not None
+        np.testing.assert_allclose(outcome.loss, factor * math.log(2), rtol=2**-22)
+
+
+def test_the_target_has_the_gradient_of_a_linear_function(pool: WorkerPool):
+    """At equal logits d loss / d q_j = log 3, and c_i times that under a cotangent."""
+    subject = named("softmax_cross_entropy_with_logits")
+    case = Case(subject.operation, "float64", np.zeros((2, 3)), ONE_HOT, by_target=True)
+    outcome = ask(pool, subject, replace(case, cotangent=np.array([1.0, -2.0])))
+    assert outcome.target_gradient is not None
+    expected = np.outer([1.0, -2.0], np.full(3, math.log(3)))
+    np.testing.assert_allclose(outcome.target_gradient, expected, rtol=2**-50)
+
+
+def test_an_index_has_no_gradient(pool: WorkerPool):
+    subject = named("sparse_softmax_cross_entropy_with_logits")
+    case = Case(subject.operation, "float32", INPUTS, np.array([2, 0]), by_target=True)
+    outcome = ask(pool, subject, case)
+    assert (outcome.status, outcome.message) == (
+        "unsupported",
+        "TensorFlow gives sparse_softmax_cross_entropy_with_logits no gradient for its target",
+    )
+
+
+def test_the_gradient_of_the_weighted_loss_is_wrong_at_zero(pool: WorkerPool):
+    """|z| and max(-z, 0) are differentiated at their kink: 1 - y in place of 1/2 - y."""
+    subject = named("weighted_cross_entropy_with_logits")
+    case = Case(subject.operation, "float32", np.zeros((2, 1)), np.array([[0.0], [1.0]]))
+    outcome = ask(pool, subject, case)
+    assert outcome.gradient is not None
+    assert outcome.gradient.ravel().tolist() == [1.0, 0.0]
+
+
+@pytest.mark.slow  # compiles
+def test_a_wrong_label_under_xla_spoils_the_gradient_of_another_row(pool: WorkerPool):
+    """Label 3 of row 0 is class 0 of row 1 where the gradient is scattered."""
+    subject = named("log_softmax.index", "xla")
+    target = np.zeros(64, dtype=np.int64)
+    case = Case(subject.operation, "float32", np.zeros((64, 3)), target)
+    wrong = replace(case, target=np.concatenate([[3], target[1:]]))
+    right, spoiled = ask(pool, subject, case), ask(pool, subject, wrong)
+    assert right.gradient is not None
+    assert spoiled.gradient is not None
+    np.testing.assert_array_equal(spoiled.gradient[1], 2 * right.gradient[1])
+    np.testing.assert_array_equal(spoiled.gradient[2:], right.gradient[2:])
