@@ -60,14 +60,15 @@ NARROW_XLA = (
 
 INDEX = Semantics(label_policy="raises")
 INDEX_XLA = replace(INDEX, label_policy="nan")
-# XLA's gather moves an index outside of the array to its nearest end.
-PICKED_XLA = replace(INDEX, label_policy="clamps")
+# Under XLA a label from -K to -1 counts from the end, and others move to the nearest class.
+CLAMPED = "wraps (-1); clamps (K)"
+PICKED_XLA = replace(INDEX, label_policy=CLAMPED)
 # The log-sum-exp has the limit of a +inf logit, from which +inf is then subtracted.
 LOGSUMEXP = replace(INDEX, plus_inf="unspecified")
-LOGSUMEXP_XLA = replace(LOGSUMEXP, label_policy="clamps")
-# A +inf logit makes its own probability NaN and leaves 0 to the others.
+LOGSUMEXP_XLA = replace(LOGSUMEXP, label_policy=CLAMPED)
+# A +inf logit makes its own probability NaN and leaves 0 to the others; all are NaN under XLA.
 SOFTMAX = replace(INDEX, plus_inf="unspecified")
-SOFTMAX_XLA = replace(SOFTMAX, label_policy="clamps")
+SOFTMAX_XLA = replace(INDEX, label_policy=CLAMPED)
 DISTRIBUTION = Semantics(soft_gradient="p - q")
 BINARY_LOGITS = Semantics()
 
