@@ -574,6 +574,11 @@ def _log_of_quotient_error(row: _Softmax, exact: Floats, arithmetic: Arithmetic)
     return np.where(np.isinf(row.d), 0.0, error)
 
 
+def _log_error(relative: Floats) -> Floats:
+    """Error of a log by a relative error of its argument; void where that reaches 1."""
+    return np.where(relative < 1, -np.log1p(-np.minimum(relative, 1.0)), np.inf)
+
+
 def _cross_entropy(
     case: Case, semantics: Semantics, arithmetic: Arithmetic, temperature: float
 ) -> Bounds:
@@ -690,6 +695,9 @@ def _binary_with_logits(case: Case, semantics: Semantics, arithmetic: Arithmetic
         factor = np.abs((w - 1) * y + 1)
         error = (_growth(2 + roundings, u)) * np.abs(other * z) + eta + factor * error_logsig
         error = error + _growth(roundings + (1 if roundings else 0), u) * factor * down
+    elif arithmetic.form == "clamped":
+        error = _clamped_error(z, label, (up, down), arithmetic)
+        error = error + _growth(3 + roundings, u) * (exact + error) + 3 * eta
     else:
         error = _growth(3 + roundings, u) * exact + 3 * eta
         error = error + (other + w * y) * error_tail
@@ -719,6 +727,61 @@ def _log_sigmoid_error(z: Floats, label: _Label, arithmetic: Arithmetic, exact: 
     return total
 
 
+CLAMP = 100.0
+"""What torch lets no log of a probability pass, in magnitude."""
+
+
+def _sigmoids(z: Floats, arithmetic: Arithmetic) -> Tuple[Floats, Floats, Floats]:  # noqa: UP006
+    """p = sigmoid(z), 1 - p, and the absolute error of the rounded p."""
+    work = FORMATS[arithmetic.working]
+    p, q = 1.0 / (1.0 + np.exp(-z)), 1.0 / (1.0 + np.exp(z))
+    return p, q, arithmetic.c_sigmoid * work.unit_roundoff * p + _eta(work, arithmetic.flush)
+
+
+def _clamped_error(
+    z: Floats,
+    label: _Label,
+    levels: Tuple[Floats, Floats],  # noqa: UP006
+    arithmetic: Arithmetic,
+) -> Floats:
+    """Error of y min(-log p, 100) + (1 - y) min(-log(1 - p), 100) for the rounded p = sigmoid(z).
+
+    A clamp moves no two numbers apart: what comes out of it is off by the error of the log that it
+    is given, but never by more than 100, and by what it cuts off.
+    """
+    u = FORMATS[arithmetic.working].unit_roundoff
+    p, q, error_p = _sigmoids(z, arithmetic)
+    up, down = levels
+    parts = np.zeros(z.shape)
+    for share, level, relative, c in (
+        (label.w * label.y, down, error_p / p, arithmetic.c_log),
+        (label.other, up, error_p / q + u, arithmetic.c_log1p),
+    ):
+        error = _log_error(relative)
+        error = np.minimum(error + c * u * (level + error), CLAMP)
+        parts = parts + np.where(share == 0, 0.0, share * (error + np.maximum(level - CLAMP, 0)))
+    return parts
+
+
+def _chain_gradient(
+    z: Floats, label: _Label, arithmetic: Arithmetic, out: Format
+) -> Tuple[Floats, Floats, Floats]:  # noqa: UP006
+    """Bound of (p - y) / max(p (1 - p), 1e-12) p (1 - p) for the rounded p = sigmoid(z).
+
+    The products cancel but for eight roundings, unless the floor holds or the product is lost:
+    then the result is anything from 0 to p - y.
+    """
+    work = FORMATS[arithmetic.working]
+    u, eta = work.unit_roundoff, _eta(work, arithmetic.flush)
+    p, q, error_p = _sigmoids(z, arithmetic)
+    g = np.abs(label.other * p - label.y * q)
+    least = np.maximum(p - error_p, 0.0) * np.maximum(q - error_p - u, 0.0) * (1 - 4 * u) - eta
+    lost = least < max(DENOMINATOR_FLOOR, work.least_normal)
+    error = error_p + _growth(8, u) * (g + error_p) + np.where(lost, g, 0.0) + 4 * eta
+    error = error + half_ulp(g + error, work)
+    return _finish(g, error, arithmetic, out), g, g + p
+
+
 def _sigmoid_gradient(
     z: Floats, label: _Label, arithmetic: Arithmetic, out: Format
 ) -> Tuple[Floats, Floats, Floats]:  # noqa: UP006
@@ -730,6 +793,8 @@ def _sigmoid_gradient(
     left, right = np.abs(other) * positive, np.abs(w * y) * negative
     g = np.abs(other * positive - w * y * negative)
     terms = left + right
+    if arithmetic.gradient == "chain":
+        return _chain_gradient(z, label, arithmetic, out)
     if arithmetic.gradient in ("sigmoid", "sigmoid product"):
         if arithmetic.gradient == "sigmoid product":
             roundings += ROUNDINGS_OF_SIGMOID_PRODUCT

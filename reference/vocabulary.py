@@ -102,14 +102,15 @@ class Arithmetic:
         form: of the loss: "A" lse - z_t, "B" (m - z_t) + log s, "C" (m - z_t) + log1p S,
             "log softmax" -log(e^(z_t - m) / s), "log softmax / sum" -log(p_t / sum p) for CE;
             "std" max(z,0) - z y + log1p(e^-|z|), "torch" (1-y) z - logsigmoid(z),
-            "split" lam |z| + log1p(e^-|z|), "log sigmoid" the logs of p = sigmoid(z) and 1 - p for
-            BCE with logits; "log p" from probabilities;
-            "A or B" and "std, torch or split" where it is one of these.
+            "split" lam |z| + log1p(e^-|z|), "log sigmoid" the logs of p = sigmoid(z) and 1 - p,
+            "clamped" the same with each log at least -100, for BCE with logits; "log p" from
+            probabilities; "A or B" and "std, torch or split" where it is one of these.
         gradient: "division" (e^-d / s), "exp logp" (exp of the rounded log-probability),
             "sigmoid" (sigmoid(z) - y), "quotient" ((p - y) / (p (1 - p))), "difference"
             ((1 - y) / (1 - p) - y / p), "softmax product" ((g - sum g p) p, g = -q / p),
-            "sigmoid product" ("difference" times p (1 - p)), "separate terms" (the derivatives
-            of the terms of "torch", which cancel); "any" where it is one of those of its operation.
+            "sigmoid product" ("difference" times p (1 - p)), "chain" ("quotient" times p (1 - p)),
+            "separate terms" (the derivatives of the terms of "torch", which cancel); "any" where it
+            is one of those of its operation.
         working: the format in which intermediate results are rounded.
         stored: the format in which log-probabilities are kept between forward and backward.
         height: of the summation tree over classes: "sequential" (K - 1, any order; loose) or
