@@ -1,8 +1,8 @@
 """The verbs of lossaudit: parse, call, print. Nothing here computes.
 
 Exit codes: 0 nothing new; 1 new findings, or a known one that is gone; 2 wrong use or unreadable
-input; 3 a framework or an environment asked for by name cannot be used; 70 internal error; 130
-interrupted, with a valid partial run.
+input; 3 a framework, an environment or a device asked for by name cannot be used; 70 internal
+error; 130 interrupted, with a valid partial run.
 """
 
 from __future__ import annotations
@@ -34,6 +34,10 @@ app = typer.Typer(
 
 class WrongUse(Exception):
     """Something was asked for that cannot be; the text is the one line that the user sees."""
+
+
+class UnusableDevice(Exception):
+    """A device that was asked for is not there; the text is one line."""
 
 
 def _show_version(value: bool) -> None:
@@ -86,6 +90,7 @@ def run(
     out: Annotated[Path | None, typer.Option(help="Write the run to this JSON file.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write the HTML report to this file.")] = None,
     jobs: Annotated[int, typer.Option(help="Processes; 0 for one per core.", min=0)] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda or mps; must be there.")] = "cpu",
     memory: Annotated[
         float | None,
         typer.Option(
@@ -107,9 +112,9 @@ def run(
     from .reports.terminal import TerminalProgress, print_summary
 
     _demand_one_of("--fail-on", fail_on, ("any", "violates"))
-    frameworks = _frameworks(backend, adapter)
-    settings = _settings(depth, seed, law, known, memory)
+    settings = _settings(depth, seed, law, known, memory, device)
     environments = _environments(python, env or [])
+    frameworks = _on_device(_frameworks(backend, adapter), device, environments, backend or [])
     for path in (out, html):
         _demand_writable(path)
     recorder = Recorder(settings)
@@ -325,21 +330,48 @@ def _environments(python: Path | None, named: list[str]) -> list[Environment]:
     return found or [Environment()]
 
 
+def _on_device(
+    names: list[str], device: str, environments: list[Environment], asked_for: list[str]
+) -> list[str]:
+    """The frameworks that can be audited on a device, in every environment."""
+    from .adapters.environments import missing_device
+    from .adapters.registry import FRAMEWORKS
+
+    if device == "cpu":
+        return names
+    missing = {}
+    for name in names:
+        reasons = (missing_device(FRAMEWORKS[name], device, one) for one in environments)
+        missing[name] = next(filter(None, reasons), "")
+    usable = [name for name in names if not missing[name]]
+    if not usable or any(missing[name] for name in asked_for):
+        reasons = (f"{name}: {reason}" for name, reason in missing.items() if reason)
+        raise UnusableDevice(f"--device {device}: {'; '.join(reasons)}.")
+    return usable
+
+
 def _settings(
-    depth: str, seed: int, laws: list[str] | None, known: Path | None, gibibytes: float | None
+    depth: str,
+    seed: int,
+    laws: list[str] | None,
+    known: Path | None,
+    gibibytes: float | None,
+    device: str,
 ) -> Settings:
+    from .adapters.registry import DEVICES
     from .conformance.cell import PROFILES
     from .conformance.engine import Settings
     from .conformance.known import FILE, load
     from .conformance.laws.registry import LAWS
 
     _demand_one_of("--depth", depth, tuple(PROFILES))
+    _demand_one_of("--device", device, DEVICES)
     for name in laws or ():
         _demand_one_of("--law", name, tuple(law.name for law in LAWS))
     if gibibytes is not None and not 0 < gibibytes < float("inf"):
         raise WrongUse(f"--memory: {gibibytes:g} is no number of GiB above 0.")
     memory = None if gibibytes is None else int(gibibytes * 2**30)
-    return Settings(depth, seed, tuple(laws or ()), load(known or FILE), memory)
+    return Settings(depth, seed, tuple(laws or ()), load(known or FILE), memory, device)
 
 
 def _demand_one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -400,7 +432,7 @@ def _explained(error: Exception) -> tuple[str, int]:
 
     if isinstance(error, (WrongUse, RunFileError, KnownFindingsError)):
         return str(error), WRONG_USE
-    if isinstance(error, UnusableEnvironment):
+    if isinstance(error, (UnusableEnvironment, UnusableDevice)):
         return str(error), UNUSABLE
     if isinstance(error, OSError):
         return f"{error.filename or ''}: {error.strerror or error}", WRONG_USE

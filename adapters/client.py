@@ -423,7 +423,9 @@ def call_bytes(framework: Framework, subject: Subject, case: Case) -> bytes:
         values = getattr(case, name)
         if values is not None:
             arrays[name] = raw_floats(values, case.dtype)
-    called = (framework.module, subject.op, subject.mode, case.dtype, case.by_target)
+    called = (
+        framework.module, subject.op, subject.mode, subject.device, case.dtype, case.by_target
+    )  # fmt: skip
     options = tuple(options_to_fields(case.options).items())
     listed = tuple((name, a.dtype, a.bits.shape) for name, a in arrays.items())
     return joined(_call_head(called, options, listed), arrays.values())
@@ -431,11 +433,11 @@ def call_bytes(framework: Framework, subject: Subject, case: Case) -> bytes:
 
 @functools.lru_cache(maxsize=HEADS_KEPT)
 def _call_head(
-    called: tuple[str, str, str, str, bool],
+    called: tuple[str, str, str, str, str, bool],
     options: tuple[tuple[str, Any], ...],
     listed: tuple[Description, ...],
 ) -> bytes:
-    fields = dict(zip(("module", "op", "mode", "dtype", "by_target"), called))
+    fields = dict(zip(("module", "op", "mode", "device", "dtype", "by_target"), called))
     return head("call", {**fields, "options": dict(options)}, listed)
 
 

@@ -116,3 +116,19 @@ def _answer(
 def _unusable(environment: Environment, reason: str) -> UnusableEnvironment:
     name = f"environment {environment.name}: " if environment.name else ""
     return UnusableEnvironment(f"{name}{environment.python} {reason}.")
+
+
+def missing_device(framework: Framework, device: str, environment: Environment) -> str:
+    """Why a framework cannot be audited on a device, or ''. Starts a worker to see."""
+    if not any(framework.on(subject, device) for subject in framework.subjects):
+        return "is not audited there"
+    if reason := availability(framework, environment):
+        return reason
+    from .client import UnusableFramework, WorkerPool
+
+    try:
+        with WorkerPool(environment.python) as pool:
+            there = pool.facts(framework.name).get("devices", "cpu").split(", ")
+    except UnusableFramework as error:
+        return error.reason
+    return "" if device in there else f"no such device here, only {', '.join(there)}"

@@ -1,13 +1,21 @@
-"""PyTorch: the losses of `torch.nn.functional`, eager and through `torch.compile`.
+"""PyTorch: its cross-entropies and what people compose of its ops, in five modes.
+
+"eager"; "compile" is `torch.compile`; "autocast" calls the op under `torch.autocast` for bfloat16;
+"vmap" calls it on one row and maps loss and pull-back over the rows with `torch.func.vmap`;
+"forward" takes the gradient column by column with `torch.func.jvp`.
 
 Conventions were read in aten/src/ATen/native/LossNLL.cpp and Loss.cpp and confirmed by running
-2.13; the arithmetic in aten/src/ATen/native/cpu/SoftMaxKernel.cpp and aten/src/ATen/cpu/vec.
+2.13; the arithmetic in aten/src/ATen/native/cpu/SoftMaxKernel.cpp and aten/src/ATen/cpu/vec, in
+ReduceOps.cpp and Activation.cpp for logsumexp and logsigmoid, and in torch/nn/modules/
+linear_cross_entropy.py; what autocast does in aten/src/ATen/autocast_mode.cpp.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,14 +23,17 @@ from typing import Any
 import numpy as np
 
 from ..reference.vocabulary import Arithmetic, Case, Options, Semantics
+from . import pytorch_ops as ops
 from .protocol import RawArray
+from .pytorch_scripts import Text, script
 from .runtime import NUMPY_TYPES, Call, Result, Unsupported, flags, per_row, subnormals
-from .snippets import arguments, input_name, nested, target_name, vector
 from .subject import Framework, Interface, Subject
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
-COMPILED_DTYPES = ("float32", "bfloat16")
+FEWER_DTYPES = ("float32", "bfloat16")
+NARROW = ("bfloat16", "float16")
 REDUCTIONS = ("none", "sum", "mean")
+UNREDUCED = ("none",)
 CLASSES, BINARY = (64, 3), (64, 1)
 
 # ---------------------------------------------------------------------- declarations
@@ -40,6 +51,8 @@ INDEX = Semantics(
     label_policy="raises",
 )
 NLL = replace(INDEX, smoothing="none")
+PICKED = replace(NLL, ignore_index=None)
+PICKED_FROM_SUM = replace(PICKED, plus_inf="unspecified")
 PROBABILITIES = Semantics(smoothing="eps/K", mean="rows")
 BINARY_LOGITS = Semantics(mean="rows", plus_inf="nan")
 BINARY_PROBABILITIES = Semantics(
@@ -49,10 +62,12 @@ BINARY_PROBABILITIES = Semantics(
     guard_gradient="clamped denominator",
 )
 
+
 # torch/nn/functional.py: reduction="mean" where none is passed, and binary losses that raise for
 # sizes that differ; aten/src/ATen/native/LossNLL.cpp: classes in dimension 1, targets of one
 # dimension less, `ignore_index` compared with each label (class probabilities: at least 0 raises,
 # a negative one is not looked at), and weights within the sum over smoothed classes.
+UNDECLARED = Interface()
 INDEX_CALL = Interface(
     default_reduction="mean",
     class_axis="second",
@@ -151,85 +166,283 @@ def _binary_probabilities(dtype: str) -> Arithmetic:
     )
 
 
-def _compiled(eager: Arithmetic, dtype: str) -> Arithmetic:
-    """torch.compile on a CPU: one fused loop in float32, rounded to the dtype where it stores."""
-    if dtype in ("float64", "float32"):
-        return replace(eager, origin=eager.origin + "; the same steps in one generated C++ loop")
+def _logsumexp(dtype: str) -> Arithmetic:
+    """log(sum(exp(z - max))) + max - z_t; backward is exp(z - logsumexp), and - 1 of z_t."""
+    softmax = _log_softmax(dtype)
+    return replace(softmax, form="A", origin=softmax.origin.replace(
+        "x - max - log(sum) in this order (SoftMaxKernel.cpp)",
+        "log(sum) + max, then - z_t (logsumexp_out_impl in ReduceOps.cpp)",
+    ))  # fmt: skip
+
+
+def _chunked(dtype: str) -> Arithmetic:
+    """log(sum) - (z_t - max) in Python; backward is W[t] - exp(z - max) / sum @ W."""
+    wide = dtype in ("float64", "float32")
+    working = dtype if wide else "float32"
     return replace(
-        eager,
-        origin="generated C++ computes in float32 and may round to 16 bits where a buffer is "
-        "stored between kernels; every step is taken as rounded (loose): c = 1.01",
+        _log_softmax(working),
+        gradient="division",
+        flush=not wide,
+        origin=SLEEF
+        + "log(sum) - (z_t - max) (linear_cross_entropy.py); "
+        + SUMMATION
+        + ("" if wide else "; on a CPU all of it in float32, rounded to 16 bits once"),
     )
+
+
+def _logsigmoid(dtype: str) -> Arithmetic:
+    """min(z, 0) - log1p(exp(-|z|)) for z and for -z; backward from the stored exp(-|z|)."""
+    binary = _binary_logits(dtype)
+    return replace(
+        binary,
+        form="split",
+        gradient="relative",
+        c_sigmoid=5.0 if dtype in ("float64", "float32") else 1.01,
+        origin=SLEEF + "the derivative is e / (1 + e) or 1 less that (Activation.cpp): exp 2, sum, "
+        "quotient, difference: c = 5; a subnormal e may become 0 (flush)"
+        + ("" if dtype in ("float64", "float32") else "; rounded to 16 bits after each op: 1.01"),
+    )
+
+
+def _log_of_softmax(dtype: str) -> Arithmetic:
+    """log of a stored exp(z - max) / sum; backward is 1 / p, and p (g - sum g p) of softmax."""
+    wide = dtype in ("float64", "float32")
+    return replace(
+        _log_softmax(dtype),
+        form="log softmax",
+        gradient="softmax product",
+        origin=SLEEF
+        + "a probability is stored before its log is taken; "
+        + SUMMATION
+        + ("" if wide else "; every step is taken as rounded to 16 bits (loose): c = 1.01"),
+    )
+
+
+def _of_sigmoid(dtype: str) -> Arithmetic:
+    """A stored sigmoid, then the clamped logs of binary_cross_entropy."""
+    binary = _binary_logits(dtype)
+    note = "; its logs are clamped at -100 and its gradient's denominator at 1e-12 (Loss.cpp)"
+    return replace(binary, form="clamped", gradient="chain", origin=binary.origin + note)
 
 
 @dataclass(frozen=True)
 class _Op:
-    """What does not depend on the mode: the declaration of one op, and how scripts call it."""
+    """What does not depend on the mode: the declaration of one op, and how it is called.
+
+    Attributes:
+        loss, text: see `pytorch_ops`.
+        dtypes: of the eager mode; fewer where most of the code is that of an op that has them all.
+        modes: the modes that it is audited in beside "eager".
+    """
 
     operation: str
     target: str
     options: frozenset[str]
     semantics: Semantics
-    arithmetic: Any
-    function: str
-    interface: Interface
+    arithmetic: Callable[[str], Arithmetic]
+    loss: Callable[..., Any]
+    text: Text
+    reductions: tuple[str, ...] = REDUCTIONS
+    dtypes: tuple[str, ...] = DTYPES
+    modes: tuple[str, ...] = ()
+    interface: Interface = UNDECLARED
     index_sibling: str | None = None
     binary_sibling: str | None = None
 
 
-LOGIT_OPTIONS = frozenset({"weight", "label_smoothing"})
+MODES = ("compile", "autocast", "vmap", "forward")
+SMOOTHED = frozenset({"weight", "label_smoothing"})
+CE, BCE = "cross_entropy", "binary_cross_entropy_with_logits"
 OPS: dict[str, _Op] = {
     "cross_entropy.index": _Op(
-        "cross_entropy",
+        CE,
         "index",
-        LOGIT_OPTIONS | {"ignore_index"},
+        SMOOTHED | {"ignore_index", "axis"},
         INDEX,
         _log_softmax,
-        "cross_entropy",
-        INDEX_CALL,
-        binary_sibling="binary_cross_entropy_with_logits",
+        ops.cross_entropy,
+        ops.cross_entropy_text,
+        modes=MODES,
+        binary_sibling=BCE,
+        interface=INDEX_CALL,
     ),
     "cross_entropy.probabilities": _Op(
-        "cross_entropy",
+        CE,
         "distribution",
-        LOGIT_OPTIONS,
+        SMOOTHED | {"axis"},
         PROBABILITIES,
         _log_softmax,
-        "cross_entropy",
-        PROBABILITIES_CALL,
+        ops.cross_entropy,
+        ops.cross_entropy_text,
+        modes=MODES,
         index_sibling="cross_entropy.index",
-        binary_sibling="binary_cross_entropy_with_logits",
+        binary_sibling=BCE,
+        interface=PROBABILITIES_CALL,
+    ),
+    "CrossEntropyLoss": _Op(
+        CE,
+        "index",
+        SMOOTHED | {"ignore_index"},
+        INDEX,
+        _log_softmax,
+        ops.cross_entropy_class,
+        ops.cross_entropy_class_text,
+        dtypes=FEWER_DTYPES,
+        binary_sibling=BCE,
+        interface=INDEX_CALL,
     ),
     "nll_loss": _Op(
-        "cross_entropy",
+        CE,
+        "index",
+        frozenset({"weight", "ignore_index", "axis"}),
+        NLL,
+        _log_softmax,
+        ops.nll_loss,
+        ops.nll_loss_text,
+        modes=("compile", "autocast"),
+        binary_sibling=BCE,
+        interface=INDEX_CALL,
+    ),
+    "log_softmax": _Op(
+        CE,
+        "index",
+        frozenset({"axis"}),
+        PICKED,
+        _log_softmax,
+        ops.log_softmax,
+        ops.log_softmax_text,
+        UNREDUCED,
+        FEWER_DTYPES,
+        binary_sibling=BCE,
+    ),
+    "logsumexp": _Op(
+        CE,
+        "index",
+        frozenset({"axis"}),
+        PICKED_FROM_SUM,
+        _logsumexp,
+        ops.logsumexp,
+        ops.logsumexp_text,
+        UNREDUCED,
+        binary_sibling=BCE,
+    ),
+    "log_of_softmax": _Op(
+        CE,
+        "index",
+        frozenset({"axis"}),
+        PICKED,
+        _log_of_softmax,
+        ops.log_of_softmax,
+        ops.log_of_softmax_text,
+        UNREDUCED,
+        FEWER_DTYPES,
+        binary_sibling=BCE,
+    ),
+    "linear_cross_entropy": _Op(
+        CE,
+        "index",
+        SMOOTHED | {"ignore_index"},
+        INDEX,
+        _log_softmax,
+        ops.linear_cross_entropy,
+        ops.linear_cross_entropy_text,
+        dtypes=FEWER_DTYPES,
+        binary_sibling=BCE,
+    ),
+    "linear_cross_entropy.chunked": _Op(
+        CE,
         "index",
         frozenset({"weight", "ignore_index"}),
         NLL,
+        _chunked,
+        ops.linear_cross_entropy_chunked,
+        ops.linear_cross_entropy_chunked_text,
+        dtypes=FEWER_DTYPES,
+        binary_sibling=BCE,
+    ),
+    "LinearCrossEntropyLoss": _Op(
+        CE,
+        "index",
+        SMOOTHED | {"ignore_index"},
+        INDEX,
         _log_softmax,
-        "nll_loss",
-        INDEX_CALL,
-        binary_sibling="binary_cross_entropy_with_logits",
+        ops.linear_cross_entropy_class,
+        ops.linear_cross_entropy_class_text,
+        dtypes=FEWER_DTYPES,
+        binary_sibling=BCE,
     ),
     "binary_cross_entropy_with_logits": _Op(
-        "binary_cross_entropy_with_logits",
+        BCE,
         "binary",
-        frozenset({"pos_weight"}),
+        frozenset({"pos_weight", "sample_weight"}),
         BINARY_LOGITS,
         _binary_logits,
-        "binary_cross_entropy_with_logits",
-        BINARY_CALL,
+        ops.binary_with_logits,
+        ops.binary_with_logits_text,
+        modes=MODES,
+        interface=BINARY_CALL,
+    ),
+    "binary_cross_entropy_with_logits.multilabel": _Op(
+        BCE,
+        "binary",
+        frozenset({"pos_weight", "sample_weight"}),
+        BINARY_LOGITS,
+        _binary_logits,
+        ops.multilabel_with_logits,
+        ops.multilabel_with_logits_text,
+        dtypes=FEWER_DTYPES,
+    ),
+    "multilabel_soft_margin_loss": _Op(
+        BCE,
+        "binary",
+        frozenset(),
+        BINARY_LOGITS,
+        _logsigmoid,
+        ops.soft_margin,
+        ops.soft_margin_text,
+        ("none", "mean"),
+        FEWER_DTYPES,
+    ),
+    "logsigmoid": _Op(
+        BCE,
+        "binary",
+        frozenset(),
+        BINARY_LOGITS,
+        _logsigmoid,
+        ops.logsigmoid,
+        ops.logsigmoid_text,
+        UNREDUCED,
+        FEWER_DTYPES,
+    ),
+    "binary_cross_entropy.of_sigmoid": _Op(
+        BCE,
+        "binary",
+        frozenset({"sample_weight"}),
+        BINARY_LOGITS,
+        _of_sigmoid,
+        ops.binary_of_sigmoid,
+        ops.binary_of_sigmoid_text,
+        dtypes=FEWER_DTYPES,
     ),
     "binary_cross_entropy": _Op(
         "binary_cross_entropy",
         "binary",
-        frozenset(),
+        frozenset({"sample_weight"}),
         BINARY_PROBABILITIES,
         _binary_probabilities,
-        "binary_cross_entropy",
+        ops.binary,
+        ops.binary_text,
+        modes=MODES,
         # aten/src/ATen/native/Loss.cpp checks that input and target lie in [0, 1].
-        replace(BINARY_CALL, target_domain="raises"),
+        interface=replace(BINARY_CALL, target_domain="raises"),
     ),
 }
+
+
+def _declared(
+    dtypes: tuple[str, ...], arithmetic: Callable[[str], Arithmetic]
+) -> dict[str, Arithmetic]:
+    return {dtype: arithmetic(dtype) for dtype in dtypes}
 
 
 def _eager(name: str, op: _Op) -> Subject:
@@ -239,11 +452,11 @@ def _eager(name: str, op: _Op) -> Subject:
         operation=op.operation,
         target=op.target,
         mode="eager",
-        dtypes=DTYPES,
+        dtypes=op.dtypes,
         options=op.options,
-        reductions=REDUCTIONS,
+        reductions=op.reductions,
         semantics=op.semantics,
-        arithmetic={dtype: op.arithmetic(dtype) for dtype in DTYPES},
+        arithmetic=_declared(op.dtypes, op.arithmetic),
         index_sibling=op.index_sibling,
         binary_sibling=op.binary_sibling,
         interface=op.interface,
@@ -251,13 +464,91 @@ def _eager(name: str, op: _Op) -> Subject:
 
 
 def _compile(name: str, op: _Op) -> Subject:
+    """One fused loop in float32, rounded to the dtype where it stores."""
+
+    def arithmetic(dtype: str) -> Arithmetic:
+        if dtype in NARROW:
+            note = (
+                "generated C++ computes in float32 and may round to 16 bits where a buffer is "
+                "stored between kernels; every step is taken as rounded (loose): c = 1.01"
+            )
+        else:
+            note = "the same steps in one generated C++ loop"
+        return _noted(op.arithmetic(dtype), note)
+
     return replace(
         _eager(name, op),
         mode="compile",
-        dtypes=COMPILED_DTYPES,
-        arithmetic={dtype: _compiled(op.arithmetic(dtype), dtype) for dtype in COMPILED_DTYPES},
+        dtypes=FEWER_DTYPES,
+        options=op.options - {"axis"},
+        arithmetic=_declared(FEWER_DTYPES, arithmetic),
         shape=BINARY if op.target == "binary" else CLASSES,
     )
+
+
+def _noted(arithmetic: Arithmetic, note: str) -> Arithmetic:
+    """The same arithmetic with a word on its origin."""
+    return replace(arithmetic, origin=f"{arithmetic.origin}; {note}")
+
+
+def _autocast(name: str, op: _Op) -> Subject:
+    """The losses are on the list of ops that AutocastCPU runs in float32; log_softmax is not.
+
+    float64 is not eligible, and float32 must stay what it is.
+    """
+
+    def arithmetic(dtype: str) -> Arithmetic:
+        kept = name == "nll_loss"
+        note = "autocast casts what the loss is given to float32, and the gradient back"
+        return _noted(op.arithmetic(dtype if kept else "float32"), note)
+
+    return replace(
+        _eager(name, op),
+        mode="autocast",
+        dtypes=FEWER_DTYPES,
+        semantics=replace(op.semantics, output="float32"),
+        binary_sibling=None,
+        arithmetic=_declared(FEWER_DTYPES, arithmetic),
+    )
+
+
+def _vmap(name: str, op: _Op) -> Subject:
+    """Declared as the op itself: torch.func promises the numbers of a loop over the rows."""
+    return replace(
+        _transformed(name, op, "as without torch.func"),
+        mode="vmap",
+    )
+
+
+def _forward(name: str, op: _Op) -> Subject:
+    note = "the tangent of log_softmax is t - sum(exp(logp) t), of the binary ops their gradient t"
+    return replace(_transformed(name, op, note), mode="forward")
+
+
+def _transformed(name: str, op: _Op, note: str) -> Subject:
+    """Unreduced, since rows are mapped over or have a tangent each."""
+    return replace(
+        _eager(name, op),
+        dtypes=FEWER_DTYPES,
+        options=op.options - {"axis"},
+        reductions=UNREDUCED,
+        binary_sibling=None,
+        # The op is given one row, or dual numbers: how it takes other shapes is said of it eagerly.
+        interface=UNDECLARED,
+        arithmetic=_declared(FEWER_DTYPES, lambda dtype: _noted(op.arithmetic(dtype), note)),
+    )
+
+
+MAKERS = {"compile": _compile, "autocast": _autocast, "vmap": _vmap, "forward": _forward}
+
+
+def _subjects() -> tuple[Subject, ...]:
+    eager = [_eager(name, op) for name, op in OPS.items()]
+    others = [
+        make(name, op) for mode, make in MAKERS.items() for name, op in OPS.items()
+        if mode in op.modes
+    ]  # fmt: skip
+    return (*eager, *others)
 
 
 def _worker(subject: Subject, dtype: str) -> tuple[str, dict[str, str]]:
@@ -269,58 +560,22 @@ def _worker(subject: Subject, dtype: str) -> tuple[str, dict[str, str]]:
     return "torch", {"TORCHINDUCTOR_COMPILE_THREADS": "1", "OMP_NUM_THREADS": threads}
 
 
+def _on(subject: Subject, device: str) -> Subject | None:
+    """The subject on a device; None where it makes no sense there.
+
+    The constants of the arithmetic are those of the CPU's functions, so that elsewhere no bound is
+    declared. Autocast has other lists of ops on other devices, MPS has no float64.
+    """
+    if device == "cpu":
+        return subject
+    if device not in ("cuda", "mps") or subject.mode == "autocast":
+        return None
+    dtypes = tuple(dtype for dtype in subject.dtypes if (device, dtype) != ("mps", "float64"))
+    return replace(subject, device=device, dtypes=dtypes, arithmetic={})
+
+
 def _snippet(subject: Subject, case: Case) -> str:
-    x, y = input_name(subject), target_name(case)
-    lines = [
-        "import torch",
-        "import torch.nn.functional as F",
-        "",
-        f"{x} = torch.tensor({nested(case.inputs)}, dtype=torch.{case.dtype}, requires_grad=True)",
-        f"{y} = torch.tensor({nested(case.target)}{_target_dtype(case)})",
-        *_snippet_loss(subject, case, x, y),
-        f"(gradient,) = torch.autograd.grad(loss.sum(), {x})",
-        "print(loss.tolist())",
-        "print(gradient.tolist())",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _target_dtype(case: Case) -> str:
-    return "" if case.target_kind == "index" else f", dtype=torch.{case.dtype}"
-
-
-def _snippet_loss(subject: Subject, case: Case, x: str, y: str) -> list[str]:
-    keywords = arguments(_snippet_options(case))
-    first = f"F.log_softmax({x}, dim=1)" if subject.op == "nll_loss" else x
-    call = f"F.{OPS[subject.op].function}({first}, {y}{keywords})"
-    if subject.mode == "eager":
-        return [f"loss = {call}"]
-    return [
-        "",
-        "",
-        "@torch.compile",
-        f"def loss_of({x}, {y}):",
-        f"    return {call}",
-        "",
-        "",
-        f"loss = loss_of({x}, {y})",
-    ]
-
-
-def _snippet_options(case: Case) -> dict[str, str]:
-    options, dtype = case.options, f"dtype=torch.{case.dtype}"
-    pieces: dict[str, str] = {}
-    if options.weight is not None:
-        pieces["weight"] = f"torch.tensor({vector(options.weight)}, {dtype})"
-    if options.pos_weight is not None:
-        pieces["pos_weight"] = f"torch.tensor({vector([options.pos_weight])}, {dtype})"
-    if options.ignore_index is not None:
-        pieces["ignore_index"] = repr(options.ignore_index)
-    if options.label_smoothing:
-        pieces["label_smoothing"] = repr(options.label_smoothing)
-    if options.reduction != "default":
-        pieces["reduction"] = repr(options.reduction)
-    return pieces
+    return script(subject, case, OPS[subject.op].text)
 
 
 FRAMEWORK = Framework(
@@ -328,9 +583,10 @@ FRAMEWORK = Framework(
     module="pytorch",
     packages=("torch",),
     install="pip install torch",
-    subjects=tuple(make(name, op) for make in (_eager, _compile) for name, op in OPS.items()),
+    subjects=_subjects(),
     worker=_worker,
     snippet=_snippet,
+    on=_on,
 )
 
 # ---------------------------------------------------------------------- in the worker
@@ -378,7 +634,8 @@ class TorchRuntime:
         torch = self._torch
         matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
         return {
-            "devices": ", ".join(["cpu", *self._accelerators()]),
+            "devices": ", ".join(self._devices()),
+            "accelerators": ", ".join(self._accelerators()),
             "capability": torch.backends.cpu.get_cpu_capability(),
             "mkldnn": str(torch.backends.mkldnn.is_available()),
             "mkl": str(torch.backends.mkl.is_available()),
@@ -398,42 +655,122 @@ class TorchRuntime:
         cuda = self._torch.cuda
         return [cuda.get_device_name(i) for i in range(cuda.device_count())]
 
+    def _devices(self) -> list[str]:
+        torch = self._torch
+        mps = getattr(torch.backends, "mps", None)
+        there = {"cuda": torch.cuda.is_available(), "mps": mps is not None and mps.is_available()}
+        return ["cpu", *(name for name, is_there in there.items() if is_there)]
+
     def call(self, call: Call) -> Result:
-        inputs = self._tensor(call.inputs, call.dtype).requires_grad_()
-        target = self._tensor(call.target, "int64" if call.index else call.dtype)
-        wanted = [inputs, target.requires_grad_()] if call.by_target else [inputs]
+        if call.device not in self._devices():
+            raise Unsupported(f"torch has no device {call.device!r} here")
+        inputs = _shaped(self._tensor(call, call.inputs, call.dtype), call.options.axis)
+        target = self._target(call)
+        differentiate = {"vmap": self._by_vmap, "forward": self._by_jvp}.get(
+            call.mode, self._by_autograd
+        )
         try:
-            loss = self._program(call)(inputs, target, *self._weights(call))
-            gradients = self._torch.autograd.grad(loss, wanted, self._cotangent(call, loss))
+            loss, *gradients = differentiate(call, inputs, target)
         except Exception as error:  # whatever the op raises is recorded; a missing compiler is not
             if compiler := failed_compiler(error):
                 raise Unsupported(compiler) from error
             raise
-        if per_row(tuple(loss.shape), len(call.inputs)):
-            loss = loss[:, 0]
+        loss = _rows_of_loss(loss, len(call.inputs), call.options.axis)
+        gradients = [_rows(gradient, call.options.axis) for gradient in gradients]
         return Result(self._raw(loss), *map(self._raw, gradients))
+
+    def _target(self, call: Call) -> Any:
+        if not call.index:
+            return _shaped(self._tensor(call, call.target, call.dtype), call.options.axis)
+        labels = self._tensor(call, call.target, "int64")
+        return labels[None] if call.options.axis == 1 else labels
+
+    def _by_autograd(self, call: Call, inputs: Any, target: Any) -> tuple[Any, ...]:
+        torch = self._torch
+        inputs.requires_grad_()
+        wanted = [inputs, target.requires_grad_()] if call.by_target else [inputs]
+        with self._precision(call):
+            loss = self._program(call)(inputs, target, *self._weights(call))
+        if call.cotangent is None:
+            cotangent = torch.ones_like(loss)
+        else:
+            cotangent = self._cotangent(call).to(loss.dtype).reshape(loss.shape)
+        return loss, *torch.autograd.grad(loss, wanted, cotangent)
+
+    def _precision(self, call: Call) -> Any:
+        if call.mode != "autocast":
+            return contextlib.nullcontext()
+        return self._torch.autocast(call.device, dtype=self._torch.bfloat16)
+
+    def _by_vmap(self, call: Call, inputs: Any, target: Any) -> tuple[Any, ...]:
+        """Loss and pull-back of one row, mapped over the rows."""
+        func = self._func()
+        loss_of = self._program(call)
+
+        def row(z: Any, y: Any, cotangent: Any, *weights: Any) -> tuple[Any, ...]:
+            if call.by_target:
+                loss, pull = func.vjp(lambda z, y: loss_of(z, y, *weights).reshape(()), z, y)
+            else:
+                loss, pull = func.vjp(lambda z: loss_of(z, y, *weights).reshape(()), z)
+            return loss, *pull(cotangent)
+
+        arrays = (inputs, target, self._cotangent(call), *self._weights(call))
+        return tuple(func.vmap(row)(*arrays))
+
+    def _by_jvp(self, call: Call, inputs: Any, target: Any) -> tuple[Any, ...]:
+        """Columns of the gradient: the rows do not depend on each other, so one tangent does all.
+
+        The cotangent of a row is the size of its tangent.
+        """
+        loss_of, weights = self._program(call), self._weights(call)
+        loss, gradient = self._columns(call, lambda z: loss_of(z, target, *weights), inputs)
+        if not call.by_target:
+            return loss, gradient
+        return (
+            loss,
+            gradient,
+            self._columns(call, lambda y: loss_of(inputs, y, *weights), target)[1],
+        )
+
+    def _columns(self, call: Call, function: Any, at: Any) -> tuple[Any, Any]:
+        func, loss, columns = self._func(), None, []
+        for k in range(at.shape[1]):
+            tangent = self._torch.zeros_like(at)
+            tangent[:, k] = self._cotangent(call)
+            loss, column = func.jvp(function, (at,), (tangent,))
+            columns.append(column.reshape(len(at)))
+        return loss, self._torch.stack(columns, dim=1)
+
+    def _func(self) -> Any:
+        if not hasattr(self._torch, "func"):
+            raise Unsupported(f"torch {self._torch.__version__} has no torch.func")
+        return self._torch.func
 
     def _weights(self, call: Call) -> list[Any]:
         """The sample weights as one more argument of the op, of the shape of its target."""
         if call.sample_weight is None:
             return []
-        return [self._tensor(call.sample_weight, call.dtype).reshape(call.target.shape)]
+        return [self._tensor(call, call.sample_weight, call.dtype).reshape(call.target.shape)]
 
-    def _cotangent(self, call: Call, loss: Any) -> Any:
-        if call.cotangent is None:
-            return self._torch.ones_like(loss)
-        return self._tensor(call.cotangent, call.dtype).to(loss.dtype).reshape(loss.shape)
+    def _cotangent(self, call: Call) -> Any:
+        """One number a row."""
+        if call.cotangent is not None:
+            return self._tensor(call, call.cotangent, call.dtype)
+        dtype = self._dtypes[call.dtype]
+        return self._torch.ones(len(call.inputs), dtype=dtype, device=call.device)
 
-    def _tensor(self, bits: Any, dtype: str) -> Any:
+    def _tensor(self, call: Call, bits: Any, dtype: str) -> Any:
         if dtype == "int64":
-            return self._torch.from_numpy(bits)
-        if dtype == "bfloat16":  # NumPy has no such type: the bits go through int16
-            return self._torch.from_numpy(bits.view(np.int16)).view(self._torch.bfloat16)
-        return self._torch.from_numpy(bits.view(NUMPY_TYPES[dtype]))
+            tensor = self._torch.from_numpy(bits)
+        elif dtype == "bfloat16":  # NumPy has no such type: the bits go through int16
+            tensor = self._torch.from_numpy(bits.view(np.int16)).view(self._torch.bfloat16)
+        else:
+            tensor = self._torch.from_numpy(bits.view(NUMPY_TYPES[dtype]))
+        return tensor.to(call.device)
 
     def _raw(self, tensor: Any) -> RawArray:
         name = self._names.get(tensor.dtype, str(tensor.dtype))
-        tensor = tensor.detach().contiguous()
+        tensor = tensor.detach().cpu().contiguous()
         if name == "bfloat16":
             tensor = tensor.view(self._torch.int16)
         array = tensor.numpy()
@@ -446,37 +783,33 @@ class TorchRuntime:
         return self._programs[key]
 
     def _make(self, call: Call) -> Any:
-        functional = self._torch.nn.functional
-        function = getattr(functional, OPS[call.op].function)
-        keywords = self._keywords(call.options, call.dtype)
-        if call.op == "nll_loss":
+        torch, op, axis = self._torch, OPS[call.op], call.options.axis
+        keywords = self._keywords(call, op)
 
-            def loss(inputs: Any, target: Any) -> Any:
-                return function(functional.log_softmax(inputs, dim=1), target, **keywords)
+        def loss(inputs: Any, target: Any, *weights: Any) -> Any:
+            weighted = {"weight": weights[0], **keywords} if weights else keywords
+            return op.loss(torch, inputs, target, axis, **weighted)
 
-        else:
+        return self._compiled(loss) if call.mode == "compile" else loss
 
-            def loss(inputs: Any, target: Any) -> Any:
-                return function(inputs, target, **keywords)
-
-        return loss if call.mode == "eager" else self._compiled(loss)
-
-    def _keywords(self, options: Options, dtype: str) -> dict[str, Any]:
+    def _keywords(self, call: Call, op: _Op) -> dict[str, Any]:
+        options: Options = call.options
         keywords: dict[str, Any] = {}
-        if options.reduction != "default":
+        if op.reductions != UNREDUCED and options.reduction != "default":
             keywords["reduction"] = options.reduction
         if options.weight is not None:
-            keywords["weight"] = self._vector(options.weight, dtype)
+            keywords["weight"] = self._vector(options.weight, call)
         if options.pos_weight is not None:
-            keywords["pos_weight"] = self._vector((options.pos_weight,), dtype)
+            keywords["pos_weight"] = self._vector((options.pos_weight,), call)
         if options.ignore_index is not None:
             keywords["ignore_index"] = options.ignore_index
         if options.label_smoothing:
             keywords["label_smoothing"] = options.label_smoothing
         return keywords
 
-    def _vector(self, values: tuple[float, ...], dtype: str) -> Any:
-        return self._torch.tensor(values, dtype=self._torch.float64).to(self._dtypes[dtype])
+    def _vector(self, values: tuple[float, ...], call: Call) -> Any:
+        exact = self._torch.tensor(values, dtype=self._torch.float64)
+        return exact.to(self._dtypes[call.dtype]).to(call.device)
 
     def _compiled(self, loss: Any) -> Any:
         if not any(shutil.which(name) for name in _compilers()):
@@ -491,6 +824,28 @@ class TorchRuntime:
         for name in ("recompile_limit", "cache_size_limit"):
             if hasattr(config, name):
                 setattr(config, name, 1024)
+
+
+def _shaped(array: Any, axis: int) -> Any:
+    """(N, K) as the op is given it: (K, N) for axis 0, (1, K, N) for axis 1."""
+    if axis == -1:
+        return array
+    return (array.T if axis == 0 else array.T[None]).contiguous()
+
+
+def _rows(gradient: Any, axis: int) -> Any:
+    """The inverse of `_shaped`."""
+    if axis == -1:
+        return gradient
+    return gradient.T if axis == 0 else gradient[0].T
+
+
+def _rows_of_loss(loss: Any, rows: int, axis: int) -> Any:
+    """One loss a row where the op gives them as (1, N) or (N, 1)."""
+    shape = tuple(loss.shape)
+    if axis == 1 and shape == (1, rows):
+        return loss[0]
+    return loss[:, 0] if per_row(shape, rows) else loss
 
 
 def _compilers() -> list[str]:

@@ -81,8 +81,11 @@ def members(names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(every))
 
 
+DEVICES = ("cpu", "cuda", "mps")
+
+
 def subjects(
-    frameworks: Iterable[str] | None = None, depth: str = "standard"
+    frameworks: Iterable[str] | None = None, depth: str = "standard", device: str = "cpu"
 ) -> tuple[Subject, ...]:
     """The subjects of some frameworks, or of all.
 
@@ -90,16 +93,23 @@ def subjects(
         frameworks: names of FRAMEWORKS; an unknown one raises KeyError.
         depth: "quick" has no compiled modes; "standard" has them without options and unreduced,
             because each set of options is a compilation of its own; "deep" has everything.
+        device: one of DEVICES; a subject that is not audited there is left out.
     """
     if depth not in DEPTHS:
         raise ValueError(f"depth must be one of {', '.join(DEPTHS)}, not {depth!r}")
     names = FRAMEWORKS if frameworks is None else frameworks
-    every = (subject for name in names for subject in FRAMEWORKS[name].subjects)
+    every = [subject for name in names for subject in on_device(FRAMEWORKS[name], device)]
     if depth == "quick":
         return tuple(subject for subject in every if not subject.compiled)
     if depth == "standard":
         return tuple(_plain(subject) if subject.compiled else subject for subject in every)
     return tuple(every)
+
+
+def on_device(framework: Framework, device: str) -> tuple[Subject, ...]:
+    """The subjects of a framework as they are audited on a device."""
+    moved = (framework.on(subject, device) for subject in framework.subjects)
+    return tuple(subject for subject in moved if subject is not None)
 
 
 def _plain(subject: Subject) -> Subject:

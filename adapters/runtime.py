@@ -42,6 +42,7 @@ class Call:
         sample_weight: raw bits of (N,) or None.
         cotangent: raw bits of (N,), to pull back with in place of ones, or None.
         by_target: whether the gradient with respect to the target is asked for too.
+        device: where the op computes.
     """
 
     op: str
@@ -53,6 +54,7 @@ class Call:
     sample_weight: NDArray[np.generic] | None = None
     cotangent: NDArray[np.generic] | None = None
     by_target: bool = False
+    device: str = "cpu"
 
     @property
     def index(self) -> bool:
@@ -63,7 +65,8 @@ class Call:
     def key(self) -> tuple[Any, ...]:
         """Everything but the arrays: two calls of one key share a compiled program."""
         weighted = self.sample_weight is not None
-        return (self.op, self.mode, self.dtype, self.options, weighted, self.by_target)
+        arrays = (weighted, self.by_target)
+        return (self.op, self.mode, self.device, self.dtype, self.options, *arrays)
 
 
 @dataclass(frozen=True)
@@ -148,6 +151,7 @@ def call_from_frame(frame: Frame) -> Call:
         sample_weight=_copied(frame, "sample_weight"),
         cotangent=_copied(frame, "cotangent"),
         by_target=bool(fields["by_target"]),
+        device=fields["device"],
     )
 
 

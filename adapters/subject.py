@@ -10,6 +10,9 @@ from typing import Callable, Dict, FrozenSet, Optional, Tuple  # noqa: UP035
 
 from ..reference.vocabulary import LOGITS, Arithmetic, Case, Semantics, inputs_of
 
+COMPILED = ("compile", "function", "xla", "jit")
+"""Modes that compile: torch.compile, tf.function(jit_compile=True), jax.jit."""
+
 
 @dataclass(frozen=True)
 class Interface:
@@ -54,8 +57,7 @@ class Subject:
         op: the op within the framework, such as "cross_entropy.index".
         operation: the Operation of the reference that it implements.
         target: "index", "distribution" or "binary".
-        mode: "eager", "compile" (torch.compile), "function" (tf.function without XLA), "xla"
-            (tf.function(jit_compile=True)) or "jit".
+        mode: "eager", one of COMPILED, or another way to call the op, such as "vmap".
         dtypes: the formats in which it is audited.
         options: names of the options that it takes, beside `reduction`.
         reductions: the values of `reduction` that it takes; "none" is always among them.
@@ -64,7 +66,8 @@ class Subject:
         shape: the one (N, K) shape that a compiled mode is called with, or None for any.
         index_sibling: op of the same framework that takes an index where this takes a distribution.
         binary_sibling: op of the same framework that is its binary cross-entropy with logits.
-        device: "cpu"; for a function of a user whatever its library calls the device.
+        device: "cpu", or another one that `Framework.on` made of it; for a function of a user
+            whatever its library calls the device.
         environment: name of the environment it runs in, "" where a run has one alone. It is part
             of the name, so that findings, tallies and conventions of two environments are two;
             the same op in two versions bears two names, `jax@old:...` and `jax@new:...`.
@@ -124,7 +127,13 @@ class Subject:
 
     @property
     def compiled(self) -> bool:
-        return self.mode != "eager"
+        """Whether a new shape or option costs seconds."""
+        return self.mode in COMPILED
+
+
+def only_cpu(subject: Subject, device: str) -> Optional[Subject]:
+    """For frameworks that are audited on the CPU alone."""
+    return subject if device == "cpu" else None
 
 
 @dataclass(frozen=True)
@@ -143,6 +152,8 @@ class Framework:
             and prints the loss and the gradient.
         unusable: why it cannot be audited, where that was found out before it was to be: a module
             of a user that does not load.
+        on: (subject, device) -> the subject as it is audited there, or None. A framework with a
+            device beside "cpu" lists those that are there in the fact "devices" of its worker.
     """
 
     name: str
@@ -153,3 +164,4 @@ class Framework:
     worker: Callable[[Subject, str], Tuple[str, Dict[str, str]]]  # noqa: UP006
     snippet: Callable[[Subject, Case], str]
     unusable: str = ""
+    on: Callable[[Subject, str], Optional[Subject]] = only_cpu

@@ -59,6 +59,7 @@ class Settings:
     known: Known = field(default_factory=Known)
     memory: int | None = None
     """Bytes that a worker may hold, or None for half of the machine's memory."""
+    device: str = "cpu"
 
     @property
     def profile(self) -> Profile:
@@ -331,7 +332,10 @@ class Part:
 
 
 def plan(
-    frameworks: Iterable[str], depth: str, environments: Sequence[Environment] = (Environment(),)
+    frameworks: Iterable[str],
+    depth: str,
+    environments: Sequence[Environment] = (Environment(),),
+    device: str = "cpu",
 ) -> tuple[list[Part], list[Absence]]:
     """Parts to audit, the slowest first, and the frameworks that are not installed."""
     parts, absent = [], []
@@ -344,7 +348,8 @@ def plan(
                 absent.append(Absence(framework=home, reason=reason, hint=hint))
                 continue
             every = tuple(
-                replace(s, environment=environment.name) for s in all_subjects([name], depth)
+                replace(s, environment=environment.name)
+                for s in all_subjects([name], depth, device)
             )
             for compiled in (True, False):
                 some = tuple(s for s in every if s.compiled is compiled)
@@ -367,7 +372,7 @@ def audit_all(
     Raises:
         KeyboardInterrupt: after the processes were ended; what was said until then stands.
     """
-    parts, absent = plan(frameworks, settings.depth, environments)
+    parts, absent = plan(frameworks, settings.depth, environments, settings.device)
     for absence in absent:
         emit(absence)
     laws = settings.chosen_laws()

@@ -37,6 +37,7 @@ def lossaudit(*arguments: str, **environment: str) -> subprocess.CompletedProces
         (("run", "--law", "gravity"), "'gravity' is not known; there are: value"),
         (("run", "--depth", "bottomless"), "there are: quick, standard, deep"),
         (("run", "--fail-on", "mondays"), "there are: any, violates"),
+        (("run", "--device", "abacus"), "'abacus' is not known; there are: cpu, cuda, mps"),
         (("run", "--known", "/no/such/file.toml"), "cannot read /no/such/file.toml"),
         (("run", "--out", "/proc/no/run.json"), "cannot write to /proc/no"),
         (("run", "--html", "/"), "/ is a folder"),
@@ -99,6 +100,21 @@ def test_a_broken_run_file_is_one_clear_line_and_exit_code_2(tmp_path, content):
     assert str(path) in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.frameworks
+def test_a_device_that_is_not_there_is_one_clear_line_and_exit_code_3():
+    device = "cuda" if sys.platform == "darwin" else "mps"
+    done = lossaudit("run", "--backend", "torch", "--device", device, "--depth", "quick")
+    assert done.returncode == 3, done.stderr
+    assert done.stderr.startswith(f"lossaudit: --device {device}: torch: no such device here, only")
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_framework_that_is_audited_on_the_cpu_alone_says_so():
+    done = lossaudit("run", "--backend", "jax", "--device", "cuda")
+    assert done.returncode == 3
+    assert done.stderr == "lossaudit: --device cuda: jax: is not audited there.\n"
 
 
 def test_version():

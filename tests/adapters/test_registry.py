@@ -9,7 +9,7 @@ import pytest
 import lossaudit.adapters
 from lossaudit.adapters.environments import availability
 from lossaudit.adapters.registry import FRAMEWORKS, members, subjects
-from lossaudit.adapters.subject import Subject
+from lossaudit.adapters.subject import COMPILED, Subject
 from lossaudit.reference.formats import FORMATS
 from lossaudit.reference.vocabulary import OPERATIONS, TARGETS, Options
 
@@ -48,8 +48,8 @@ def test_declarations_hold_together(subject: Subject):
     assert set(subject.arithmetic) == set(subject.dtypes)
     assert all(arithmetic.origin for arithmetic in subject.arithmetic.values())
     assert "none" in subject.reductions
-    assert subject.options <= set(Options.__dataclass_fields__) - {"reduction"} | {"sample_weight"}
-    assert (subject.shape is None) == (subject.mode == "eager")
+    assert subject.options <= {*Options.__dataclass_fields__, "sample_weight"} - {"reduction"}
+    assert (subject.shape is None) == (not subject.compiled)
     assert (subject.semantics.smoothing == "none") == ("label_smoothing" not in subject.options)
 
 
@@ -65,11 +65,22 @@ def test_siblings_exist(subject: Subject):
 
 def test_depths_nest():
     quick, standard = subjects(depth="quick"), subjects(depth="standard")
-    assert {s.mode for s in quick} == {"eager"}
+    assert not any(s.compiled for s in quick)
+    assert {s.mode for s in ALL} - {s.mode for s in quick} == set(COMPILED)
     assert {s.name for s in quick} < {s.name for s in standard} == {s.name for s in ALL}
     assert all(not s.options and s.reductions == ("none",) for s in standard if s.compiled)
     with pytest.raises(ValueError, match="quick, standard, deep"):
         subjects(depth="shallow")
+
+
+def test_subjects_of_another_device_are_those_that_make_sense_there():
+    everywhere = subjects(depth="deep", device="cuda")
+    assert {(s.framework, s.device) for s in everywhere} == {("torch", "cuda")}
+    assert "autocast" not in {s.mode for s in everywhere}
+    # The constants of the declarations are those of the CPU's functions.
+    assert not any(s.arithmetic for s in everywhere)
+    assert not any("float64" in s.dtypes for s in subjects(["torch"], device="mps"))
+    assert all("[eager,cuda]" in s.name for s in everywhere if s.mode == "eager")
 
 
 def test_frameworks_can_be_chosen():
