@@ -276,7 +276,9 @@ def exact_coefficients(
     else:
         share = [Fraction(float(q)) for q in target]
     smoothing = options.label_smoothing, semantics.smoothing
-    return [factor * a for a in smoothed_weights(share, *smoothing, options.weight)]
+    weights = smoothed_weights(share, *smoothing, options.weight)
+    present = options.where or (True,) * classes
+    return [factor * a * int(here) for a, here in zip(weights, present)]
 
 
 def nothing_times(coefficient: Exact, factor: Exact, product: Exact) -> Exact:
@@ -356,6 +358,9 @@ def coefficients(
     weight = class_weights(options, classes)
     if weight is not None:
         mixed = scale(mixed, weight)
+    if options.where is not None:
+        # Smoothing spreads over all classes; the part of those that are left out is dropped.
+        mixed = scale(mixed, np.asarray(options.where, dtype=np.float64))
     return mixed if factor is None else multiplied(mixed, factor.value.reshape(-1, 1))
 
 

@@ -15,7 +15,7 @@ import pytest
 from lossaudit.reference import rows
 from lossaudit.reference.exact import Exact, round_exact, ulp_error
 from lossaudit.reference.formats import FORMATS
-from lossaudit.reference.vocabulary import Options, Semantics
+from lossaudit.reference.vocabulary import Case, Options, Semantics
 
 NAMES = tuple(FORMATS)
 SEMANTICS = Semantics(smoothing="eps/K", plus_inf="limit")
@@ -500,3 +500,18 @@ def _class_truth(
         for a, c, x in zip(weights, inside, p, strict=True)
     ]
     return [c / whole for c in inside], slope
+
+
+def test_smoothing_beside_a_mask_drops_what_falls_on_classes_that_are_left_out():
+    """The loss is that of the classes present, for their parts (1 - e) q + e/K, K all classes."""
+    logits, target = np.array([[1.0, 2.0, 3.0, 4.0]]), np.array([[0.5, 0.0, 0.25, 0.25]])
+    here = np.array([True, False, True, True])
+    options = Options(where=tuple(here.tolist()), label_smoothing=0.25)
+    masked = rows.truth(Case("cross_entropy", "float64", logits, target, options), SEMANTICS)
+    parts = (0.75 * target + 0.0625)[:, here]  # exact
+    alone = rows.truth(Case("cross_entropy", "float64", logits[:, here], parts), SEMANTICS)
+    fmt = FORMATS["float64"]
+    assert round_exact(masked.loss, fmt) == round_exact(alone.loss, fmt)
+    slope = round_exact(masked.gradient, fmt)[0]
+    assert slope[here].tolist() == round_exact(alone.gradient, fmt)[0].tolist()
+    assert slope[~here].tolist() == [0.0]
