@@ -667,6 +667,10 @@ def _softmax_gradient(
         grown = _grown_quotient(ROUNDINGS_OF_RECIPROCAL - 1, 1, u) if rounded else 0.0
         error = error + grown * (g + error) + eta
         error = error + half_ulp(g + error, work)
+    if arithmetic.form == "log softmax":
+        # Nothing is left where the p_j of a target may be zero, or its reciprocal infinite.
+        lost = (a > 0) & (np.isinf(log_error) | (p < 4.0 / work.max))
+        error = np.where(lost.any(axis=1, keepdims=True), np.inf, error)
     return _finish(g, error, arithmetic, out), g, terms
 
 
