@@ -1,7 +1,9 @@
-"""JAX: the cross-entropies of optax, and the composition with `jax.nn.log_softmax`.
+"""JAX: the cross-entropies of optax, and those that users compose from `jax.nn`.
 
-Eager JAX runs op by op; "jit" compiles value and gradient together. float64 needs a process of its
-own with JAX_ENABLE_X64, because that switch also changes what other formats are promoted to.
+Eager JAX runs op by op; "jit" compiles value and gradient together; "vmap" maps the op for one row
+over the rows; "forward" pushes tangents forward, one per class, as `jax.jacfwd` does. float64 needs
+a process of its own with JAX_ENABLE_X64, because that switch also changes what other formats are
+promoted to. `optax.losses` has the same functions as `optax`.
 
 Conventions were read in optax/losses/_classification.py and jax/_src/nn/functions.py and confirmed
 by running jax 0.10.2 with optax 0.2.8; how each step is rounded was read in the jaxprs.
@@ -9,6 +11,7 @@ by running jax 0.10.2 with optax 0.2.8; how each step is rounded was read in the
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,16 +22,22 @@ from .runtime import (
     NUMPY_TYPES,
     Call,
     Result,
+    Unsupported,
     flags,
     per_row,
     raw,
     subnormals,
 )
-from .snippets import input_name, nested, target_name
+from .snippets import arguments, input_name, nested, target_name
 from .subject import Framework, Interface, Subject
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
-COMPILED_DTYPES = ("float32", "bfloat16")
+# A wide format and a narrow one stand for all where the same primitives run for another subject,
+# and one where only the way to call them differs: a call of eager JAX costs milliseconds.
+FEW_DTYPES = ("float32", "bfloat16")
+ONE_DTYPE = ("float32",)
+REDUCTIONS = ("none", "sum", "mean")
+LABELS = 4  # of an example with many labels
 CLASSES, BINARY = (64, 3), (64, 1)
 
 # ---------------------------------------------------------------------- declarations
@@ -71,6 +80,8 @@ BINARY_CALL = Interface(
     mutates="no",
 )
 CALLS = {"index": INDEX_CALL, "distribution": DISTRIBUTION_CALL, "binary": BINARY_CALL}
+# Of a subject that brings its calls into another shape first.
+RESHAPED_CALL = Interface(default_reduction="none", mutates="no")
 
 
 def _arithmetic(dtype: str, form: str, gradient: str, extra: str = "") -> Arithmetic:
@@ -102,6 +113,11 @@ def _logsumexp(dtype: str) -> Arithmetic:
     return _arithmetic(dtype, "A", "division")
 
 
+def _softmax(dtype: str) -> Arithmetic:
+    """-log(exp(z - max) / sum); backward p_j (p_y / p_y) - (p_y / p_y) onehot."""
+    return _arithmetic(dtype, "log softmax", "division")
+
+
 def _sigmoid(dtype: str) -> Arithmetic:
     """-y log_sigmoid(z) - (1 - y) log_sigmoid(-z), log_sigmoid(z) = -logaddexp(-z, 0).
 
@@ -114,7 +130,11 @@ def _sigmoid(dtype: str) -> Arithmetic:
 
 @dataclass(frozen=True)
 class _Op:
-    """The declaration of one op, apart from its mode, and how a script calls it."""
+    """The declaration of one op, apart from its mode, and how a script calls it.
+
+    In `expression`, {x} are the inputs, {y} the target, {more} the arguments beside them, and
+    {axis} is the axis of the classes.
+    """
 
     operation: str
     target: str
@@ -122,41 +142,77 @@ class _Op:
     semantics: Semantics
     arithmetic: Callable[[str], Arithmetic]
     expression: str
+    dtypes: tuple[str, ...] = DTYPES
+    reductions: tuple[str, ...] = ("none",)
     index_sibling: str | None = None
     binary_sibling: str | None = None
 
 
 INTEGER = "softmax_cross_entropy_with_integer_labels"
+BINARY_CROSS_ENTROPY = "sigmoid_binary_cross_entropy"
+MULTILABEL = "sigmoid_binary_cross_entropy.multilabel"
+MASKED = frozenset({"axis", "where"})
 OPS: dict[str, _Op] = {
     "softmax_cross_entropy": _Op(
+        "cross_entropy",
+        "distribution",
+        MASKED | {"label_smoothing"},
+        DISTRIBUTION,
+        _log_softmax,
+        "optax.softmax_cross_entropy({x}, {y}{more})",
+        index_sibling=INTEGER,
+        binary_sibling=BINARY_CROSS_ENTROPY,
+    ),
+    "safe_softmax_cross_entropy": _Op(
         "cross_entropy",
         "distribution",
         frozenset({"label_smoothing"}),
         DISTRIBUTION,
         _log_softmax,
-        "optax.softmax_cross_entropy({x}, {y})",
+        "optax.safe_softmax_cross_entropy({x}, {y})",
+        FEW_DTYPES,
         index_sibling=INTEGER,
-        binary_sibling="sigmoid_binary_cross_entropy",
+        binary_sibling=BINARY_CROSS_ENTROPY,
     ),
     INTEGER: _Op(
         "cross_entropy",
         "index",
-        frozenset(),
+        MASKED,
         INTEGER_LABELS,
         _logsumexp,
-        "optax.softmax_cross_entropy_with_integer_labels({x}, {y})",
-        binary_sibling="sigmoid_binary_cross_entropy",
+        "optax.softmax_cross_entropy_with_integer_labels({x}, {y}{more})",
+        binary_sibling=BINARY_CROSS_ENTROPY,
     ),
     "log_softmax.index": _Op(
         "cross_entropy",
         "index",
-        frozenset(),
+        MASKED,
         INDEX,
         _log_softmax,
-        "-jnp.take_along_axis(jax.nn.log_softmax({x}), {y}[..., None], axis=-1)[..., 0]",
-        binary_sibling="sigmoid_binary_cross_entropy",
+        "-pick(jax.nn.log_softmax({x}{more}), {y})",
+        binary_sibling=BINARY_CROSS_ENTROPY,
     ),
-    "sigmoid_binary_cross_entropy": _Op(
+    "softmax.index": _Op(
+        "cross_entropy",
+        "index",
+        MASKED,
+        INDEX,
+        _softmax,
+        "-jnp.log(pick(jax.nn.softmax({x}{more}), {y}))",
+        FEW_DTYPES,
+        binary_sibling=BINARY_CROSS_ENTROPY,
+    ),
+    "logsumexp.index": _Op(
+        "cross_entropy",
+        "index",
+        MASKED,
+        INTEGER_LABELS,
+        _logsumexp,
+        "jax.nn.logsumexp({x}, {axis}{masked}) - pick({x}, {y})",
+        FEW_DTYPES,
+        binary_sibling=BINARY_CROSS_ENTROPY,
+    ),
+    BINARY_CROSS_ENTROPY: _Op(
         "binary_cross_entropy_with_logits",
         "binary",
         frozenset(),
@@ -164,34 +220,42 @@ OPS: dict[str, _Op] = {
         _sigmoid,
         "optax.sigmoid_binary_cross_entropy({x}, {y})",
     ),
+    MULTILABEL: _Op(
+        "binary_cross_entropy_with_logits",
+        "binary",
+        frozenset(),
+        BINARY_LOGITS,
+        _sigmoid,
+        "optax.sigmoid_binary_cross_entropy({x}, {y})",
+        FEW_DTYPES,
+        REDUCTIONS,
+    ),
 }
+# What people map over rows or differentiate forward: the losses themselves.
+PER_ROW = ("softmax_cross_entropy", "safe_softmax_cross_entropy", INTEGER, BINARY_CROSS_ENTROPY)
 
 
-def _eager(name: str, op: _Op) -> Subject:
+def _subject(name: str, op: _Op, mode: str) -> Subject:
+    dtypes = {"eager": op.dtypes, "jit": FEW_DTYPES}.get(mode, ONE_DTYPE)
+    shape = BINARY if op.target == "binary" else CLASSES
+    # Where rows are mapped or pushed forward one by one there is no array with another class axis.
+    options = op.options if mode in ("eager", "jit") else op.options - {"axis"}
+    reshaped = name == MULTILABEL or mode in ("vmap", "forward")
     return Subject(
         framework="jax",
         op=name,
         operation=op.operation,
         target=op.target,
-        mode="eager",
-        dtypes=DTYPES,
-        options=op.options,
-        reductions=("none",),
+        mode=mode,
+        dtypes=dtypes,
+        options=options,
+        reductions=op.reductions,
         semantics=op.semantics,
-        arithmetic={dtype: op.arithmetic(dtype) for dtype in DTYPES},
+        arithmetic={dtype: op.arithmetic(dtype) for dtype in dtypes},
+        shape=shape if mode == "jit" else None,
         index_sibling=op.index_sibling,
         binary_sibling=op.binary_sibling,
-        interface=CALLS[op.target],
-    )
-
-
-def _jit(name: str, op: _Op) -> Subject:
-    return replace(
-        _eager(name, op),
-        mode="jit",
-        dtypes=COMPILED_DTYPES,
-        arithmetic={dtype: op.arithmetic(dtype) for dtype in COMPILED_DTYPES},
-        shape=BINARY if op.target == "binary" else CLASSES,
+        interface=RESHAPED_CALL if reshaped else CALLS[op.target],
     )
 
 
@@ -204,7 +268,8 @@ def _worker(subject: Subject, dtype: str) -> tuple[str, dict[str, str]]:
 
 def _snippet(subject: Subject, case: Case) -> str:
     x, y = input_name(subject), target_name(case)
-    expression = OPS[subject.op].expression.format(x=x, y=_target_expression(case, y))
+    options = case.options
+    expression = _expression(subject, case, x, y)
     integers = case.target_kind == "index"
     lines = [
         "import jax",
@@ -214,12 +279,11 @@ def _snippet(subject: Subject, case: Case) -> str:
         *(['jax.config.update("jax_enable_x64", True)'] if case.dtype == "float64" else []),
         f"{x} = jnp.array({nested(case.inputs)}, jnp.{case.dtype})",
         f"{y} = jnp.array({nested(case.target)}{'' if integers else f', jnp.{case.dtype}'})",
+        *([f"where = jnp.array({list(options.where)})"] if options.where else []),
+        *_pick(options.axis, expression),
         "",
         "",
-        *(["@jax.jit"] if subject.mode == "jit" else []),
-        f"def loss_and_gradient({x}, {y}):",
-        f"    loss, pull_back = jax.vjp(lambda {x}: {expression}, {x})",
-        "    return loss, pull_back(jnp.ones_like(loss))[0]",
+        *_differentiated(subject.mode, expression, x, y),
         "",
         "",
         f"loss, gradient = loss_and_gradient({x}, {y})",
@@ -229,10 +293,69 @@ def _snippet(subject: Subject, case: Case) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _target_expression(case: Case, y: str) -> str:
-    if not case.options.label_smoothing:
-        return y
-    return f"optax.smooth_labels({y}, {case.options.label_smoothing!r})"
+def _expression(subject: Subject, case: Case, x: str, y: str) -> str:
+    """The loss of the array in a script; under vmap and forward that of one row."""
+    options = case.options
+    target = y
+    if options.label_smoothing:
+        target = f"optax.smooth_labels({y}, {options.label_smoothing!r})"
+    if subject.op == MULTILABEL:
+        labels = _labels(case.rows)
+        x, target = f"{x}.reshape(-1, {labels})", f"{target}.reshape(-1, {labels})"
+    if options.axis != -1:
+        layer = "[None]" if options.axis == 1 else ""
+        x, target = f"{x}.T{layer}", f"{target}.T{layer}"
+    masked = {}
+    if options.where is not None:
+        shape = {-1: "where", 0: "where[:, None]", 1: "where[:, None]"}[options.axis]
+        masked = {"where": f"jnp.broadcast_to({shape}, {x}.shape)"}
+    more = arguments({**({} if options.axis == -1 else {"axis": str(options.axis)}), **masked})
+    expression = OPS[subject.op].expression.format(
+        x=x, y=target, more=more, axis=options.axis, masked=arguments(masked)
+    )
+    if options.axis == 1:
+        expression = f"({expression})[0]"
+    if options.reduction not in ("none", "default"):
+        return f"{expression}.{options.reduction}()"
+    return f"{expression}.reshape(-1, 1)" if subject.op == MULTILABEL else expression
+
+
+def _pick(axis: int, expression: str) -> list[str]:
+    """The function that the compositions choose a class with, where they do."""
+    if "pick(" not in expression:
+        return []
+    return [
+        "",
+        "",
+        "def pick(x, y):",
+        f"    return jnp.take_along_axis(x, jnp.expand_dims(y, {axis}), {axis}).squeeze({axis})",
+    ]
+
+
+def _differentiated(mode: str, expression: str, x: str, y: str) -> list[str]:
+    """A function that returns the loss and its gradient."""
+    if mode == "forward":
+        return [
+            f"def loss_and_gradient({x}, {y}):",
+            f"    loss_of = lambda {x}: {expression}",
+            "    push = lambda tangent: jax.jvp(loss_of, (z,), (tangent,))[1]",
+            "    units = jnp.eye(z.shape[1], dtype=z.dtype)[:, None, :] * jnp.ones_like(z)",
+            "    return loss_of(z), jax.vmap(push)(units).reshape(z.shape[::-1]).T",
+        ]
+    loss = f"lambda {x}: {expression}"
+    if mode == "vmap":
+        loss = f"lambda {x}: jax.vmap(lambda {x}, {y}: {expression})({x}, {y})"
+    return [
+        *(["@jax.jit"] if mode == "jit" else []),
+        f"def loss_and_gradient({x}, {y}):",
+        f"    loss, pull_back = jax.vjp({loss}, {x})",
+        "    return loss, pull_back(jnp.ones_like(loss))[0]",
+    ]
+
+
+def _labels(rows: int) -> int:
+    """Labels of an example: LABELS where the rows are a multiple of that."""
+    return 1 if rows % LABELS else LABELS
 
 
 FRAMEWORK = Framework(
@@ -240,7 +363,12 @@ FRAMEWORK = Framework(
     module="jax_optax",
     packages=("jax", "jaxlib", "optax"),
     install="pip install jax optax",
-    subjects=tuple(make(name, op) for make in (_eager, _jit) for name, op in OPS.items()),
+    subjects=tuple(
+        _subject(name, op, mode)
+        for mode in ("eager", "jit", "vmap", "forward")
+        for name, op in OPS.items()
+        if mode in ("eager", "jit") or name in PER_ROW
+    ),
     worker=_worker,
     snippet=_snippet,
 )
@@ -308,32 +436,128 @@ class JaxRuntime:
         return self._programs[key]
 
     def _make(self, call: Call) -> Any:
-        jax = self._jax
-        loss_of = self._loss(call.op, call.options)
+        loss_of = self._loss(call)
+        if call.mode == "vmap":
+            loss_of = self._jax.vmap(loss_of)
 
         def loss_and_gradient(inputs: Any, target: Any, cotangent: Any) -> Any:
-            if call.by_target:
-                loss, pull_back = jax.vjp(loss_of, inputs, target)
-            else:
-                loss, pull_back = jax.vjp(lambda x: loss_of(x, target), inputs)
-            if cotangent is None:
-                return loss, *pull_back(jax.numpy.ones_like(loss))
-            return loss, *pull_back(cotangent.astype(loss.dtype).reshape(loss.shape))
+            arguments = (inputs, target) if call.by_target else (inputs,)
 
-        return jax.jit(loss_and_gradient) if call.mode == "jit" else loss_and_gradient
+            def loss_by(*changing: Any) -> Any:
+                return loss_of(*changing, *(() if call.by_target else (target,)))
 
-    def _loss(self, op: str, options: Options) -> Callable[[Any, Any], Any]:
-        optax, smoothing = self._optax, options.label_smoothing
+            if call.mode == "forward":
+                return self._pushed(loss_by, arguments, cotangent)
+            return self._pulled(loss_by, arguments, cotangent)
+
+        return self._jax.jit(loss_and_gradient) if call.mode == "jit" else loss_and_gradient
+
+    def _pulled(self, loss_by: Callable[..., Any], arguments: Any, cotangent: Any) -> Any:
+        """The loss and its gradients, backward."""
+        loss, pull_back = self._jax.vjp(loss_by, *arguments)
+        if cotangent is None:
+            return loss, *pull_back(self._jax.numpy.ones_like(loss))
+        return loss, *pull_back(cotangent.astype(loss.dtype).reshape(loss.shape))
+
+    def _pushed(self, loss_by: Callable[..., Any], arguments: Any, cotangent: Any) -> Any:
+        """The loss and its gradients, forward: rows are independent, so one tangent per class."""
+        jax, numpy = self._jax, self._jax.numpy
+        if any(argument.ndim != 2 for argument in arguments):
+            raise Unsupported("a tangent per class is made for (N, K) alone")
+        still = [numpy.zeros_like(argument) for argument in arguments]
+        gradients = []
+        for i, argument in enumerate(arguments):
+            units = numpy.eye(argument.shape[1], dtype=argument.dtype)[:, None, :]
+            scale = numpy.ones_like(argument[:, :1]) if cotangent is None else cotangent[:, None]
+
+            def push(tangent: Any, i: int = i) -> Any:
+                tangents = (*still[:i], tangent, *still[i + 1 :])
+                return jax.jvp(loss_by, arguments, tangents)[1]
+
+            columns = jax.vmap(push)(units * scale.astype(argument.dtype))
+            gradients.append(columns.reshape(argument.shape[::-1]).T)
+        return loss_by(*arguments), *gradients
+
+    def _loss(self, call: Call) -> Callable[[Any, Any], Any]:
+        """The loss of inputs and target as the case has them, or of one row of them."""
+        options = call.options
+        loss_of = self._on_axis(self._op(call.op, options), options.axis)
+        if options.label_smoothing:
+            loss_of = self._smoothed(loss_of, options.label_smoothing)
+        if call.op == MULTILABEL:
+            loss_of = self._many_labels(loss_of)
+        if options.reduction in ("none", "default"):
+            return loss_of
+        return lambda x, y: getattr(loss_of(x, y), options.reduction)()
+
+    @staticmethod
+    def _on_axis(loss_of: Callable[[Any, Any], Any], axis: int) -> Callable[[Any, Any], Any]:
+        """A loss of arrays with that class axis, made one of (N, K)."""
+        if axis == 0:
+            return lambda x, y: loss_of(x.T, y.T)
+        if axis == 1:
+            return lambda x, y: loss_of(x.T[None], y.T[None])[0]
+        return loss_of
+
+    def _smoothed(
+        self, loss_of: Callable[[Any, Any], Any], eps: float
+    ) -> Callable[[Any, Any], Any]:
+        return lambda x, y: loss_of(x, self._optax.smooth_labels(y, eps))
+
+    @staticmethod
+    def _many_labels(loss_of: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        """A loss of (N, 1) by way of (N / 4, 4)."""
+
+        def reshaped(x: Any, y: Any) -> Any:
+            labels = _labels(len(x))
+            return loss_of(x.reshape(-1, labels), y.reshape(-1, labels)).reshape(-1, 1)
+
+        return reshaped
+
+    def _op(self, op: str, options: Options) -> Callable[[Any, Any], Any]:
+        """The op on arrays with the class axis that the options name."""
+        if op == "logsumexp.index":
+            logsumexp = self._taking(self._jax.nn.logsumexp, options, {"axis": options.axis})
+            return lambda z, t: logsumexp(z) - self._picked(z, t, options.axis)
+        axis = {} if options.axis == -1 else {"axis": options.axis}
         if op == "log_softmax.index":
-            return self._composition
-        if op == "softmax_cross_entropy" and smoothing:
-            return lambda z, q: optax.softmax_cross_entropy(z, optax.smooth_labels(q, smoothing))
-        function: Callable[[Any, Any], Any] = getattr(optax, op)
-        return function
+            log_softmax = self._taking(self._jax.nn.log_softmax, options, axis)
+            return lambda z, t: -self._picked(log_softmax(z), t, options.axis)
+        if op == "softmax.index":
+            softmax = self._taking(self._jax.nn.softmax, options, axis)
+            log = self._jax.numpy.log
+            return lambda z, t: -log(self._picked(softmax(z), t, options.axis))
+        name = op.partition(".")[0]
+        if not hasattr(self._optax, name):
+            raise Unsupported(f"optax {self._optax.__version__} has no {name}")
+        return self._taking(getattr(self._optax, name), options, axis)
 
-    def _composition(self, logits: Any, target: Any) -> Any:
-        log_p = self._jax.nn.log_softmax(logits)
-        return -self._jax.numpy.take_along_axis(log_p, target[..., None], axis=-1)[..., 0]
+    def _taking(
+        self, function: Callable[..., Any], options: Options, keywords: dict[str, Any]
+    ) -> Callable[..., Any]:
+        """The function with its axis and mask, where this version takes them."""
+        passed = [*keywords, *(["where"] if options.where is not None else [])]
+        known = inspect.signature(function).parameters
+        for name in passed:
+            if name not in known:
+                where = f"{function.__name__} of jax {self._jax.__version__}"
+                where += f" and optax {self._optax.__version__}"
+                raise Unsupported(f"{where} has no argument {name!r}")
+        if options.where is None:
+            return lambda x, *target: function(x, *target, **keywords)
+        mask = self._jax.numpy.array(options.where)
+
+        def masked(x: Any, *target: Any) -> Any:
+            here = mask if options.axis == -1 else mask[:, None]
+            full = self._jax.numpy.broadcast_to(here, x.shape)
+            return function(x, *target, where=full, **keywords)
+
+        return masked
+
+    def _picked(self, x: Any, target: Any, axis: int) -> Any:
+        """The entry of the target class, for each row."""
+        numpy = self._jax.numpy
+        return numpy.take_along_axis(x, numpy.expand_dims(target, axis), axis).squeeze(axis)
 
 
 def load() -> JaxRuntime:

@@ -53,7 +53,7 @@ class Subject:
     """One implementation in one mode on one device.
 
     Attributes:
-        framework: the name that `--backend` selects: "torch", "tensorflow", "keras", "jax".
+        framework: the name that `--backend` selects, such as "torch".
         op: the op within the framework, such as "cross_entropy.index".
         operation: the Operation of the reference that it implements.
         target: "index", "distribution" or "binary".
