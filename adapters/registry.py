@@ -23,6 +23,7 @@ MODULES: dict[str, str] = {
     "keras-torch": "keras_torch",
     "keras-numpy": "keras_numpy",
     "jax": "jax_optax",
+    "onnxruntime": "onnx_runtime",
 }
 
 # What a name means when frameworks are chosen: Keras is a framework on each of its backends.

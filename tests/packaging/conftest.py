@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-FRAMEWORKS = ("jax", "jaxlib", "keras", "optax", "tensorflow", "torch")
+FRAMEWORKS = ("jax", "jaxlib", "keras", "onnx", "onnxruntime", "optax", "tensorflow", "torch")
 
 # Loaded with `-p` in the process under test and in its xdist workers: writes down which names the
 # modules of each file have.

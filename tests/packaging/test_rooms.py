@@ -17,7 +17,7 @@ import pytest
 # __init__.py is no room and imports none.
 ROOMS = ("reference", "adapters", "conformance", "reports", "cli")
 
-FRAMEWORKS = {"jax", "jaxlib", "keras", "optax", "tensorflow", "torch"}
+FRAMEWORKS = {"jax", "jaxlib", "keras", "onnx", "onnxruntime", "optax", "tensorflow", "torch"}
 
 # What each room may import beside the standard library: at the top of a module, and in functions.
 AT_TOP = {

@@ -48,7 +48,7 @@ def test_its_metadata(wheel: Path) -> None:
     assert metadata["Requires-Python"] == ">=3.11"
     assert metadata["License-Expression"] == "Apache-2.0"
     extras = set(metadata.get_all("Provides-Extra") or [])
-    assert {"all", "jax", "tensorflow", "test", "torch"} <= extras
+    assert {"all", "jax", "onnx", "tensorflow", "test", "torch"} <= extras
     needed = sorted(
         line.split(">")[0]
         for line in metadata.get_all("Requires-Dist") or []
