@@ -19,9 +19,9 @@ import numpy as np
 
 from ..reference.vocabulary import Arithmetic, Case, Options, Semantics
 from .protocol import RawArray
-from .runtime import NUMPY_TYPES, Call, Result, Unsupported, raw
+from .runtime import NUMPY_TYPES, Call, Result, Unsupported, raw, subnormals
 from .snippets import input_name, nested, target_name, vector
-from .subject import Framework, Subject
+from .subject import Framework, Interface, Subject
 
 DTYPES = ("float64", "float32", "float16")
 KINDS = {
@@ -55,7 +55,16 @@ WIDENED = (
 )
 
 # Like Python's: labels from -K to -1 count from the end. GatherElements raises for all others.
-INDEX = Semantics(mean="weights", all_ignored="nan", label_policy="wraps (-1); raises (K)")
+INDEX = Semantics(
+    mean="weights", all_ignored="nan", label_policy="wraps (-1); raises (K, -10^6, 10^6)"
+)
+CALL = Interface(
+    default_reduction="mean",
+    class_axis="second",
+    broadcasting="raises",
+    ignore_domain="any",
+    mutates="no",
+)
 
 
 def _arithmetic(dtype: str) -> Arithmetic:
@@ -106,6 +115,7 @@ def _subject(name: str) -> Subject:
         semantics=INDEX,
         arithmetic={dtype: _arithmetic(dtype) for dtype in DTYPES},
         gradients=False,
+        interface=CALL,
     )
 
 
@@ -115,8 +125,10 @@ def _worker(subject: Subject, dtype: str) -> tuple[str, dict[str, str]]:
 
 
 def _attributes(options: Options) -> dict[str, Any]:
-    """The attributes of the operator, those that are at their defaults left out but `reduction`."""
-    attributes: dict[str, Any] = {"reduction": options.reduction}
+    """The attributes of the operator, those that nobody passed left out."""
+    attributes: dict[str, Any] = {}
+    if options.reduction != "default":
+        attributes["reduction"] = options.reduction
     if options.ignore_index is not None:
         attributes["ignore_index"] = options.ignore_index
     return attributes
@@ -205,7 +217,17 @@ class OnnxRuntime:
             "graph optimisation": options.graph_optimization_level.name,
             "threads": f"{options.intra_op_num_threads} (0: one a core)",
             "execution": options.execution_mode.name,
+            "subnormals": subnormals(self._halved),
         }
+
+    def _halved(self, x: Any) -> Any:
+        """Half of a float32 array, by a graph of one product."""
+        helper, kind = self._onnx.helper, self._onnx.TensorProto.FLOAT
+        half = helper.make_tensor("half", kind, [], [0.5])
+        described = [helper.make_tensor_value_info(name, kind, x.shape) for name in ("x", "y")]
+        node = helper.make_node("Mul", ["x", "half"], ["y"])
+        graph = helper.make_graph([node], "half", described[:1], described[1:], [half])
+        return self._new_session(graph).run(None, {"x": x})[0]
 
     def call(self, call: Call) -> Result:
         given = self._given(call)
@@ -242,14 +264,22 @@ class OnnxRuntime:
         """The session of an operator with its attributes; it takes every number of rows."""
         options = call.options
         key = (call.op, call.dtype, options.axis, options.weight is None, options.ignore_index)
-        key = (*key, options.reduction)
+        key = (*key, options.reduction, call.inputs.ndim, call.target.ndim)
         if key not in self._sessions:
-            self._sessions[key] = self._onnxruntime.InferenceSession(
-                self._model(call), self._session_options(), providers=["CPUExecutionProvider"]
-            )
+            self._sessions[key] = self._new_session(self._graph(call))
         return self._sessions[key]
 
-    def _model(self, call: Call) -> bytes:
+    def _new_session(self, graph: Any) -> Any:
+        helper = self._onnx.helper
+        model = helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
+        )
+        self._onnx.checker.check_model(model)
+        return self._onnxruntime.InferenceSession(
+            model.SerializeToString(), self._session_options(), providers=["CPUExecutionProvider"]
+        )
+
+    def _graph(self, call: Call) -> Any:
         helper, op = self._onnx.helper, OPS[call.op]
         names = ["inputs", "target"] + (["weight"] if call.options.weight is not None else [])
         nodes = []
@@ -258,25 +288,18 @@ class OnnxRuntime:
         inputs = ["log_p", *names[1:]] if op.after_log_softmax else names
         nodes.append(helper.make_node(op.name, inputs, ["loss"], **_attributes(call.options)))
         given = [self._described(call, name) for name in names]
-        graph = helper.make_graph(nodes, "loss", given, [self._described(call, "loss")])
-        model = helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
-        )
-        self._onnx.checker.check_model(model)
-        return model.SerializeToString()
+        return helper.make_graph(nodes, "loss", given, [self._described(call, "loss")])
 
     def _described(self, call: Call, name: str) -> Any:
-        """An input or the output of the graph: its type, and the names of its dimensions."""
-        rows = ["A", "N"] if call.options.axis == 1 else ["N"]
-        shapes = {
-            "inputs": [rows[0], "K", *rows[1:]],
-            "target": rows,
-            "weight": ["K"],
-            "loss": rows if call.options.reduction == "none" else [],
-        }
+        """An input or the output of the graph: its type and rank; dimensions have names alone."""
+        layers = int(call.options.axis == 1)
+        targets = call.target.ndim + layers
+        ranks = {"inputs": call.inputs.ndim + layers, "target": targets, "weight": 1}
+        ranks["loss"] = targets if call.options.reduction == "none" else 0
+        shape = [f"{name}_{i}" for i in range(ranks[name])]
         kind = KINDS[OPS[call.op].labels if name == "target" else call.dtype]
         kind = getattr(self._onnx.TensorProto, kind)
-        return self._onnx.helper.make_tensor_value_info(name, kind, shapes[name])
+        return self._onnx.helper.make_tensor_value_info(name, kind, shape)
 
 
 def load() -> OnnxRuntime:
