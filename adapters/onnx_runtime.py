@@ -212,7 +212,7 @@ class OnnxRuntime:
         options = self._session_options()
         return {
             "providers": ", ".join(self._onnxruntime.get_available_providers()),
-            "device": self._onnxruntime.get_device(),
+            "devices": self._onnxruntime.get_device(),
             "opset": str(OPSET),
             "graph optimisation": options.graph_optimization_level.name,
             "threads": f"{options.intra_op_num_threads} (0: one a core)",
