@@ -13,6 +13,9 @@ from . import _vectors
 from .formats import FORMATS
 
 
+_PACKAGE = __name__.rpartition(".")[0]
+
+
 @dataclass(frozen=True)
 class Verification:
     """The values compared, and what differed: call, format, the value here and the frozen one."""
@@ -39,7 +42,7 @@ def verify() -> Verification:
 
 def _call(vector: dict[str, Any], dtype: str) -> Any:
     given = [vector[key] for key in ("x", "target") if key in vector] + vector.get("more", [])
-    function, options = getattr(import_module(__package__), vector["f"]), vector.get("options", {})
+    function, options = getattr(import_module(_PACKAGE), vector["f"]), vector.get("options", {})
     found = function(*map(_numbers, given), **options, dtype=dtype)
     return np.asarray(found).astype(np.float64)
 

@@ -97,7 +97,9 @@ def decaying_exp(gap: Fraction) -> arb:
     return exact(Fraction(1, 2**6000)) if gap > FAR else (-exact(gap)).exp()
 
 
-def softmax_parts(logits: Sequence[float]) -> tuple[int, list[Fraction | None], list[arb], arb]:
+def softmax_parts(
+    logits: Sequence[float | Fraction],
+) -> tuple[int, list[Fraction | None], list[arb], arb]:
     """(argmax, gaps, e_j, S); gap None and e = 0 for -inf."""
     top = max(range(len(logits)), key=lambda j: logits[j])
     gaps = [None if z == -math.inf else Fraction(logits[top]) - Fraction(z) for z in logits]
@@ -106,7 +108,7 @@ def softmax_parts(logits: Sequence[float]) -> tuple[int, list[Fraction | None], 
     return top, gaps, growth, others
 
 
-def cross_entropy(logits: Sequence[float], weights: Sequence[Fraction]) -> arb:
+def cross_entropy(logits: Sequence[float | Fraction], weights: Sequence[Fraction]) -> arb:
     """sum_j a_j gap_j + A log1p(S)."""
     _, gaps, _, others = softmax_parts(logits)
     linear = sum((a * (g or 0) for a, g in zip(weights, gaps, strict=True)), Fraction(0))
@@ -114,7 +116,9 @@ def cross_entropy(logits: Sequence[float], weights: Sequence[Fraction]) -> arb:
     return exact(linear) + exact(total) * others.log1p()
 
 
-def cross_entropy_gradient(logits: Sequence[float], weights: Sequence[Fraction]) -> list[arb]:
+def cross_entropy_gradient(
+    logits: Sequence[float | Fraction], weights: Sequence[Fraction]
+) -> list[arb]:
     """A p_j - a_j, as (A - a_j) p_j - a_j (1 - p_j)."""
     top, _, growth, others = softmax_parts(logits)
     whole, total = 1 + others, sum(weights, Fraction(0))

@@ -3,7 +3,7 @@
 A quarter each lies near midpoints of the four formats, has subnormal results, cancels, or is
 ordinary. The functions are the public ones, so that both tiers and the rounding are in them.
 Here they stand without options; `test_counts_options` and `test_counts_probabilities` have the
-rest. Marked slow: the three files together take some minutes.
+rest. Marked slow: the three files together take two to four minutes of one core.
 """
 
 from __future__ import annotations

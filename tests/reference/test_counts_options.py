@@ -190,7 +190,7 @@ def test_cross_entropy_hessian_products_with_options() -> None:
     v, t, weight = rng.standard_normal((ROWS, 3)), rng.integers(0, 3, ROWS), [0.3, 1.7, 0.9]
     call = {"weight": weight, "label_smoothing": 0.1, "smoothing": "eps/(K-1)"}
     wholes = [
-        sum(oracle.coefficients(one_hot(j, 3), fractions(weight), Fraction(0.1), "eps/(K-1)"))
+        sum(oracle.coefficients(one_hot(j, 3), fractions(weight), Fraction(0.1), "eps/(K-1)"), ZERO)
         for j in range(3)
     ]
     rows = [(z[i].tolist(), v[i].tolist(), wholes[t[i]]) for i in range(ROWS)]

@@ -305,7 +305,7 @@ def pairs_of_logits(rng: np.random.Generator, factor: np.ndarray) -> np.ndarray:
     return x
 
 
-def in_formats(patch: pytest.MonkeyPatch, call: Callable[[], Any]) -> dict[str, np.float64]:
+def in_formats(patch: pytest.MonkeyPatch, call: Callable[[], Any]) -> dict[str, np.ndarray]:
     """A reduced number in every format: all are roundings of one exact number, computed once."""
     found: list[Exact] = []
 
@@ -316,7 +316,7 @@ def in_formats(patch: pytest.MonkeyPatch, call: Callable[[], Any]) -> dict[str, 
     patch.setattr(calls, "round_exact", kept)
     result = call()
     assert len(found) == 1
-    values = {name: np.float64(round_exact(found[0], fmt)) for name, fmt in FORMATS.items()}
+    values = {name: np.asarray(round_exact(found[0], fmt)) for name, fmt in FORMATS.items()}
     assert result == values["float64"]
     return values
 
@@ -404,7 +404,8 @@ def test_gradients_of_means(mean: str) -> None:
     z, target = np.stack([np.zeros(ROWS), x], axis=1), rng.integers(0, 2, ROWS)
     used = w[target] if mean == "weights" else s
     by = Fraction(cotangent) / sum(fractions(used), ZERO)
-    whole = [by * f * Fraction(w[t]) for f, t in zip(fractions(s), target, strict=True)]
+    factors = fractions(w)
+    whole = [by * f * factors[t] for f, t in zip(fractions(s), target, strict=True)]
     rows = [
         (row, [f * a for a in one_hot(t, 2)])
         for row, f, t in zip(z.tolist(), whole, target, strict=True)
