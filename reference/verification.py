@@ -12,7 +12,6 @@ import numpy as np
 from . import _vectors
 from .formats import FORMATS
 
-
 _PACKAGE = __name__.rpartition(".")[0]
 
 

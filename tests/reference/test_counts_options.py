@@ -175,7 +175,7 @@ def test_cross_entropy_hessian_products() -> None:
     v[CANCELLING, 0] = nearly(rng, ((p * v).sum(axis=1) - p[:, 0] * v[:, 0]) / (1 - p[:, 0]))[
         CANCELLING
     ]
-    rows = list(zip(z.tolist(), v.tolist(), [sum(fractions(a)) for a in q], strict=True))
+    rows = list(zip(z.tolist(), v.tolist(), [sum(fractions(a), ZERO) for a in q], strict=True))
     count(
         "CE, Hessian product",
         lambda dtype: ref.cross_entropy_hvp(z, q, v, dtype=dtype, **NONE),

@@ -138,15 +138,14 @@ def test_cross_entropy_probabilities(guard: tuple, renormalise: str) -> None:
 
 
 def distributions(rng: np.random.Generator) -> np.ndarray:
-    """(N, 4): the last component of the first quarter is for the caller to place.
+    """(N, 4): the quarter of midpoints and that of cancellation are for the caller to place.
 
-    Subnormal: [1, tiny, 0, 0]. Cancelling: numbers above and below 1. A sixteenth are powers of
-    two, the entropies of which are rational to base 2.
+    Subnormal: [1, tiny, 0, 0]. A sixteenth are powers of two, the entropies of which are rational
+    to base 2.
     """
     p = rng.dirichlet(np.ones(4), ROWS)
     p[DEEP] = [1.0, 0.0, 0.0, 0.0]
     p[DEEP, 1] = tiny_factors(rng)
-    p[CANCELLING] *= rng.uniform(2, 5, (QUARTER, 1))
     p[-QUARTER // 4 :] = 2.0 ** -rng.integers(1, 12, (QUARTER // 4, 4))
     return p
 
@@ -166,16 +165,19 @@ def surprise(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     return -np.sum(p * np.log(np.where(p == 0, 1.0, q)), axis=-1)
 
 
+def balance(p: np.ndarray) -> np.ndarray:
+    """x above 1 with x log x = -sum p log p, so that the entropy of both is 0 but for rounding."""
+    return 1 + 3 * solved(lambda x: (1 + 3 * x) * np.log1p(3 * x), surprise(p, p))
+
+
 @pytest.mark.parametrize("base", [math.e, 2])
 def test_entropies(base: float) -> None:
-    """Entropies of weights like [1.5, x, ...] cancel to any size; those of true ones cannot."""
+    """A weight above 1 makes the sum cancel; the entropy of a true distribution cannot."""
     rng = np.random.default_rng(53)
     p, unit = distributions(rng), math.log(base)
     p[NEAR] = 0.0
     p[NEAR, 0] = solved(lambda x: -x / 3 * np.log(x / 3) / unit, midpoints(rng, -9, -2)) / 3
-    last = p[CANCELLING, :3]
-    missing = -surprise(last, last)
-    p[CANCELLING, 3] = solved(lambda x: -x / 3 * np.log(x / 3), np.minimum(missing, 0.3)) / 3
+    p[CANCELLING, 3] = balance(p[CANCELLING, :3])
     rows = [[(a, a) for a in fractions(row) if a] for row in p]
     count(
         f"entropy, base {base:.3g}",
@@ -240,9 +242,7 @@ def test_perplexities() -> None:
     p[NEAR, 0] = solved(lambda x: (x / 3) ** (-x / 3), 1 + midpoints(rng, -9, -2)) / 3
     p[DEEP] = 0.0
     p[DEEP, 0] = 200 * solved(lambda x: 200 * x * np.log(np.maximum(200 * x, 1)), depths(rng))
-    last = p[CANCELLING, :3]
-    missing = -surprise(last, last)
-    p[CANCELLING, 3] = solved(lambda x: -x / 3 * np.log(x / 3), np.minimum(missing, 0.3)) / 3
+    p[CANCELLING, 3] = balance(p[CANCELLING, :3])
     rows = [[(a, a) for a in fractions(row) if a] for row in p]
 
     def formula(i: int) -> list[oracle.arb]:
