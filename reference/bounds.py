@@ -1150,59 +1150,83 @@ def _focal(case: Case, semantics: Semantics, arithmetic: Arithmetic) -> Bounds:
 
 
 def _target_of(case: Case, semantics: Semantics, arithmetic: Arithmetic) -> _Target:
-    work = FORMATS[arithmetic.working]
-    u, binary = work.unit_roundoff, case.operation.startswith("binary")
-    labels = focal_labels(case)
+    """The target's probability by the formula of the subject, moved by the guard."""
     if inputs_of(case.operation) == LOGITS:
-        z = np.concatenate([np.zeros_like(case.inputs), case.inputs], 1) if binary else case.inputs
-        row = _softmax(z, arithmetic, 1.0)
-        error, error_other = _shares(row, arithmetic)
-        unit = np.arange(z.shape[1]) == labels[:, None]
-        other = np.where(unit, np.where(row.top, row.tail / row.s, 1.0 - row.p), row.p)
-        c, error_c = (np.where(unit, x, 0.0).sum(axis=1) for x in (row.p, error))
-        d, error_d = (np.where(unit, x, 0.0).sum(axis=1) for x in (other, error_other))
-        # 1 - c by a difference is the better way where c is small.
-        difference = error_c + u
-        relative = arithmetic.gradient == "relative"
-        error_d = np.minimum(error_d, difference) if relative else difference
-        error_slope = np.where(unit, error_d[:, None], error)
-        keep = slice(1, None) if binary else slice(None)
-        slope, error_slope = other[:, keep], error_slope[:, keep]
+        at = _target_of_logits(case, arithmetic)
+        if semantics.guard == "none":
+            return at
     else:
-        p = case.inputs
-        rounded = np.zeros(case.rows)
-        if binary:
-            c = np.where(labels == 1, p[:, 0], 1.0 - p[:, 0])
-            rounded, slope = np.where(labels == 1, 0.0, u), np.ones(p.shape)
-        else:
-            unit = np.arange(p.shape[1]) == labels[:, None]
-            c, total = np.where(unit, p, 0.0).sum(axis=1), p.sum(axis=1)
-            slope = unit.astype(np.float64)
-            if semantics.renormalise == "before":
-                c = c / total
-                rounded = c * _growth(_height(p.shape[1], arithmetic) + 2, u)
-                slope = np.where(unit, (1.0 - c)[:, None], c[:, None]) / total[:, None]
-        d, error_c, error_d = 1.0 - c, rounded, rounded + u
-        # The two parts of the slope of a quotient are added by the chain rule.
-        error_slope = _growth(4 + p.shape[1], u) * (slope + 2.0)
-        if binary or semantics.renormalise == "no":
-            error_slope = np.zeros_like(slope)
-    surprise, near = -np.log(c), np.zeros(case.rows, dtype=np.bool_)
+        at = _target_of_probabilities(case, semantics, arithmetic)
     if semantics.guard == "clip":
-        low, high = clip_bounds(semantics.guard_eps, case.dtype)
-        mirrored = np.asarray(labels == 0) & binary
-        low_here = np.where(mirrored, 1.0 - high, low)
-        high_here = np.where(mirrored, 1.0 - low, high)
-        margin = 2 * error_c + 2 * u * c
-        near = (np.abs(c - low_here) <= margin) | (np.abs(c - high_here) <= margin + u)
-        c = np.clip(c, low_here, high_here)
-        d, surprise = 1.0 - c, -np.log(c)
-    if inputs_of(case.operation) == LOGITS and semantics.guard == "none":
-        # The logarithm of a softmax, not of its rounded quotient.
-        off = _log_probability_error(z, row, arithmetic, 1.0)
-        error_L = np.where(unit, off, 0.0).sum(axis=1)
-        surprise = np.where(unit, row.d + row.log_s, 0.0).sum(axis=1)
+        at = _guarded(at, case, semantics, arithmetic)
+    surprise = -np.log(at.c)
+    return replace(at, surprise=surprise, error_L=_error_of_log(at, surprise, arithmetic))
+
+
+def _error_of_log(at: _Target, surprise: Floats, arithmetic: Arithmetic) -> Floats:
+    """Error of -log of the computed c: the absolute error of a log is relative in its argument."""
+    u = FORMATS[arithmetic.working].unit_roundoff
+    off = _log_error(at.error_c / at.c)
+    return off + arithmetic.c_log * u * (surprise + off)
+
+
+def _target_of_logits(case: Case, arithmetic: Arithmetic) -> _Target:
+    """c = softmax(z)_t, and L from the log-probability itself, not from the rounded c."""
+    binary = case.operation.startswith("binary")
+    u, labels = FORMATS[arithmetic.working].unit_roundoff, focal_labels(case)
+    z = np.concatenate([np.zeros_like(case.inputs), case.inputs], 1) if binary else case.inputs
+    row = _softmax(z, arithmetic, 1.0)
+    error, error_other = _shares(row, arithmetic)
+    unit = np.arange(z.shape[1]) == labels[:, None]
+    other = np.where(unit, np.where(row.top, row.tail / row.s, 1.0 - row.p), row.p)
+    off = _log_probability_error(z, row, arithmetic, 1.0)
+    picked = [
+        np.where(unit, x, 0.0).sum(axis=1)
+        for x in (row.p, error, other, error_other, row.d + row.log_s, off)
+    ]
+    c, error_c, d, error_d, surprise, error_L = picked
+    # 1 - c by a difference is the better way where c is small.
+    difference = error_c + u
+    relative = arithmetic.gradient == "relative"
+    error_d = np.minimum(error_d, difference) if relative else difference
+    error_slope = np.where(unit, error_d[:, None], error)
+    keep = slice(1, None) if binary else slice(None)
+    near = np.zeros(case.rows, dtype=np.bool_)
+    return _Target(
+        c, d, error_c, error_d, surprise, error_L, other[:, keep], error_slope[:, keep], near
+    )
+
+
+def _target_of_probabilities(case: Case, semantics: Semantics, arithmetic: Arithmetic) -> _Target:
+    """c = p_t, p_t / sum p, or 1 - p for a binary label of 0, before a guard."""
+    p, labels = case.inputs, focal_labels(case)
+    u, nothing = FORMATS[arithmetic.working].unit_roundoff, np.zeros(case.rows)
+    slope = np.ones(p.shape)
+    error_slope = np.zeros(p.shape)
+    if case.operation.startswith("binary"):
+        c = np.where(labels == 1, p[:, 0], 1.0 - p[:, 0])
+        rounded = np.where(labels == 1, 0.0, u)
     else:
-        off = np.where(error_c < c, -np.log1p(-np.minimum(error_c / c, 1.0)), np.inf)
-        error_L = off + arithmetic.c_log * u * (surprise + off)
-    return _Target(c, d, error_c, error_d, surprise, error_L, slope, error_slope, near)
+        unit = np.arange(p.shape[1]) == labels[:, None]
+        c, rounded, slope = np.where(unit, p, 0.0).sum(axis=1), nothing, unit.astype(np.float64)
+        if semantics.renormalise == "before":
+            total = p.sum(axis=1)
+            c = c / total
+            rounded = c * _growth(_height(p.shape[1], arithmetic) + 2, u)
+            slope = np.where(unit, (1.0 - c)[:, None], c[:, None]) / total[:, None]
+            # The two parts of the slope of a quotient are added by the chain rule.
+            error_slope = _growth(4 + p.shape[1], u) * (slope + 2.0)
+    near = np.zeros(case.rows, dtype=np.bool_)
+    return _Target(c, 1.0 - c, rounded, rounded + u, nothing, nothing, slope, error_slope, near)
+
+
+def _guarded(at: _Target, case: Case, semantics: Semantics, arithmetic: Arithmetic) -> _Target:
+    """c moved into the limits of a clip; where rounding decides on a side there is no bound."""
+    u = FORMATS[arithmetic.working].unit_roundoff
+    low, high = clip_bounds(semantics.guard_eps, case.dtype)
+    mirrored = np.asarray(focal_labels(case) == 0) & case.operation.startswith("binary")
+    least, most = np.where(mirrored, 1.0 - high, low), np.where(mirrored, 1.0 - low, high)
+    margin = 2 * at.error_c + 2 * u * at.c
+    near = (np.abs(at.c - least) <= margin) | (np.abs(at.c - most) <= margin + u)
+    c = np.clip(at.c, least, most)
+    return replace(at, c=c, d=1.0 - c, near=near)

@@ -71,7 +71,7 @@ def detached_target(subject: Subject) -> Function:
 def nan_times_zero(subject: Subject) -> Function:
     """-inf times a target of zero: the sum over all classes of q log p, without the limit."""
 
-    def call(case: Case) -> tuple[Floats, Floats]:
+    def call(case: Case) -> tuple[Floats, ...]:
         loss, gradient, *_ = right(subject)(case)
         if case.target.ndim > 1 and case.options.reduction == "none":
             struck = (np.isneginf(case.inputs) & (np.asarray(case.target) == 0)).any(axis=1)
@@ -84,7 +84,7 @@ def nan_times_zero(subject: Subject) -> Function:
 def scaled_loss(subject: Subject) -> Function:
     """One part in 64 too much: past any bound in float32, and in bfloat16 by a few ulps."""
 
-    def call(case: Case) -> tuple[Floats, Floats]:
+    def call(case: Case) -> tuple[Floats, ...]:
         loss, gradient, *_ = right(subject)(case)
         return round_to_format(loss * (1 + 2.0**-6), FORMATS[case.dtype]), gradient
 
@@ -92,7 +92,7 @@ def scaled_loss(subject: Subject) -> Function:
 
 
 def scaled_gradient(subject: Subject) -> Function:
-    def call(case: Case) -> tuple[Floats, Floats]:
+    def call(case: Case) -> tuple[Floats, ...]:
         loss, gradient, *_ = right(subject)(case)
         return loss, round_to_format(gradient * (1 + 2.0**-6), FORMATS[case.dtype])
 
@@ -102,7 +102,7 @@ def scaled_gradient(subject: Subject) -> Function:
 def lost_target_gradient(subject: Subject) -> Function:
     """softmax(z) without - y in the first class of every row."""
 
-    def call(case: Case) -> tuple[Floats, Floats]:
+    def call(case: Case) -> tuple[Floats, ...]:
         loss, gradient, *_ = right(subject)(case)
         gradient = gradient.copy()
         if gradient.size:
@@ -115,7 +115,7 @@ def lost_target_gradient(subject: Subject) -> Function:
 def unshifted(subject: Subject) -> Function:
     """log(sum(exp(z))) - z_t in the format, without subtracting the maximum."""
 
-    def call(case: Case) -> tuple[Floats, Floats]:
+    def call(case: Case) -> tuple[Floats, ...]:
         fmt = FORMATS[case.dtype]
         loss, gradient, *_ = right(subject)(case)
         if case.target.ndim > 1 or not case.rows:
@@ -133,7 +133,7 @@ def unshifted(subject: Subject) -> Function:
 def naive_tail(subject: Subject) -> Function:
     """BCE as max(z, 0) - z y + log(1 + e^-|z|) with the sum rounded: nothing left of a tail."""
 
-    def call(case: Case) -> tuple[Floats, Floats]:
+    def call(case: Case) -> tuple[Floats, ...]:
         loss, gradient, *_ = right(subject)(case)
         if case.options != type(case.options)():
             return loss, gradient
@@ -149,7 +149,7 @@ def naive_tail(subject: Subject) -> Function:
 
 
 def twice(subject: Subject) -> Function:
-    def call(case: Case) -> tuple[Floats, Floats]:
+    def call(case: Case) -> tuple[Floats, ...]:
         loss, gradient, *_ = right(subject)(case)
         return round_to_format(2 * loss, FORMATS[case.dtype]), gradient
 
@@ -176,7 +176,7 @@ def double_softmax(subject: Subject) -> Function:
 def silent(subject: Subject) -> Function:
     """Invalid labels give 0 instead of an exception, as a compiled mode might."""
 
-    def call(case: Case) -> tuple[Floats, Floats]:
+    def call(case: Case) -> tuple[Floats, ...]:
         labels = np.asarray(case.target)
         bad = (labels < 0) | (labels >= case.inputs.shape[1])
         loss, gradient, *_ = right(subject)(replace(case, target=np.where(bad, 0, labels)))
@@ -188,7 +188,7 @@ def silent(subject: Subject) -> Function:
 def shifting_in_place(subject: Subject) -> Function:
     """Right numbers, but the maximum is subtracted from the caller's own logits."""
 
-    def call(case: Case) -> tuple[Floats, Floats]:
+    def call(case: Case) -> tuple[Floats, ...]:
         outputs = right(subject)(replace(case, inputs=case.inputs.copy()))
         with np.errstate(invalid="ignore"):
             np.subtract(case.inputs, case.inputs.max(axis=1, keepdims=True), out=case.inputs)
