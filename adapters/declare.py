@@ -18,7 +18,7 @@ from typing import Any, Optional, TypeVar
 
 from ..reference.bounds import ALTERNATIVES
 from ..reference.vocabulary import Arithmetic, Options, Semantics
-from .subject import Subject
+from .subject import Interface, Subject
 
 FORMATS = ("float64", "float32", "bfloat16", "float16")
 LIBRARIES = {
@@ -247,6 +247,7 @@ def from_fields(fields: dict[str, Any]) -> Subject:
             "undeclared": frozenset(fields["undeclared"]),
             "reductions": tuple(fields["reductions"]),
             "semantics": Semantics(**fields["semantics"]),
+            "interface": Interface(**fields["interface"]),
             "arithmetic": {d: Arithmetic(**a) for d, a in fields["arithmetic"].items()},
         }
     )

@@ -43,7 +43,7 @@ def passed(declared: Declared, options: Options, vector: Callable[[Any], Any]) -
     for name in ("weight", "pos_weight"):
         if name in keywords:
             keywords[name] = vector(np.atleast_1d(np.asarray(keywords[name], np.float64)))
-    if declared.subject.takes_reduction:
+    if declared.subject.takes_reduction and options.reduction != "default":
         keywords["reduction"] = options.reduction
     return keywords
 

@@ -204,6 +204,6 @@ def _options(subject: Subject, case: Case) -> dict[str, str]:
         pieces["weight"] = array.format(vector(options.weight), case.dtype)
     if options.pos_weight is not None:
         pieces["pos_weight"] = array.format(vector([options.pos_weight]), case.dtype)
-    if subject.takes_reduction:
+    if subject.takes_reduction and options.reduction != "default":
         pieces["reduction"] = repr(options.reduction)
     return {name: text for name, text in pieces.items() if text is not None}
