@@ -57,8 +57,7 @@ def _arithmetic(form: str, gradient: str) -> Callable[[str, bool], Arithmetic]:
     return of
 
 
-# A label outside [0, K) is ignored in effect, and so is -100.
-SPARSE = Semantics(mean="valid", ignore_index=-100, all_ignored="zero", label_policy="zero")
+SPARSE = Semantics(mean="valid", all_ignored="zero", label_policy="zero")
 CATEGORICAL = Semantics(smoothing="eps/K")
 BINARY = Semantics(smoothing="toward 1/2")
 DECLARED = {

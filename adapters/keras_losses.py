@@ -25,9 +25,9 @@ import numpy as np
 
 from ..reference.vocabulary import LOGITS, Arithmetic, Case, Options, Semantics, inputs_of
 from .protocol import RawArray
-from .runtime import NUMPY_TYPES, Call, Result, raw
+from .runtime import NUMPY_TYPES, Call, Result, flags, raw, subnormals
 from .snippets import input_name, target_name
-from .subject import Framework, Subject
+from .subject import Framework, Interface, Subject
 from .tensorflow_nn import (
     BINARY,
     CLASSES,
@@ -147,6 +147,34 @@ OPS: dict[str, _Op] = {
 CLASS_OPS = tuple(name for name, op in OPS.items() if not op.is_variant)
 
 
+# losses/losses.py: reduction="sum_over_batch_size" where none is passed, `ignore_class` compared
+# with each label, binary losses that are means over the last axis; losses/loss.py,
+# squeeze_or_expand_to_same_rank: a trailing 1 of the target is dropped or added;
+# backend/*/nn.py: categorical targets must have the shape of the output.
+SPARSE_CALL = Interface(
+    default_reduction="mean",
+    class_axis="last",
+    broadcasting="reshapes",
+    ignore_domain="any",
+    mutates="no",
+)
+CATEGORICAL_CALL = Interface(
+    default_reduction="mean",
+    class_axis="last",
+    broadcasting="raises",
+    target_domain="computes",
+    mutates="no",
+)
+BINARY_CALL = Interface(
+    default_reduction="mean",
+    last_axis="mean",
+    broadcasting="reshapes",
+    target_domain="computes",
+    mutates="no",
+)
+CALLS = {"index": SPARSE_CALL, "distribution": CATEGORICAL_CALL, "binary": BINARY_CALL}
+
+
 @dataclass(frozen=True)
 class Declaration:
     """What an op declares on one backend.
@@ -154,10 +182,12 @@ class Declaration:
     Attributes:
         semantics: its conventions.
         arithmetic: (dtype, whether it is compiled) -> how it computes.
+        target_domain: as in Interface, where it is not that of the other backends.
     """
 
     semantics: Semantics
     arithmetic: Callable[[str, bool], Arithmetic]
+    target_domain: str = ""
 
 
 class Snippet(Protocol):
@@ -257,14 +287,32 @@ def _subject(backend: Backend, name: str, mode: str) -> Subject:
         index_sibling=op.index_sibling,
         binary_sibling=op.binary_sibling,
         gradients=backend.gradients,
+        interface=_interface(backend, name),
     )
+
+
+def _interface(backend: Backend, name: str) -> Interface:
+    """How a call is taken: as by its class, and by a function without reduction and reshaping."""
+    op, domain = OPS[name], backend.declared[name].target_domain
+    taken = CALLS[op.target]
+    if domain:
+        taken = replace(taken, target_domain=domain)
+    if op.activation:  # audited without the reductions that would tell
+        return replace(taken, default_reduction="")
+    if op.is_class:
+        return taken
+    raises = op.target == "binary"
+    broadcasting = "raises" if raises else taken.broadcasting
+    return replace(taken, default_reduction="none", broadcasting=broadcasting)
 
 
 def _keywords(op: _Op, options: Options, dtype: str) -> dict[str, Any]:
     """What the class is made with, or the function called with."""
     keywords: dict[str, Any] = {"from_logits": op.from_logits}
     if op.is_class:
-        keywords.update(reduction=REDUCTIONS[options.reduction], dtype=dtype)
+        keywords["dtype"] = dtype
+        if options.reduction != "default":
+            keywords["reduction"] = REDUCTIONS[options.reduction]
     if options.label_smoothing:
         keywords["label_smoothing"] = options.label_smoothing
     if options.ignore_index is not None:
@@ -437,14 +485,27 @@ class BackendRuntime:
         return {"keras": self._keras.__version__, **found}
 
     def facts(self) -> dict[str, str]:
-        config = self._keras.config
-        return {"backend": config.backend(), "epsilon": repr(config.epsilon())}
+        config, ops = self._keras.config, self._keras.ops
+
+        def halved(values: Any) -> Any:
+            return ops.convert_to_numpy(ops.multiply(ops.convert_to_tensor(values), 0.5))
+
+        return {
+            "backend": config.backend(),
+            "epsilon": repr(config.epsilon()),
+            "devices": self.devices(),
+            "subnormals": subnormals(halved),
+            **flags("XLA_FLAGS", "OMP_NUM_THREADS"),
+        }
+
+    def devices(self) -> str:
+        """Where it computes."""
+        return "cpu"
 
     def call(self, call: Call) -> Result:
         """Calls the op, and differentiates it where the backend can."""
-        index = call.target.ndim == 1
         inputs = self._tensor(call.inputs, call.dtype)
-        target = self._tensor(call.target, "int64" if index else call.dtype)
+        target = self._tensor(call.target, "int64" if call.index else call.dtype)
         weights = []
         if call.sample_weight is not None:
             weights = [self._tensor(call.sample_weight, call.dtype)]

@@ -52,7 +52,10 @@ def _arithmetic(form: str, flush: bool = False) -> Callable[[str, bool], Arithme
 
 # A label below 0 is ignored in effect, and so is -100.
 SPARSE = Semantics(
-    mean="valid", ignore_index=-100, all_ignored="zero", label_policy="zero (-1); raises (K)"
+    mean="valid",
+    ignore_index=-100,
+    all_ignored="zero",
+    label_policy="zero (-1, -10^6); raises (K, 10^6)",
 )
 CATEGORICAL = Semantics(smoothing="eps/K")
 BINARY = Semantics(smoothing="toward 1/2")

@@ -64,14 +64,14 @@ DECLARED = {
     ),
     "BinaryCrossentropy.logits": Declaration(BINARY, _arithmetic("torch", "sigmoid", flush=True)),
     "BinaryCrossentropy.probabilities": Declaration(
-        clipped(BINARY), _arithmetic("log p", "quotient")
+        clipped(BINARY), _arithmetic("log p", "quotient"), target_domain="raises"
     ),
     # The logits of an activation are not recovered: its output is clipped like any probability.
     "CategoricalCrossentropy.softmax": Declaration(
         CATEGORICAL, _arithmetic("log softmax / sum", "softmax product")
     ),
     "BinaryCrossentropy.sigmoid": Declaration(
-        BINARY, _arithmetic("log sigmoid", "sigmoid product", flush=True)
+        BINARY, _arithmetic("log sigmoid", "sigmoid product", flush=True), target_domain="raises"
     ),
 }
 

@@ -60,8 +60,8 @@ NARROW_XLA = (
 
 INDEX = Semantics(label_policy="raises")
 INDEX_XLA = replace(INDEX, label_policy="nan")
-# Under XLA a label from -K to -1 counts from the end, and others move to the nearest class.
-CLAMPED = "wraps (-1); clamps (K)"
+# Under XLA a label outside of the classes becomes one of them.
+CLAMPED = "wraps (-1, -10^6); clamps (K, 10^6)"
 PICKED_XLA = replace(INDEX, label_policy=CLAMPED)
 # The log-sum-exp has the limit of a +inf logit, from which +inf is then subtracted.
 LOGSUMEXP = replace(INDEX, plus_inf="unspecified")
@@ -436,8 +436,7 @@ class TensorFlowRuntime:
 
     def call(self, call: Call) -> Result:
         inputs = self._constant(call.inputs, call.dtype)
-        index = call.target.ndim == 1
-        target = self._constant(call.target, "int64" if index else call.dtype)
+        target = self._constant(call.target, "int64" if call.index else call.dtype)
         weights = self._weights(call)
         loss, *gradients = self._program(call)(inputs, target, self._cotangent(call), *weights)
         if any(gradient is None for gradient in gradients):

@@ -49,13 +49,15 @@ class Candidate:
 
     def fits(self, numbers: Floats) -> bool:
         """Whether all numbers lie in reach; where the formula has none, they are of its kind."""
+        if numbers.shape != self.exact.shape:
+            return False
         finite = np.isfinite(self.exact)
         if np.isinf(self.reach[finite]).any():
             raise Undecided("no bound is derived for this arithmetic, so no formula can be told")
         with np.errstate(invalid="ignore"):
             near = np.abs(numbers - self.exact) <= self.reach
         same = (numbers == self.exact) | (np.isnan(numbers) & np.isnan(self.exact))
-        return numbers.shape == self.exact.shape and bool(np.where(finite, near, same).all())
+        return bool(np.where(finite, near, same).all())
 
 
 def told(numbers: Floats, candidates: Sequence[Candidate], evidence: str, case: Case) -> Found:
