@@ -206,6 +206,7 @@ def test_versions_and_facts(pool: WorkerPool, framework: Framework):
         "tensorflow": ("TF_ENABLE_ONEDNN_OPTS", "oneDNN", "XLA_FLAGS", "threads"),
         "keras": ("TF_ENABLE_ONEDNN_OPTS", "oneDNN", "XLA_FLAGS", "epsilon"),
         "jax": ("XLA_FLAGS", "x64", "matmul precision"),
+        "onnxruntime": ("providers", "graph optimisation", "threads"),
     }
     assert set(flags.get(framework.name, ("backend", "epsilon"))) <= set(facts)
 
