@@ -229,9 +229,7 @@ class Cell:
         except Failed as failed:
             self._note_failure(plan.region.name, case, failed.outcome)
             return 0.0
-        judged = self._law.judged(self.subject)
-        errors = (self._note(plan.region.name, v) for v in verdicts if v.output in judged)
-        return max(errors, default=0.0)
+        return max((self._note(plan.region.name, v) for v in verdicts), default=0.0)
 
     def _note(self, region: str, verdict: Verdict) -> float:
         judged = verdict.grade != NOT_JUDGED
