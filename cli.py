@@ -172,7 +172,7 @@ def conventions(
     from .conformance.run import write_json
     from .reports.conventions import as_data, print_conventions
 
-    frameworks = _frameworks(backend)
+    frameworks = _frameworks(backend, None)
     _demand_writable(json)
     # That law is the probe itself: no other is looked at.
     settings = Settings("standard", 0, (CONVENTIONS.name,), load(FILE))
