@@ -20,8 +20,7 @@ import numpy as np
 from ..reference.vocabulary import Options
 from .declare import Declared, to_fields
 from .protocol import RawArray
-from .pytorch import TorchRuntime
-from .runtime import NUMPY_TYPES, Call, Result, per_row, raw
+from .runtime import FLOATS, NUMPY_TYPES, Call, Result, per_row, raw
 
 
 class Library(Protocol):
@@ -56,8 +55,18 @@ def _demand_tensor(loss: Any, kind: type, declared: Declared) -> None:
         )
 
 
-class TorchLibrary(TorchRuntime):
+class TorchLibrary:
     """Functions of torch tensors."""
+
+    def __init__(self) -> None:
+        import torch
+
+        self._torch = torch
+        self._dtypes = {name: getattr(torch, name) for name in (*FLOATS, "int64")}
+        self._names = {dtype: name for name, dtype in self._dtypes.items()}
+
+    def versions(self) -> dict[str, str]:
+        return {"torch": self._torch.__version__}
 
     def call_function(self, declared: Declared, call: Call) -> Result:
         torch, subject = self._torch, declared.subject
@@ -71,11 +80,28 @@ class TorchLibrary(TorchRuntime):
         loss = declared.function(inputs, target, **passed(declared, call.options, vector))
         _demand_tensor(loss, torch.Tensor, declared)
         factor = doubled(declared, call)
-        asked = self._cotangent(call, loss).to(subject.device) * factor
+        asked = torch.ones_like(loss) * factor
+        if call.cotangent is not None:
+            asked = self._tensor(call.cotangent, call.dtype).to(loss).reshape(loss.shape)
         (gradient,) = torch.autograd.grad(loss, inputs, asked)
-        gradient = gradient.cpu() / factor
+        gradient = gradient / factor
         loss = loss[:, 0] if per_row(tuple(loss.shape), len(call.inputs)) else loss
-        return Result(self._raw(loss.cpu()), self._raw(gradient))
+        return Result(self._raw(loss), self._raw(gradient))
+
+    def _tensor(self, bits: Any, dtype: str) -> Any:
+        if dtype == "int64":
+            return self._torch.from_numpy(bits)
+        if dtype == "bfloat16":  # NumPy has no such type: the bits go through int16
+            return self._torch.from_numpy(bits.view(np.int16)).view(self._torch.bfloat16)
+        return self._torch.from_numpy(bits.view(NUMPY_TYPES[dtype]))
+
+    def _raw(self, tensor: Any) -> RawArray:
+        name = self._names.get(tensor.dtype, str(tensor.dtype))
+        tensor = tensor.detach().cpu().contiguous()
+        if name == "bfloat16":
+            tensor = tensor.view(self._torch.int16)
+        array = tensor.numpy()
+        return RawArray(name, array.view(f"u{array.itemsize}"))
 
 
 class JaxLibrary:

@@ -391,7 +391,7 @@ def torch_nan(z, y):
     [
         (torch_double, {}, "single-softmax: "),
         (torch_no_shift, {}, "wrong kind in"),
-        (torch_spread, {"smoothing": "eps/K"}, "measured 'eps/(K-1)'"),
+        (torch_spread, {"smoothing": "eps/K"}, "torch_spread is wrong"),
         (torch_mean, {"mean": "valid"}, "measured 'rows'"),
         (torch_sign, {}, "gradient-identity: "),
         (torch_nan, {}, "value: nan"),
