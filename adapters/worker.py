@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lossaudit.adapters.protocol import Frame
-    from lossaudit.adapters.runtime import Call, Result, Runtime
+    from .protocol import Frame
+    from .runtime import Call, Result, Runtime
 
 PACKAGE = "lossaudit"
 WARNINGS_KEPT = 8
@@ -178,8 +178,9 @@ class Server:
         try:
             loaded: Runtime = self._loaded.get(name) or runtime_of(adapter_module(name))
             fields = {"versions": loaded.versions(), "facts": loaded.facts()}
-            if hasattr(loaded, "subjects"):
-                fields["subjects"] = loaded.subjects()
+            described = getattr(loaded, "subjects", None)  # of a module that declares them
+            if described is not None:
+                fields["subjects"] = described()
         except Exception as error:  # noqa: BLE001 - any failure to import is a reason to report
             return "unusable", {"message": describe(error)}
         self._loaded[name] = loaded

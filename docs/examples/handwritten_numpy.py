@@ -5,6 +5,8 @@ every log-probability by its target, as the formula says: a masked class has the
 target 0, their product is NaN, and so is the loss.
 """
 
+from typing import Any
+
 import numpy as np
 
 import lossaudit
@@ -27,7 +29,7 @@ def times_zero(logits, q):
         return -(q * log_p).sum(axis=1), gradient
 
 
-DECLARED = {
+DECLARED: dict[str, Any] = {
     "operation": "cross_entropy",
     "framework": "numpy",
     "target": "distribution",

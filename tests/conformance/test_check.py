@@ -437,7 +437,7 @@ def test_right_in_jax():
         log_p = jax.nn.log_softmax(z)
         return -jax.numpy.take_along_axis(log_p, y[:, None], axis=-1)[:, 0]
 
-    keywords = {"operation": "cross_entropy", "framework": "jax"}
+    keywords: dict[str, Any] = {"operation": "cross_entropy", "framework": "jax"}
     before = bool(jax.config.jax_enable_x64)
     result = lossaudit.check(cross_entropy, **keywords, dtypes=["float64", "bfloat16"])
     assert bool(jax.config.jax_enable_x64) == before
@@ -455,7 +455,11 @@ def test_right_in_tensorflow():
         log_p = tf.nn.log_softmax(z)
         return -tf.reduce_sum(tf.where(q == 0, tf.zeros_like(z), q * log_p), axis=-1)
 
-    keywords = {"operation": "cross_entropy", "framework": "tensorflow", "target": "distribution"}
+    keywords: dict[str, Any] = {
+        "operation": "cross_entropy",
+        "framework": "tensorflow",
+        "target": "distribution",
+    }
     lossaudit.check(masked, **keywords, dtypes=["float64", "bfloat16"])
     with pytest.raises(AssertionError, match="wrong kind"):
         lossaudit.check(cross_entropy, **keywords, dtypes=["float32"])
