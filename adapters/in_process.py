@@ -103,7 +103,8 @@ class InThisProcess:
         name = declared.subject.framework
         self._framework = framework_of(name, "", (declared.subject,))
         self._runtime = FunctionsRuntime([declared])
-        self._server = Server()
+        # A worker imports its modules by their full names, which are other types to a type checker.
+        self._server: Any = Server()
         self._server.hold("", self._runtime)
 
     def ask(self, subject: Subject, case: Case) -> Outcome:

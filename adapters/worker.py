@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .protocol import Frame
-    from .runtime import Call, Result, Runtime
+    from lossaudit.adapters.protocol import Frame
+    from lossaudit.adapters.runtime import Call, Result, Runtime
 
 PACKAGE = "lossaudit"
 WARNINGS_KEPT = 8
