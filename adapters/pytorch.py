@@ -175,6 +175,15 @@ def _logsumexp(dtype: str) -> Arithmetic:
     ))  # fmt: skip
 
 
+def _linear(dtype: str) -> Arithmetic:
+    """linear, then cross_entropy; backward ends with a product by the weight matrix."""
+    plain = _log_softmax(dtype)
+    if dtype in ("float64", "float32"):
+        return plain
+    note = "; the products by the weight are oneDNN's in 16 bits, which flush subnormals"
+    return replace(plain, flush=True, origin=plain.origin + note)
+
+
 def _chunked(dtype: str) -> Arithmetic:
     """log(sum) - (z_t - max) in Python; backward is W[t] - exp(z - max) / sum @ W."""
     wide = dtype in ("float64", "float32")
@@ -196,7 +205,7 @@ def _logsigmoid(dtype: str) -> Arithmetic:
     return replace(
         binary,
         form="split",
-        gradient="relative",
+        gradient="two terms",
         c_sigmoid=5.0 if dtype in ("float64", "float32") else 1.01,
         origin=SLEEF + "the derivative is e / (1 + e) or 1 less that (Activation.cpp): exp 2, sum, "
         "quotient, difference: c = 5; a subnormal e may become 0 (flush)"
@@ -343,7 +352,7 @@ OPS: dict[str, _Op] = {
         "index",
         SMOOTHED | {"ignore_index"},
         INDEX,
-        _log_softmax,
+        _linear,
         ops.linear_cross_entropy,
         ops.linear_cross_entropy_text,
         dtypes=FEWER_DTYPES,
@@ -365,7 +374,7 @@ OPS: dict[str, _Op] = {
         "index",
         SMOOTHED | {"ignore_index"},
         INDEX,
-        _log_softmax,
+        _linear,
         ops.linear_cross_entropy_class,
         ops.linear_cross_entropy_class_text,
         dtypes=FEWER_DTYPES,

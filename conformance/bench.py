@@ -99,11 +99,6 @@ class Bench:
     def arithmetic(self) -> Arithmetic | None:
         return self.subject.arithmetic.get(self.dtype)
 
-    @property
-    def flushes(self) -> bool:
-        """Whether subnormal results may become zero."""
-        return self.arithmetic is None or self.arithmetic.flush
-
     def sibling(self, op: str | None, mode: str | None = None) -> Bench | None:
         """The bench of a related subject, if the framework has it in this dtype."""
         key = (op or self.subject.op, mode or self.subject.mode)

@@ -658,7 +658,9 @@ def _softmax_gradient(
         error = total * spoiled + coefficient * (total * p + a)
         terms = total * p + a
     eta = _eta(work, arithmetic.flush)
-    error = error + eta * (2.0 + 2.0 * total)
+    # Each of the products with the coefficients of a row may underflow.
+    products = a.shape[1] if summed and arithmetic.gradient != "relative" else 0
+    error = error + eta * (2.0 + 2.0 * total + products)
     error = error + half_ulp(g + error, work)
     if temperature != 1.0:
         g, terms, error = g / temperature, terms / temperature, error / temperature
@@ -824,7 +826,8 @@ def _sigmoid_gradient(
         error = (rho + _growth(3 + roundings, u)) * (left + right)
     else:
         error = (arithmetic.c_sigmoid * u + _growth(3 + roundings, u)) * terms
-        terms = g
+        if arithmetic.gradient == "relative":
+            terms = g
     error = error + 4 * eta * (1 + w)
     error = error + half_ulp(g + error, work)
     return _finish(g, error, arithmetic, out), g, terms

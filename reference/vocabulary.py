@@ -109,8 +109,8 @@ class Arithmetic:
             "sigmoid" (sigmoid(z) - y), "quotient" ((p - y) / (p (1 - p))), "difference"
             ((1 - y) / (1 - p) - y / p), "softmax product" ((g - sum g p) p, g = -q / p),
             "sigmoid product" ("difference" times p (1 - p)), "chain" ("quotient" times p (1 - p)),
-            "separate terms" (the derivatives of the terms of "torch", which cancel); "any" where it
-            is one of those of its operation.
+            "separate terms" (the derivatives of the terms of "torch", which cancel), "two terms"
+            ((1 - y) sigmoid(z) and y sigmoid(-z)); "any" where it is one of those of its operation.
         working: the format in which intermediate results are rounded.
         stored: the format in which log-probabilities are kept between forward and backward.
         height: of the summation tree over classes: "sequential" (K - 1, any order; loose) or
