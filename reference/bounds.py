@@ -1042,11 +1042,24 @@ def _log_of_sum(case: Case, arithmetic: Arithmetic) -> Bounds:
         error = row.Lambda + arithmetic.c_log * u * (row.log_s + row.Lambda)
     exact = np.abs(np.max(z, axis=1, keepdims=True) + row.log_s)
     error = error + half_ulp(exact + error, work) + eta
-    spoiled = _shares(row, arithmetic)[0] + eta
+    if arithmetic.gradient == "exp logp":
+        spoiled = _exp_of_difference(row, error, arithmetic) + eta
+    else:
+        spoiled = _shares(row, arithmetic)[0] + eta
     spoiled = spoiled + half_ulp(row.p + spoiled, work)
     loss = _finish(exact, error, arithmetic, out)[:, 0]
     gradient = _finish(row.p, spoiled, arithmetic, out)
     return Bounds(loss, gradient, Sizes(exact[:, 0], row.p, row.p))
+
+
+def _exp_of_difference(row: _Softmax, error: Floats, arithmetic: Arithmetic) -> Floats:
+    """Errors of each p_j = exp(z_j - l), where l is the computed logsumexp with its error."""
+    u = FORMATS[arithmetic.working].unit_roundoff
+    gap = row.d + row.log_s
+    factor = error + u * (gap + error) + np.log1p(arithmetic.c_exp * u)
+    # As for e^-d: far below, exp(factor) alone would overflow.
+    spoiled = np.where(factor <= DIRECTLY, row.p * np.expm1(factor), np.exp(factor - gap))
+    return np.where(np.isinf(row.d), 0.0, spoiled)
 
 
 def _divergence(case: Case, semantics: Semantics, arithmetic: Arithmetic) -> Bounds:
@@ -1081,7 +1094,8 @@ def _divergence(case: Case, semantics: Semantics, arithmetic: Arithmetic) -> Bou
     edge = (semantics.guard == "floor") & ((model == low) | (model == 1.0))
     spoiled = np.where(edge, np.inf, spoiled)
     gradient = _finish(slope, spoiled, arithmetic, out)
-    return Bounds(_finish(exact, error, arithmetic, out), gradient, Sizes(exact, slope, slope))
+    # A sum over rows may add the elements of all rows, of which those of one row cancel.
+    return Bounds(_finish(exact, error, arithmetic, out), gradient, Sizes(whole, slope, slope))
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,7 @@ from .softmax_rows import cross_entropy_truth, logsumexp, softmax, usable_logits
 from .truth import (
     NO_MASS,
     NOT_A_PROBABILITY,
+    ONE_PLUS_INF,
     Formula,
     Truth,
     complement,
@@ -76,9 +77,9 @@ def related_truth(case: Case, semantics: Semantics) -> Truth:
     """
     demand_shape("inputs", case.inputs, 2)
     if case.operation == "softmax":
-        return _softmax(case.inputs, case.target)
+        return _softmax(case.inputs, case.target, semantics)
     if case.operation == "logsumexp":
-        return _logsumexp(case.inputs)
+        return _logsumexp(case.inputs, semantics)
     if case.operation.startswith("kl"):
         demand_same_shape(case.target, case.inputs)
         return _divergence(case, semantics)
@@ -93,23 +94,23 @@ def _rows(loss: Exact, gradient: Exact, nan: Booleans, reason: NDArray[np.str_])
     return finish(loss, gradient, nan, None, reason, magnitude(loss), _uncertified)
 
 
-def _softmax(logits: Floats, target: NDArray[Any]) -> Truth:
+def _softmax(logits: Floats, target: NDArray[Any], semantics: Semantics) -> Truth:
     classes, labels = logits.shape[1], np.asarray(target, dtype=np.int64)
     demand_labels(labels, classes, np.zeros(labels.shape, dtype=np.bool_))
-    _, nan, reason = usable_logits(logits, Semantics(plus_inf="limit"))
+    _, nan, reason = usable_logits(logits, semantics)
     plain = cross_entropy_truth(logits, labels, Semantics(plus_inf="limit"), Options())
     share = softmax(logits).take((np.arange(labels.size), labels))
     return _rows(share, negate(multiplied(plain.gradient, share.reshape(-1, 1))), nan, reason)
 
 
-def _logsumexp(logits: Floats) -> Truth:
-    _, _, reason = usable_logits(logits, Semantics(plus_inf="limit"))
+def _logsumexp(logits: Floats, semantics: Semantics) -> Truth:
+    _, no_slope, reason = usable_logits(logits, semantics)
     nan = np.asarray(np.isnan(logits).any(axis=1))
     value, gradient = logsumexp(logits), softmax(logits)
     # The value has a limit where the gradient has none: rows of -inf, several +inf.
-    missing = np.asarray((reason != "") & ~nan)
+    missing = np.asarray((no_slope | (reason != "")) & ~nan)
     gradient = where(missing[:, None], constant(np.nan), gradient)
-    return _rows(value, gradient, nan, np.full(nan.shape, ""))
+    return _rows(value, gradient, nan, np.where(reason == ONE_PLUS_INF, reason, ""))
 
 
 def _divergence(case: Case, semantics: Semantics) -> Truth:

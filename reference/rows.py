@@ -15,7 +15,7 @@ from .binary_rows import (
     softplus,
 )
 from .derivatives import cross_entropy_by_target
-from .exact import Exact, divided, weighted_sum
+from .exact import Exact, divided, scale, weighted_sum
 from .probability_rows import (
     binary_cross_entropy_truth,
     clip_bounds,
@@ -57,15 +57,22 @@ def truth(case: Case, semantics: Semantics) -> Truth:
         ValueError: the operation is unknown, or the case is invalid (a label out of range, ...).
     """
     if case.operation in RELATED:
-        if case.sample_weight is not None or case.cotangent is not None:
-            raise ValueError(f"{case.operation} has no factors of rows here")
-        return related_truth(case, semantics)
+        if case.sample_weight is not None:
+            raise ValueError(f"{case.operation} has no sample weights here")
+        return _pulled(related_truth(case, semantics), case)
     case = present(case)
     weights = [] if case.sample_weight is None else [case.sample_weight]
     found = _truth(case, semantics, weights)
     if case.cotangent is None:
         return found
     return replace(found, gradient=_truth(case, semantics, [*weights, case.cotangent]).gradient)
+
+
+def _pulled(found: Truth, case: Case) -> Truth:
+    """The gradient of each row times its cotangent."""
+    if case.cotangent is None:
+        return found
+    return replace(found, gradient=scale(found.gradient, case.cotangent[:, None]))
 
 
 def _truth(case: Case, semantics: Semantics, parts: list[Floats]) -> Truth:

@@ -60,7 +60,8 @@ class Semantics:
         label_policy: what an index outside [0, K) does: "raises", "nan", "zero", "wraps" or
             "clamps"; where -1, K and far ones differ, such as "wraps (-1); nan (K, -10^6, 10^6)".
         plus_inf: a row with one +inf logit: "limit" of the mathematics, "nan", or "unspecified"
-            where the op gives the one or the other.
+            where the op gives the one or the other. The value of "logsumexp" has its limit under
+            "nan" too, which then speaks of the gradient.
         soft_gradient: gradient for a distribution q: "sum(q) p - q" (the derivative of the loss)
             or "p - q" (which assumes sum(q) = 1).
         guard: how probabilities are kept away from 0 and 1: "none", "clip" (p into [eps, 1 - eps],
@@ -110,7 +111,8 @@ class Arithmetic:
             ((1 - y) / (1 - p) - y / p), "softmax product" ((g - sum g p) p, g = -q / p),
             "sigmoid product" ("difference" times p (1 - p)), "chain" ("quotient" times p (1 - p)),
             "separate terms" (the derivatives of the terms of "torch", which cancel), "two terms"
-            ((1 - y) sigmoid(z) and y sigmoid(-z)); "any" where it is one of those of its operation.
+            ((1 - y) sigmoid(z) and y sigmoid(-z)), "target" (-q of a divergence);
+            "any" where it is one of those of its operation.
         working: the format in which intermediate results are rounded.
         stored: the format in which log-probabilities are kept between forward and backward.
         height: of the summation tree over classes: "sequential" (K - 1, any order; loose) or

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from flint import arb
 
-from lossaudit.reference.bounds import bounds, demanded
+from lossaudit.reference.bounds import bounds, demanded, reduced
 from lossaudit.reference.exact import Exact, round_exact, to_float
 from lossaudit.reference.formats import FORMATS
-from lossaudit.reference.rows import truth
+from lossaudit.reference.rows import reduce_truth, truth
 from lossaudit.reference.vocabulary import Arithmetic, Case, Options, Semantics
 
 NAMES = tuple(FORMATS)
@@ -87,10 +87,38 @@ def test_logsumexp() -> None:
 
 def test_logsumexp_keeps_the_limits_that_its_gradient_has_not() -> None:
     rows = [[-np.inf, -np.inf], [np.inf, np.inf], [np.inf, 0.0], [np.nan, 0.0]]
-    found = truth(Case("logsumexp", "float64", np.array(rows), np.zeros(4, np.int64)), Semantics())
-    np.testing.assert_array_equal(to_float(found.loss), [-np.inf, np.inf, np.inf, np.nan])
-    np.testing.assert_array_equal(
-        to_float(found.gradient), [[np.nan] * 2, [np.nan] * 2, [1.0, 0.0], [np.nan] * 2]
+    case = Case("logsumexp", "float64", np.array(rows), np.zeros(4, np.int64))
+    for plus_inf, slope in (("limit", [1.0, 0.0]), ("nan", [np.nan] * 2)):
+        found = truth(case, Semantics(plus_inf=plus_inf))
+        np.testing.assert_array_equal(to_float(found.loss), [-np.inf, np.inf, np.inf, np.nan])
+        np.testing.assert_array_equal(
+            to_float(found.gradient), [[np.nan] * 2, [np.nan] * 2, slope, [np.nan] * 2]
+        )
+        assert not found.undefined.any()
+    found = truth(case, Semantics(plus_inf="unspecified"))
+    assert found.undefined.tolist() == [False, False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("plus_inf", "value", "undefined"),
+    [("limit", 1.0, False), ("nan", np.nan, False), ("unspecified", np.nan, True)],
+)
+def test_softmax_of_one_plus_inf_is_what_the_semantics_say(
+    plus_inf: str, value: float, undefined: bool
+) -> None:
+    case = Case("softmax", "float64", np.array([[np.inf, 0.0]]), np.array([0]))
+    found = truth(case, Semantics(plus_inf=plus_inf))
+    np.testing.assert_array_equal(to_float(found.loss), [value])
+    assert found.undefined.tolist() == [undefined]
+
+
+def test_a_cotangent_multiplies_the_gradient_alone() -> None:
+    case = Case("softmax", "float64", logits(), labels())
+    plain = truth(case, Semantics())
+    pulled = truth(replace(case, cotangent=np.full(ROWS, -0.75)), Semantics())
+    np.testing.assert_array_equal(to_float(pulled.loss), to_float(plain.loss))
+    np.testing.assert_allclose(
+        to_float(pulled.gradient), -0.75 * to_float(plain.gradient), rtol=2**-52
     )
 
 
@@ -359,3 +387,33 @@ def test_a_wrong_power_is_outside_every_bound() -> None:
         np.abs(exact - to_float(truth(case, semantics).loss)) / bounds(case, semantics, NUMPY).loss
     )
     assert np.median(off) > 1e3
+
+
+def test_a_gradient_by_way_of_the_sum_errs_with_the_size_of_the_logits() -> None:
+    """exp(z - logsumexp) in float32: the rounded sum is a common factor of all entries."""
+    offset = np.float32(2**16)
+    z = (np.round(logits(1.0) * 64) / 64 + offset).astype(real)
+    case = Case("logsumexp", "float32", z.astype(np.float64), labels())
+    m = z.max(axis=1, keepdims=True)
+    total = m + np.log(np.exp(z - m).sum(axis=1, keepdims=True))
+    error = np.abs(np.exp(z - total) - to_float(truth(case, Semantics()).gradient))
+    by_sum = bounds(case, Semantics(), replace(NUMPY, form="A", gradient="exp logp")).gradient
+    assert (error <= by_sum).all()
+    assert (error / by_sum).max() > 1 / 32
+    assert (error > bounds(case, Semantics(), NUMPY).gradient).any()
+
+
+def test_a_sum_of_divergences_may_add_elements_that_cancel_within_their_rows() -> None:
+    p = np.resize(probabilities()[1:2], (ROWS, CLASSES))
+    case = Case("kl_divergence", "float32", np.log(p).astype(real).astype(np.float64), p)
+    case = replace(case, options=Options(reduction="sum"))
+    x, q = case.inputs.astype(real), p.astype(real)
+    total = real(0)
+    for element in (q * np.log(q) - q * x).reshape(-1):
+        total = total + element
+    exact = to_float(reduce_truth(truth(case, Semantics()), case, Semantics())[0])
+    rows = bounds(case, Semantics(), NUMPY)
+    whole = reduced(rows, case, Semantics(), NUMPY)
+    assert abs(float(total) - exact) <= whole.loss
+    terms = np.abs(p * np.log(p)) + np.abs(p * case.inputs)
+    np.testing.assert_allclose(rows.sizes.losses, terms.sum(axis=1), rtol=2**-50)
