@@ -54,6 +54,10 @@ NLL = replace(INDEX, smoothing="none")
 PICKED = replace(NLL, ignore_index=None)
 PICKED_FROM_SUM = replace(PICKED, plus_inf="unspecified")
 PROBABILITIES = Semantics(smoothing="eps/K", mean="rows")
+SOFTMAX = Semantics(plus_inf="nan")
+# The value has its limit for a +inf logit; of the gradient that entry is NaN, and the others 0.
+SUM_OF_EXP = Semantics(plus_inf="unspecified")
+DIVERGENCE = Semantics(mean="rows")
 BINARY_LOGITS = Semantics(mean="rows", plus_inf="nan")
 BINARY_PROBABILITIES = Semantics(
     mean="rows",
@@ -92,6 +96,9 @@ BINARY_CALL = Interface(
     pos_weight="positive term",
     mutates="no",
 )
+PICKED_CALL = Interface(default_reduction="none", mutates="no")
+# torch/nn/functional.py: reduction="mean", which divides by the number of elements.
+DIVERGENCE_CALL = Interface(default_reduction="mean of elements", mutates="no")
 
 
 def _log_softmax(dtype: str) -> Arithmetic:
@@ -225,6 +232,28 @@ def _log_of_softmax(dtype: str) -> Arithmetic:
         + SUMMATION
         + ("" if wide else "; every step is taken as rounded to 16 bits (loose): c = 1.01"),
     )
+
+
+def _softmax(dtype: str) -> Arithmetic:
+    """exp(z - max) / sum, stored; backward is (g - sum g p) p."""
+    plain = _log_of_softmax(dtype)
+    note = "; the quotient may be a product by a rounded reciprocal (SoftMaxKernel.cpp): c_exp + 1"
+    c_exp, origin = plain.c_exp + 1.0, plain.origin.replace(" before its log is taken", "") + note
+    return replace(plain, form="B", c_exp=c_exp, origin=origin)
+
+
+def _sum_of_exp(dtype: str) -> Arithmetic:
+    """log(sum(exp(z - max))) + max; backward is exp(z - logsumexp)."""
+    plain = _logsumexp(dtype)
+    origin = plain.origin.replace("log(sum) + max, then - z_t", "log(sum) + max")
+    return replace(plain, origin=origin)
+
+
+def _divergence(dtype: str) -> Arithmetic:
+    """xlogy(q, q) - q x, summed over the classes; backward is -q."""
+    plain = _binary_probabilities(dtype)
+    note = "; xlogy(target, target) - target * input (at::kl_div in Loss.cpp), then a sum; "
+    return replace(plain, form="log p", gradient="target", origin=plain.origin + note + SUMMATION)
 
 
 def _of_sigmoid(dtype: str) -> Arithmetic:
@@ -444,6 +473,40 @@ OPS: dict[str, _Op] = {
         modes=MODES,
         # aten/src/ATen/native/Loss.cpp checks that input and target lie in [0, 1].
         interface=replace(BINARY_CALL, target_domain="raises"),
+    ),
+    "softmax.value": _Op(
+        "softmax",
+        "index",
+        frozenset({"axis"}),
+        SOFTMAX,
+        _softmax,
+        ops.softmax_value,
+        ops.softmax_value_text,
+        UNREDUCED,
+        FEWER_DTYPES,
+        interface=PICKED_CALL,
+    ),
+    "logsumexp.value": _Op(
+        "logsumexp",
+        "index",
+        frozenset({"axis"}),
+        SUM_OF_EXP,
+        _sum_of_exp,
+        ops.logsumexp_value,
+        ops.logsumexp_value_text,
+        UNREDUCED,
+        FEWER_DTYPES,
+        interface=PICKED_CALL,
+    ),
+    "kl_div": _Op(
+        "kl_divergence",
+        "distribution",
+        frozenset(),
+        DIVERGENCE,
+        _divergence,
+        ops.kl_div,
+        ops.kl_div_text,
+        interface=DIVERGENCE_CALL,
     ),
 }
 

@@ -90,6 +90,43 @@ def log_of_softmax_text(z: str, y: str, axis: int, keywords: str) -> str:
     return f"-torch.log({_picked_text(f'F.softmax({z}, dim={axis})', y, axis)})"
 
 
+def softmax_value(torch: Any, z: Any, y: Any, axis: int) -> Any:
+    return _picked(torch.nn.functional.softmax(z, dim=axis), y, axis)
+
+
+def softmax_value_text(z: str, y: str, axis: int, keywords: str) -> str:
+    del keywords
+    return _picked_text(f"F.softmax({z}, dim={axis})", y, axis)
+
+
+def logsumexp_value(torch: Any, z: Any, y: Any, axis: int) -> Any:
+    del y
+    return torch.logsumexp(z, dim=axis)
+
+
+def logsumexp_value_text(z: str, y: str, axis: int, keywords: str) -> str:
+    del y, keywords
+    return f"torch.logsumexp({z}, dim={axis})"
+
+
+# ---------------------------------------------------------------------- divergences
+
+
+def kl_div(torch: Any, x: Any, q: Any, axis: int, **keywords: Any) -> Any:
+    """Its own "mean" divides by the number of elements: that of the rows is "batchmean"."""
+    del axis
+    if keywords.get("reduction") == "mean":
+        keywords["reduction"] = "batchmean"
+    loss = torch.nn.functional.kl_div(x, q, **keywords)
+    return loss.sum(dim=-1) if loss.ndim else loss
+
+
+def kl_div_text(x: str, q: str, axis: int, keywords: str) -> str:
+    del axis
+    call = f"F.kl_div({x}, {q}{keywords.replace(repr('mean'), repr('batchmean'))})"
+    return f"{call}.sum(dim=-1)" if repr("none") in keywords else call
+
+
 # ---------------------------------------------------------------------- fused with a linear layer
 
 

@@ -19,7 +19,8 @@ class Interface:
     """How a subject takes a call, apart from what it computes; "" says 'not declared'.
 
     Attributes:
-        default_reduction: what a call without `reduction` does: "none", "mean" or "sum".
+        default_reduction: what a call without `reduction` does: "none", "mean" or "sum", or "mean
+            of elements", which divides by the number of all entries of the inputs.
         class_axis: "second" or "last" axis of inputs of three dimensions; binary ops have none.
         last_axis: what a binary op does with inputs (N, d): "kept" gives N d losses, "mean" N.
         broadcasting: a target of another shape, (N, 1) for (N,) or (N, K), (N,) for the (N, 1) of

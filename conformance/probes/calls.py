@@ -9,7 +9,7 @@ import numpy as np
 from ...reference.vocabulary import INPUTS_CHANGED, Case, Options, Outcome
 from ..bench import Bench, Failed
 from .cases import small
-from .choice import Candidate, Found, losses, short, told
+from .choice import Candidate, Found, losses, over, short, told
 
 
 def default_reduction(bench: Bench) -> Found:
@@ -26,6 +26,12 @@ def default_reduction(bench: Bench) -> Found:
             named = replace(case, options=Options(reduction=name))
             if np.array_equal(bench.outputs(named)[0], outcome.loss):
                 return Found(name, evidence, case)
+    if "mean" in bench.subject.reductions and bench.subject.target == "distribution":
+        mean = replace(case, options=Options(reduction="mean"))
+        rows = losses(bench, "mean", mean)
+        elements = over(rows, case.inputs.shape[1], "mean of elements", bench)
+        if elements.fits(outcome.loss):
+            return Found(elements.name, evidence, case)
     return Found("another number" if outcome.returned else "another shape", evidence, case)
 
 

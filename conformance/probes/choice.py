@@ -141,6 +141,12 @@ def times(candidate: Candidate, factor: float, name: str, bench: Bench) -> Candi
     return Candidate(name, exact, reach + half_ulp(np.abs(exact) + reach, bench.fmt))
 
 
+def over(candidate: Candidate, divisor: int, name: str, bench: Bench) -> Candidate:
+    """The candidate's numbers divided by a count, which the last rounding ends."""
+    exact, reach = candidate.exact / divisor, candidate.reach / divisor
+    return Candidate(name, exact, reach + half_ulp(np.abs(exact) + reach, bench.fmt))
+
+
 @dataclass(frozen=True)
 class Reach:
     """How far a loss and a gradient may lie from the exact ones."""

@@ -26,6 +26,7 @@ ROWS = 8
 SUBJECTS = [s for s in subjects(["torch"], "quick") if "float32" in s.dtypes]
 LOWERED = [s for s in subjects(["torch"], "quick") if s.mode == "autocast"]
 WITH_AXIS = [s for s in SUBJECTS if "axis" in s.options]
+SOFT = [s for s in SUBJECTS if (s.operation, s.target) == ("cross_entropy", "distribution")]
 WEIGHTED = [s for s in SUBJECTS if "sample_weight" in s.options]
 
 
@@ -102,7 +103,7 @@ def test_sample_weights_multiply_the_losses(pool: WorkerPool, subject: Subject):
     assert (outcome.loss != asked(pool, subject, batch(subject)).loss).all()
 
 
-@pytest.mark.parametrize("subject", [s for s in SUBJECTS if s.target == "distribution"], ids=named)
+@pytest.mark.parametrize("subject", SOFT, ids=named)
 def test_the_gradient_of_a_distribution(pool: WorkerPool, subject: Subject):
     """d loss / d q_j = -log p_j, whatever the mode takes it by."""
     case = replace(batch(subject), by_target=True)
@@ -110,6 +111,29 @@ def test_the_gradient_of_a_distribution(pool: WorkerPool, subject: Subject):
     right = -np.log(np.exp(case.inputs) / np.exp(case.inputs).sum(axis=1, keepdims=True))
     bound = target_bounds(case, subject.semantics, subject.arithmetic["float32"])
     assert within(outcome.target_gradient, right, bound)
+
+
+def test_a_divergence_is_reduced_over_rows_or_elements(pool: WorkerPool):
+    """log-probabilities and targets of 1/2 and 1/4: each row has q (log q - x) = q log 2 thrice."""
+    (subject,) = (s for s in SUBJECTS if s.op == "kl_div")
+    q = np.array([[0.5, 0.25, 0.25]] * 4)
+    case = Case(subject.operation, "float64", np.log(q) - np.log(2), q)
+    for reduction, factor in (("none", 1.0), ("sum", 4.0), ("mean", 1.0), ("default", 1 / 3)):
+        outcome = asked(pool, subject, replace(case, options=Options(reduction=reduction)))
+        # x is rounded, and each of three terms; 16 such errors are less than 2^-48.
+        np.testing.assert_allclose(outcome.loss, factor * np.log(2), rtol=2**-48)
+        assert outcome.gradient is not None
+        divisor = {"mean": 4, "default": 12}.get(reduction, 1)
+        np.testing.assert_allclose(outcome.gradient, -q / divisor, rtol=2**-52)
+
+
+def test_a_divergence_of_a_masked_class_is_nan(pool: WorkerPool):
+    """0 * -inf, where the term is absent: xlogy is taken for the target alone."""
+    (subject,) = (s for s in SUBJECTS if s.op == "kl_div")
+    case = Case(subject.operation, "float32", np.array([[0.0, -np.inf]]), np.array([[1.0, 0.0]]))
+    outcome = asked(pool, subject, case)
+    np.testing.assert_array_equal(outcome.loss, [np.nan])
+    np.testing.assert_array_equal(outcome.gradient, [[-1.0, 0.0]])
 
 
 @pytest.mark.parametrize("subject", LOWERED, ids=named)
@@ -148,7 +172,7 @@ VARIANTS = {
         [s for s in SUBJECTS if s.op.startswith(("cross", "binary", "linear"))],
         {"cotangent": numbers(ROWS, 1, "bfloat16")[:, 0]},
     ),
-    "by target": ([s for s in SUBJECTS if s.target == "distribution"], {"by_target": True}),
+    "by target": (SOFT, {"by_target": True}),
 }
 
 

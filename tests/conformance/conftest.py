@@ -306,9 +306,11 @@ def behaving(subject: Subject) -> Function:
         reduction = case.options.reduction
         if reduction == "default":
             reduction = subject.interface.default_reduction
-        given = case.inputs
+        given, divisor = case.inputs, 1
+        if reduction == "mean of elements":
+            reduction, divisor = "mean", given.shape[1]
         asked = replace(case, options=replace(case.options, reduction=reduction))
-        found = _shaped(subject, asked)
+        found = tuple(part / divisor for part in _shaped(subject, asked))
         if subject.interface.mutates == "yes":
             given += 1.0
         return found

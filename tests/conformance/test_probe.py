@@ -26,6 +26,7 @@ LOGITS = "torch:binary_cross_entropy_with_logits[eager,cpu]"
 BINARY = "keras:BinaryCrossentropy.probabilities[eager,cpu]"
 SMOOTHED = "keras:BinaryCrossentropy.logits[eager,cpu]"
 CLASSES = "keras:CategoricalCrossentropy.probabilities[eager,cpu]"
+DIVERGENCE = "torch:kl_div[eager,cpu]"
 OPTAX = "jax:softmax_cross_entropy[eager,cpu]"
 
 
@@ -94,6 +95,8 @@ OTHERS = [
     (INDEX, "default_reduction", "none", {}),
     (INDEX, "default_reduction", "sum", {}),
     (OPTAX, "default_reduction", "another number", {"default_reduction": "mean"}),
+    (DIVERGENCE, "default_reduction", "mean", {}),
+    (DIVERGENCE, "default_reduction", "none", {}),
     (INDEX, "plus_inf", "limit", {}),
     (SOFT, "soft_gradient", "p - q", {}),
     (SOFT, "target_domain", "raises", {}),
