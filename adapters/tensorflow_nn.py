@@ -66,6 +66,8 @@ PICKED_XLA = replace(INDEX, label_policy=CLAMPED)
 # The log-sum-exp has the limit of a +inf logit, from which +inf is then subtracted.
 LOGSUMEXP = replace(INDEX, plus_inf="unspecified")
 LOGSUMEXP_XLA = replace(LOGSUMEXP, label_policy=CLAMPED)
+# Without the last subtraction: the value has its limit, an entry of the gradient is NaN.
+SUM_OF_EXP = Semantics(plus_inf="unspecified")
 # A +inf logit makes its own probability NaN and leaves 0 to the others; all are NaN under XLA.
 SOFTMAX = replace(INDEX, plus_inf="unspecified")
 SOFTMAX_XLA = replace(INDEX, label_policy=CLAMPED)
@@ -158,6 +160,13 @@ def _logsumexp_arithmetic(dtype: str, xla: bool) -> Arithmetic:
     base = softmax_arithmetic(dtype, xla)
     origin = base.origin + "; the reciprocal of the sum, of 2 ulps, is rounded once more: c + 5"
     return replace(base, form="A", c_exp=base.c_exp + 5.0, origin=origin)
+
+
+def _share_arithmetic(dtype: str, xla: bool) -> Arithmetic:
+    """exp(z - max) (1 / sum); backward is (grad - sum(grad p)) p."""
+    base = softmax_arithmetic(dtype, xla)
+    origin = base.origin + "; the reciprocal of the sum, of 2 ulps, is rounded once more: c + 5"
+    return replace(base, gradient="softmax product", c_exp=base.c_exp + 5.0, origin=origin)
 
 
 def _weighted_arithmetic(dtype: str, xla: bool) -> Arithmetic:
@@ -277,6 +286,26 @@ OPS: dict[str, _Op] = {
         "tf.math.reduce_logsumexp({x}, axis=-1) - tf.gather({x}, {y}, batch_dims=1)",
         dtypes=COMPILED_DTYPES,
         binary_sibling=SIGMOID,
+    ),
+    "softmax.value": _Op(
+        "softmax",
+        "index",
+        SOFTMAX,
+        SOFTMAX,
+        _share_arithmetic,
+        "tf.gather(tf.nn.softmax({x}), {y}, batch_dims=1)",
+        dtypes=COMPILED_DTYPES,
+        modes=(),
+    ),
+    "reduce_logsumexp.value": _Op(
+        "logsumexp",
+        "index",
+        SUM_OF_EXP,
+        SUM_OF_EXP,
+        _logsumexp_arithmetic,
+        "tf.math.reduce_logsumexp({x}, axis=-1)",
+        dtypes=COMPILED_DTYPES,
+        modes=(),
     ),
 }
 
@@ -475,6 +504,8 @@ class TensorFlowRuntime:
             "reduce_logsumexp.index": lambda z, y: (
                 tf.math.reduce_logsumexp(z, axis=-1) - picked(z, y)
             ),
+            "softmax.value": lambda z, y: picked(nn.softmax(z), y),
+            "reduce_logsumexp.value": lambda z, _: tf.math.reduce_logsumexp(z, axis=-1),
         }
         if op in losses:
             return losses[op]

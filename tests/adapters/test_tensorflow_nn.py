@@ -87,6 +87,31 @@ def test_the_gradient_of_the_weighted_loss_is_wrong_at_zero(pool: WorkerPool):
     assert outcome.gradient.ravel().tolist() == [1.0, 0.0]
 
 
+@pytest.mark.parametrize(
+    ("op", "value", "gradient"),
+    [
+        ("softmax.value", 0.25, [3 / 16, -1 / 16]),
+        ("reduce_logsumexp.value", math.log(4), [0.25] * 2),
+    ],
+)
+def test_the_values_of_softmax_and_logsumexp(
+    pool: WorkerPool, op: str, value: float, gradient: list[float]
+):
+    case = Case(named(op).operation, "float32", np.zeros((2, 4)), np.zeros(2, dtype=np.int64))
+    outcome = ask(pool, named(op), case)
+    assert outcome.gradient is not None
+    np.testing.assert_allclose(outcome.loss, [value] * 2, rtol=2**-22)
+    np.testing.assert_allclose(outcome.gradient[:, :2], [gradient] * 2, rtol=2**-22)
+
+
+def test_softmax_gives_0_beside_nan(pool: WorkerPool):
+    subject = named("softmax.value")
+    case = Case(subject.operation, "float32", np.array([[0.0, 0.0, np.nan]]), np.array([0]))
+    outcome = ask(pool, subject, case)
+    np.testing.assert_array_equal(outcome.loss, [0.0])
+    np.testing.assert_array_equal(outcome.gradient, [[np.nan] * 3])
+
+
 @pytest.mark.slow  # compiles
 def test_a_wrong_label_under_xla_spoils_the_gradient_of_another_row(pool: WorkerPool):
     """Label 3 of row 0 is class 0 of row 1 where the gradient is scattered."""
