@@ -429,6 +429,7 @@ OPS: dict[str, _Op] = {
         ops.multilabel_with_logits,
         ops.multilabel_with_logits_text,
         dtypes=FEWER_DTYPES,
+        interface=Interface(pos_weight="positive term", mutates="no"),
     ),
     "multilabel_soft_margin_loss": _Op(
         BCE,

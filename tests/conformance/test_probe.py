@@ -58,12 +58,16 @@ def changed(subject, **changes):
 
 @pytest.mark.parametrize("name", [s.name for f in FRAMEWORKS.values() for s in f.subjects])
 def test_what_a_subject_declares_is_measured_on_one_that_does_it(behaving, name):
-    """Of every subject, every field is declared, has an input that shows it, and is confirmed."""
+    """Of every subject, every declared field has an input that shows it, and is confirmed."""
     subject = next(s for f in FRAMEWORKS.values() for s in f.subjects if s.name == name)
     found = measured(subject, behaving(subject))
     assert tuple(sorted(found)) == tuple(sorted(fields_of(subject)))
     for field, entry in found.items():
-        assert entry.declared != "", f"{field} is not declared"
+        if entry.declared == "":  # compositions and modes leave open what is their op's
+            assert entry.agrees is None
+            continue
+        if field == "output" and subject.semantics.output != "input":
+            continue  # a stand-in answers in the dtype that it is asked in
         shape = next(f.any_shape for f in FIELDS if f.name == field)
         if subject.compiled and shape:
             assert (entry.agrees, entry.measured) == (None, "")
@@ -77,7 +81,7 @@ def test_what_a_subject_declares_is_measured_on_one_that_does_it(behaving, name)
 def test_every_field_of_the_interface_is_measured():
     names = {field.name for field in FIELDS}
     assert {f.name for f in fields(Interface)} <= names
-    # The guard's numbers are measured as a part of it; no subject has a focal loss yet.
+    # The guard's numbers are measured as a part of it; those of a focal loss are not.
     unmeasured = {"guard_eps", "guard_floor", "gamma", "alpha"}
     assert {f.name for f in fields(Semantics)} - names == unmeasured
 
