@@ -1092,7 +1092,7 @@ def _divergence(case: Case, semantics: Semantics, arithmetic: Arithmetic) -> Bou
     spoiled = (0.0 if from_logs else _growth(3, u)) * slope + 2 * eta + half_ulp(slope, work)
     # What lies at a limit of the clip may be differentiated there or not.
     edge = (semantics.guard == "floor") & ((model == low) | (model == 1.0))
-    spoiled = np.where(edge, np.inf, spoiled)
+    spoiled = np.where(edge, slope + spoiled, spoiled)
     gradient = _finish(slope, spoiled, arithmetic, out)
     # A sum over rows may add the elements of all rows, of which those of one row cancel.
     return Bounds(_finish(exact, error, arithmetic, out), gradient, Sizes(whole, slope, slope))
@@ -1107,7 +1107,9 @@ class _Target:
         error_c, error_d: (N,) of what a subject computes for them.
         surprise, error_L: (N,) -log c and its error.
         slope, error_slope: (N, K) magnitude and error of dc / dp_j, or of d log c / dz_j.
+        terms: (N, K) sum of the magnitudes of the terms of which the slope is made.
         near: (N,) whether rounding decides on which side of a guard c lies.
+        flat: (N,) whether a guard makes the logarithm a constant.
     """
 
     c: Floats
@@ -1118,7 +1120,9 @@ class _Target:
     error_L: Floats
     slope: Floats
     error_slope: Floats
+    terms: Floats
     near: Booleans
+    flat: Booleans
 
 
 def _focal(case: Case, semantics: Semantics, arithmetic: Arithmetic) -> Bounds:
@@ -1143,41 +1147,46 @@ def _focal(case: Case, semantics: Semantics, arithmetic: Arithmetic) -> Bounds:
     exact = exact * weight
     error = error + half_ulp(exact + error, work)
 
-    def gradient(sign: float) -> Floats:
-        """The gradient, or at sign 1 its largest magnitude within the errors."""
+    def pull(sign: float) -> Floats:
+        """The factor of the slope, or at sign 1 its largest magnitude within the errors."""
         c, d = at.c + sign * at.error_c, at.d + sign * at.error_d
         # A power below 1 grows where its base shrinks.
         base = d if gamma >= 1 else np.maximum(at.d - sign * at.error_d, 0.0)
         surprise = at.surprise + sign * at.error_L
         if inputs_of(case.operation) == PROBABILITIES:
-            inner = d / np.maximum(at.c - sign * at.error_c, 0.0) + gamma * surprise
+            first = d / np.maximum(at.c - sign * at.error_c, 0.0)
+            second = gamma * surprise
         else:
-            inner = d + gamma * surprise * c
-        outer = weight * base ** (gamma - 1.0) * inner
-        return outer[:, None] * (at.slope + sign * at.error_slope)
+            first, second = d, gamma * surprise * c
+        inner = np.where(at.flat, 0.0, first) + second
+        return (weight * base ** (gamma - 1.0) * inner)[:, None]
 
-    g = gradient(0.0)
-    spoiled = gradient(1.0) - g
+    g = pull(0.0) * at.slope
+    spoiled = pull(1.0) * (at.slope + at.error_slope) - g
     roundings = _growth(12 + case.inputs.shape[1], u)
     spoiled = spoiled + (2 * powers[:, None] + roundings) * (g + spoiled) + 8 * eta
     spoiled = spoiled + half_ulp(g + spoiled, work)
-    loss = np.where(at.near, np.inf, _finish(exact, error, arithmetic, out))
-    spoiled = np.where(at.near[:, None], np.inf, _finish(g, spoiled, arithmetic, out))
-    return Bounds(loss, spoiled, Sizes(exact, g, g))
+    # At a limit a subject may be on the one side or on the other: 0, or what is there beside it.
+    spoiled = _finish(g, spoiled, arithmetic, out) + np.where(at.near[:, None], g, 0.0)
+    sizes = Sizes(exact, g, pull(0.0) * at.terms)
+    return Bounds(_finish(exact, error, arithmetic, out), spoiled, sizes)
 
 
 def _target_of(case: Case, semantics: Semantics, arithmetic: Arithmetic) -> _Target:
     """The target's probability by the formula of the subject, moved by the guard."""
     if inputs_of(case.operation) == LOGITS:
-        at = _target_of_logits(case, arithmetic)
+        at = _target_of_logits(case, semantics, arithmetic)
         if semantics.guard == "none":
             return at
     else:
         at = _target_of_probabilities(case, semantics, arithmetic)
-    if semantics.guard == "clip":
-        at = _guarded(at, case, semantics, arithmetic)
-    surprise = -np.log(at.c)
-    return replace(at, surprise=surprise, error_L=_error_of_log(at, surprise, arithmetic))
+    held = at
+    if semantics.guard in ("clip", "clip log"):
+        held = _guarded(at, case, semantics, arithmetic)
+    in_log = semantics.guard == "clip log"
+    at = replace(at, near=held.near, flat=held.flat) if in_log else held
+    surprise = -np.log(held.c)
+    return replace(at, surprise=surprise, error_L=_error_of_log(held, surprise, arithmetic))
 
 
 def _error_of_log(at: _Target, surprise: Floats, arithmetic: Arithmetic) -> Floats:
@@ -1187,10 +1196,11 @@ def _error_of_log(at: _Target, surprise: Floats, arithmetic: Arithmetic) -> Floa
     return off + arithmetic.c_log * u * (surprise + off)
 
 
-def _target_of_logits(case: Case, arithmetic: Arithmetic) -> _Target:
+def _target_of_logits(case: Case, semantics: Semantics, arithmetic: Arithmetic) -> _Target:
     """c = softmax(z)_t, and L from the log-probability itself, not from the rounded c."""
     binary = case.operation.startswith("binary")
-    u, labels = FORMATS[arithmetic.working].unit_roundoff, focal_labels(case)
+    work, labels = FORMATS[arithmetic.working], focal_labels(case)
+    u = work.unit_roundoff
     z = np.concatenate([np.zeros_like(case.inputs), case.inputs], 1) if binary else case.inputs
     row = _softmax(z, arithmetic, 1.0)
     error, error_other = _shares(row, arithmetic)
@@ -1202,16 +1212,27 @@ def _target_of_logits(case: Case, arithmetic: Arithmetic) -> _Target:
         for x in (row.p, error, other, error_other, row.d + row.log_s, off)
     ]
     c, error_c, d, error_d, surprise, error_L = picked
+    relative = arithmetic.gradient == "relative"
+    if binary and not relative:
+        # p = sigmoid(z), and for a label of 0 c = 1 - p by a difference.
+        error = np.maximum(error, arithmetic.c_sigmoid * u * row.p + _eta(work, arithmetic.flush))
+        error_c = error[:, 1] + np.where(labels == 0, u, 0.0)
+    error_c = error_c + _eta(work, arithmetic.flush)
+    if semantics.renormalise == "before":
+        again = _growth(_height(z.shape[1], arithmetic) + 2, u)
+        error_c = error_c + again * (c + error_c)
     # 1 - c by a difference is the better way where c is small.
     difference = error_c + u
-    relative = arithmetic.gradient == "relative"
     error_d = np.minimum(error_d, difference) if relative else difference
-    error_slope = np.where(unit, error_d[:, None], error)
-    keep = slice(1, None) if binary else slice(None)
-    near = np.zeros(case.rows, dtype=np.bool_)
-    return _Target(
-        c, d, error_c, error_d, surprise, error_L, other[:, keep], error_slope[:, keep], near
-    )
+    error_slope, terms = np.where(unit, error_d[:, None], error), other
+    if semantics.renormalise == "before" and not relative:
+        # p_k (g_k - sum_j p_j g_j), g_j = [j = t] / S - p_t / S^2: no term exceeds 2 p_t or 2.
+        terms = np.where(unit, 4.0, 4.0 * row.p)
+        error_slope = error_slope + _growth(8 + z.shape[1], u) * terms
+    keep, no = slice(int(binary), None), np.zeros(case.rows, dtype=np.bool_)
+    other, error_slope, terms = other[:, keep], error_slope[:, keep], terms[:, keep]
+    errors = (c, d, error_c, error_d, surprise, error_L)
+    return _Target(*errors, other, error_slope, terms, no, no)
 
 
 def _target_of_probabilities(case: Case, semantics: Semantics, arithmetic: Arithmetic) -> _Target:
@@ -1219,10 +1240,11 @@ def _target_of_probabilities(case: Case, semantics: Semantics, arithmetic: Arith
     p, labels = case.inputs, focal_labels(case)
     u, nothing = FORMATS[arithmetic.working].unit_roundoff, np.zeros(case.rows)
     slope = np.ones(p.shape)
-    error_slope = np.zeros(p.shape)
+    error_slope, terms = np.zeros(p.shape), slope
     if case.operation.startswith("binary"):
         c = np.where(labels == 1, p[:, 0], 1.0 - p[:, 0])
-        rounded = np.where(labels == 1, 0.0, u)
+        # 1 - p is exact from 1/2 on (Sterbenz).
+        rounded = np.where((labels == 1) | (p[:, 0] >= 0.5), 0.0, u)
     else:
         unit = np.arange(p.shape[1]) == labels[:, None]
         c, rounded, slope = np.where(unit, p, 0.0).sum(axis=1), nothing, unit.astype(np.float64)
@@ -1232,13 +1254,15 @@ def _target_of_probabilities(case: Case, semantics: Semantics, arithmetic: Arith
             rounded = c * _growth(_height(p.shape[1], arithmetic) + 2, u)
             slope = np.where(unit, (1.0 - c)[:, None], c[:, None]) / total[:, None]
             # The two parts of the slope of a quotient are added by the chain rule.
-            error_slope = _growth(4 + p.shape[1], u) * (slope + 2.0)
-    near = np.zeros(case.rows, dtype=np.bool_)
-    return _Target(c, 1.0 - c, rounded, rounded + u, nothing, nothing, slope, error_slope, near)
+            terms = (np.where(unit, 1.0, 0.0) + c[:, None]) / total[:, None]
+            error_slope = _growth(4 + p.shape[1], u) * (slope + terms)
+    no = np.zeros(case.rows, dtype=np.bool_)
+    slopes = (slope, error_slope, terms)
+    return _Target(c, 1.0 - c, rounded, rounded + u, nothing, nothing, *slopes, no, no)
 
 
 def _guarded(at: _Target, case: Case, semantics: Semantics, arithmetic: Arithmetic) -> _Target:
-    """c moved into the limits of a clip; where rounding decides on a side there is no bound."""
+    """c moved into the limits of a clip, which moves an error no further away."""
     u = FORMATS[arithmetic.working].unit_roundoff
     low, high = clip_bounds(semantics.guard_eps, case.dtype)
     mirrored = np.asarray(focal_labels(case) == 0) & case.operation.startswith("binary")
@@ -1246,4 +1270,7 @@ def _guarded(at: _Target, case: Case, semantics: Semantics, arithmetic: Arithmet
     margin = 2 * at.error_c + 2 * u * at.c
     near = (np.abs(at.c - least) <= margin) | (np.abs(at.c - most) <= margin + u)
     c = np.clip(at.c, least, most)
-    return replace(at, c=c, d=1.0 - c, near=near)
+    # 1 - lo is rounded, but neither lo nor 1 - hi.
+    flat = (c != at.c) & ~near
+    error = np.where(flat, np.where(mirrored, u, 0.0), at.error_c)
+    return replace(at, c=c, d=1.0 - c, error_c=error, near=near, flat=flat)

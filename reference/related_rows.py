@@ -14,6 +14,7 @@ products of certified ones, with a relative error below 2**-90; sums of rows are
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -157,7 +158,7 @@ def _divergence(case: Case, semantics: Semantics) -> Truth:
 
 def _focal(case: Case, semantics: Semantics) -> Truth:
     """w (1 - c)**g (-log c) of the guarded probability c of the target."""
-    classes = max(case.inputs.shape[1], 2)
+    binary = case.operation.startswith("binary")
     labels, weight = focal_labels(case), focal_weight(case, semantics)
     rows = np.arange(labels.size)
     nan = np.asarray(np.isnan(case.inputs).any(axis=1))
@@ -166,14 +167,16 @@ def _focal(case: Case, semantics: Semantics) -> Truth:
         share, slope, reason = _share_of_probabilities(case, semantics, labels, nan)
     else:
         z = np.where(nan[:, None], 0.0, case.inputs)
-        if classes > case.inputs.shape[1]:
+        if binary:
             z = np.concatenate([np.zeros_like(z), z], axis=1)
-        _, _, reason = usable_logits(z, Semantics(plus_inf="limit"))
+        limit = replace(semantics, plus_inf="limit")
+        convention = limit if binary else semantics
+        _, nan, reason = usable_logits(np.where(nan[:, None], np.nan, z), convention)
         plain = cross_entropy_truth(z, labels, Semantics(plus_inf="limit"), Options())
         share = softmax(z).take((rows, labels))
         # 1 - p_t = -d loss / d z_t without cancellation, and d p_t / d z_j = -p_t d loss / d z_j.
         doubt, surprise = negate(plain.gradient.take((rows, labels))), plain.loss
-        slope = plain.gradient.take((slice(None), slice(classes - case.inputs.shape[1], None)))
+        slope = plain.gradient.take((slice(None), slice(int(binary), None)))
         return _of_share(case, semantics, (share, doubt, surprise), slope, weight, nan, reason)
     positive = where(share.hi == 0.0, constant(1.0), share)
     surprise = where(share.hi == 0.0, constant(np.inf), negate(log(positive)))
@@ -190,7 +193,9 @@ def focal_labels(case: Case) -> NDArray[np.int64]:
         return labels
     if not ((target == 0) | (target == 1)).all():
         raise ValueError("a target of focal loss must be 0 or 1 here")
-    return (target[:, 0] if target.shape[1] == 1 else np.argmax(target, axis=1)).astype(np.int64)
+    if case.operation.startswith("binary"):
+        return target[:, 0].astype(np.int64)
+    return np.argmax(target, axis=1).astype(np.int64)
 
 
 def focal_weight(case: Case, semantics: Semantics) -> Floats:
@@ -210,7 +215,7 @@ def _share_of_probabilities(
     p = np.where(nan[:, None], 0.5, case.inputs)
     reason = np.where(((p < 0.0) | (p > 1.0)).any(axis=1), NOT_A_PROBABILITY, "")
     rows = np.arange(labels.size)
-    if p.shape[1] == 1:
+    if case.operation.startswith("binary"):
         share = where(labels == 1, Exact.from_float(p[:, 0]), complement(p[:, 0]))
         return share, Exact.from_float(np.where(labels == 1, 1.0, -1.0)[:, None]), reason
     own, unit = Exact.from_float(p[rows, labels]), np.arange(p.shape[1]) == labels[:, None]
@@ -243,7 +248,8 @@ def _of_share(
     gamma = semantics.gamma if case.options.gamma is None else case.options.gamma
     share, doubt, surprise = parts
     moved = np.zeros(weight.shape, dtype=np.bool_)
-    if semantics.guard == "clip":
+    in_log = semantics.guard == "clip log"
+    if semantics.guard in ("clip", "clip log"):
         # A binary guard clips p, not 1 - p: the limits of the label 0 are 1 - hi and 1 - lo.
         low, high = clip_bounds(semantics.guard_eps, case.dtype)
         mirrored = np.asarray(focal_labels(case) == 0) & case.operation.startswith("binary")
@@ -252,21 +258,37 @@ def _of_share(
         held = np.clip(to_float(share), least, most)
         moved = np.asarray(held != to_float(share))
         at = Exact.from_float(held)
-        share = where(moved, at, share)
-        doubt = where(moved, subtract(constant(1.0), at), doubt)
-        surprise = where(moved, negate(log(at)), surprise)
+        positive = where(held == 0.0, constant(1.0), at)
+        surprise = where(moved, negate(log(positive)), surprise)
+        if not in_log:
+            share = where(moved, at, share)
+            doubt = where(moved, subtract(constant(1.0), at), doubt)
     zero = doubt.hi == 0.0
-    loss = where(zero, constant(0.0), scale(multiplied(power(doubt, gamma), surprise), weight))
+    factor = power(where(zero, constant(1.0), doubt), gamma)
+    loss = scale(multiplied(factor, surprise), weight)
+    loss = where(zero & np.asarray(gamma > 0.0), constant(0.0), loss)
     # (1 - c)**(g - 1) ((1 - c) / c + g L) for c, times c for log c: terms of one sign.
+    # The first of them is that of the logarithm, which a guard of it alone takes away.
     if case.operation.endswith("probabilities"):
         safe, sign = where(share.hi == 0.0, constant(1.0), share), -1.0
-        inner = add(divided(doubt, safe), scale(surprise, gamma))
+        first, second = divided(doubt, safe), scale(surprise, gamma)
     else:
         product, sign = nothing_times(share, surprise, multiplied(share, surprise)), 1.0
-        inner = add(doubt, scale(product, gamma))
+        first, second = doubt, scale(product, gamma)
+    inner = add(where(moved, constant(0.0), first), second)
     pull = scale(multiplied(power(doubt, gamma - 1.0), inner), sign * weight)
     if gamma > 0.0:
         pull = where(zero, constant(0.0), pull)
+    if in_log:
+        pull = where(zero & moved, _end_of_power(case, gamma, surprise, weight), pull)
     gradient = nothing_times(slope, pull.reshape(-1, 1), multiplied(slope, pull.reshape(-1, 1)))
-    gradient = where(moved[:, None], constant(0.0), gradient)
+    if not in_log or gamma == 0.0:
+        gradient = where(moved[:, None], constant(0.0), gradient)
     return _rows(loss, gradient, nan, reason)
+
+
+def _end_of_power(case: Case, gamma: float, surprise: Exact, weight: Floats) -> Exact:
+    """-w g 0**(g - 1) L: what a factor of which the logarithm is guarded pulls with at c = 1."""
+    if gamma > 1.0 or gamma == 0.0 or not case.operation.endswith("probabilities"):
+        return constant(0.0)
+    return scale(surprise, -weight) if gamma == 1.0 else constant(-np.inf)

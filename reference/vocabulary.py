@@ -66,7 +66,8 @@ class Semantics:
             or "p - q" (which assumes sum(q) = 1).
         guard: how probabilities are kept away from 0 and 1: "none", "clip" (p into [eps, 1 - eps],
             both rounded to the dtype, gradient 0 outside), "clamp log" (each log at least
-            `guard_floor`) or, for divergences, "floor" (p and q into [eps, 1]).
+            `guard_floor`), for divergences "floor" (p and q into [eps, 1]), for focal losses also
+            "clip log" (p into [eps, 1 - eps] within the logarithm alone).
         guard_eps: the eps of "clip" and "floor" as written in the source, before rounding to the
             dtype.
         guard_floor: the floor of "clamp log".

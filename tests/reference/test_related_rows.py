@@ -261,6 +261,57 @@ def test_focal_loss_wants_hard_targets() -> None:
         truth(case, Semantics())
 
 
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
+@pytest.mark.parametrize("operation", ["binary_focal", "binary_focal_probabilities"])
+def test_a_guard_of_the_logarithm_alone_leaves_the_power_its_slope(
+    operation: str, gamma: float
+) -> None:
+    """By differences: the loss itself is a product of a power and a clipped logarithm."""
+    semantics = Semantics(guard="clip log", guard_eps=1e-3)
+    y = np.array([[1.0], [0.0]] * 4)
+    p = np.repeat([2.0**-12, 0.25, 0.75, 1 - 2.0**-12], 2)[:, None]
+    x = p if operation.endswith("probabilities") else np.log(p / (1 - p))
+
+    def losses(x: np.ndarray) -> np.ndarray:
+        c = x if operation.endswith("probabilities") else 1 / (1 + np.exp(-x))
+        held = np.clip(c, 1e-3, 1 - 1e-3)
+        share, inner = np.where(y == 1, c, 1 - c), np.where(y == 1, held, 1 - held)
+        return -((1 - share) ** gamma) * np.log(inner)
+
+    found = truth(Case(operation, "float64", x, y, Options(gamma=gamma)), semantics)
+    np.testing.assert_allclose(to_float(found.loss), losses(x)[:, 0], rtol=1e-11)
+    step = 2.0**-24
+    slope = (losses(x + step) - losses(x - step)) / (2 * step)
+    np.testing.assert_allclose(to_float(found.gradient), slope, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize(("gamma", "slope"), [(0.5, -np.inf), (1.0, -1.0), (2.0, 0.0), (0.0, 0.0)])
+def test_the_slope_of_a_power_at_its_end(gamma: float, slope: float) -> None:
+    """At p = 1 the guarded logarithm is a constant L > 0, and the power has its slope at 0."""
+    semantics = Semantics(guard="clip log", guard_eps=0.5)
+    one = np.ones((1, 1))
+    case = Case("binary_focal_probabilities", "float64", one, one, Options(gamma=gamma))
+    found = truth(case, semantics)
+    assert to_float(found.loss)[0] == (np.log(2) if gamma == 0 else 0.0)
+    expected = slope * np.log(2) if np.isfinite(slope) else slope
+    np.testing.assert_allclose(to_float(found.gradient), [[expected]], rtol=2**-52)
+
+
+def test_far_logits_are_not_lost_in_a_guard_that_rounds_to_nothing() -> None:
+    semantics = Semantics(guard="clip log", guard_eps=1e-7)  # 1 - 1e-7 is 1 in bfloat16
+    z = np.array([[2.0**100]])
+    found = truth(Case("binary_focal", "bfloat16", z, np.zeros((1, 1))), semantics)
+    assert to_float(found.loss)[0] == 2.0**100
+
+
+@pytest.mark.parametrize("operation", ["focal", "focal_probabilities"])
+def test_focal_loss_of_a_single_class_has_no_other(operation: str) -> None:
+    case = Case(operation, "float32", np.array([[0.5]]), np.array([[1.0]]))
+    found = truth(case, Semantics(renormalise="before"))
+    assert to_float(found.loss).tolist() == [0.0]
+    assert to_float(found.gradient).tolist() == [[0.0]]
+
+
 # ------------------------------------------------------------------------------ bounds
 
 # NumPy's float32 exp and log are within 2.52 and 3.83 ulps (numpy/numpy#13134); log1p taken at 4.
@@ -378,6 +429,41 @@ def test_the_demand_is_no_looser_than_the_declared_bound(name: str) -> None:
     declared, demand = (bounds(case, semantics, a) for a in (NUMPY, demanded(NUMPY)))
     finite = np.isfinite(declared.loss)
     assert (demand.loss[finite] <= declared.loss[finite] * 1.01).all()
+
+
+def renormalised_by_hand(case: Case, *, logits: bool) -> tuple[np.ndarray, np.ndarray]:
+    """keras.losses.categorical_focal_crossentropy in float32, differentiated by the chain rule."""
+    x, y = case.inputs.astype(real), np.eye(CLASSES, dtype=real)[case.target]
+    low, high = real(1e-7), real(1 - 1e-7)
+    p = softmax32(x) if logits else x
+    total = p.sum(axis=1, keepdims=True)
+    out = p / total
+    c = np.clip(out, low, high)
+    ce = -y * np.log(c)
+    loss = ((1 - c) ** real(2) * ce).sum(axis=1)
+    slope = -(real(2) * (1 - c) * ce + (1 - c) ** real(2) * y / c)
+    slope = np.where((out < low) | (out > high), real(0), slope)
+    slope = slope / total - ((slope * p) / (total * total)).sum(axis=1, keepdims=True)
+    return loss, p * (slope - (slope * p).sum(axis=1, keepdims=True)) if logits else slope
+
+
+@pytest.mark.parametrize("operation", ["focal", "focal_probabilities"])
+def test_bounds_of_a_focal_loss_that_divides_by_the_sum_hold_and_are_near(operation: str) -> None:
+    from_logits = operation == "focal"
+    inputs = logits(2.0) if from_logits else probabilities()
+    case = Case(operation, "float32", inputs, labels())
+    semantics = replace(KERAS, renormalise="before")
+    arithmetic = replace(NUMPY, form="log softmax / sum", gradient="softmax product")
+    exact, bound = truth(case, semantics), bounds(case, semantics, arithmetic)
+    with np.errstate(all="ignore"):
+        found = renormalised_by_hand(case, logits=from_logits)
+    pairs = ((found[0], exact.loss, bound.loss), (found[1], exact.gradient, bound.gradient))
+    for value, right, limit in pairs:
+        assert np.isfinite(limit).all()
+        error = np.abs(value - to_float(right))
+        assert (error <= limit).all()
+        some = limit > 0
+        assert (error[some] / limit[some]).max() > 1 / 32
 
 
 def test_a_wrong_power_is_outside_every_bound() -> None:
