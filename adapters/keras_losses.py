@@ -62,6 +62,7 @@ class _Op:
         options: as in Subject.
         activation: the function of keras.ops whose output it is given, or "".
         index_sibling, binary_sibling: as in Subject.
+        takes_logits: whether it has the argument `from_logits`.
     """
 
     loss: str
@@ -71,6 +72,7 @@ class _Op:
     activation: str = ""
     index_sibling: str | None = None
     binary_sibling: str | None = None
+    takes_logits: bool = True
 
     @property
     def from_logits(self) -> bool:
@@ -145,6 +147,27 @@ OPS: dict[str, _Op] = {
     ),
 }
 CLASS_OPS = tuple(name for name, op in OPS.items() if not op.is_variant)
+# What is no cross-entropy, audited in eager mode alone.
+FACTORS = frozenset({"alpha", "gamma"})
+BINARY_FOCAL, CATEGORICAL_FOCAL = "BinaryFocalCrossentropy", "CategoricalFocalCrossentropy"
+RELATED_OPS = {
+    "KLDivergence": _Op(
+        "KLDivergence",
+        "kl_divergence_probabilities",
+        "distribution",
+        frozenset(),
+        takes_logits=False,
+    ),
+    f"{BINARY_FOCAL}.logits": _Op(BINARY_FOCAL, "binary_focal", "binary", FACTORS),
+    f"{BINARY_FOCAL}.probabilities": _Op(
+        BINARY_FOCAL, "binary_focal_probabilities", "binary", FACTORS
+    ),
+    f"{CATEGORICAL_FOCAL}.logits": _Op(CATEGORICAL_FOCAL, "focal", "distribution", FACTORS),
+    f"{CATEGORICAL_FOCAL}.probabilities": _Op(
+        CATEGORICAL_FOCAL, "focal_probabilities", "distribution", FACTORS
+    ),
+}
+OPS.update(RELATED_OPS)
 
 
 # losses/losses.py: reduction="sum_over_batch_size" where none is passed, `ignore_class` compared
@@ -308,7 +331,7 @@ def _interface(backend: Backend, name: str) -> Interface:
 
 def _keywords(op: _Op, options: Options, dtype: str) -> dict[str, Any]:
     """What the class is made with, or the function called with."""
-    keywords: dict[str, Any] = {"from_logits": op.from_logits}
+    keywords: dict[str, Any] = {"from_logits": op.from_logits} if op.takes_logits else {}
     if op.is_class:
         keywords["dtype"] = dtype
         if options.reduction != "default":
@@ -317,6 +340,12 @@ def _keywords(op: _Op, options: Options, dtype: str) -> dict[str, Any]:
         keywords["label_smoothing"] = options.label_smoothing
     if options.ignore_index is not None:
         keywords["ignore_class"] = options.ignore_index
+    if options.gamma is not None:
+        keywords["gamma"] = options.gamma
+    if options.alpha is not None:
+        keywords["alpha"] = options.alpha
+        if op.target == "binary":
+            keywords["apply_class_balancing"] = True
     return keywords
 
 
@@ -405,7 +434,36 @@ _FROM_PROBABILITIES = {
     ),
     "BinaryCrossentropy.probabilities": Declaration(clipped(TF_BINARY), _binary_arithmetic),
 }
-_DECLARED = {**_FROM_LOGITS, **_FROM_PROBABILITIES}
+FLOORED = Semantics(guard="floor", guard_eps=EPSILON)
+BINARY_FOCAL_CLIPPED = Semantics(guard="clip log", guard_eps=EPSILON)
+CATEGORICAL_FOCAL_CLIPPED = clipped(Semantics(alpha=0.25), "before")
+
+
+def _binary_focal_arithmetic(dtype: str, xla: bool) -> Arithmetic:
+    """(1 - p_t)^g times the cross-entropy, p_t = y p + (1 - y) (1 - p), p = sigmoid(z)."""
+    # max(z, 0) - z y + log1p(exp(-|z|)) is form "C" of the classes 0 and z for a label of 0 or 1.
+    return replace(sigmoid_arithmetic(dtype, xla), form="C")
+
+
+def _categorical_focal_arithmetic(dtype: str, xla: bool) -> Arithmetic:
+    """(1 - c)^g (-log c), c the clipped softmax, divided by its sum once more."""
+    base = softmax_arithmetic(dtype, xla)
+    return replace(base, form="log softmax / sum", gradient="softmax product")
+
+
+# The cross-entropy of a binary focal loss takes the logits, its factor their sigmoid.
+_RELATED = {
+    "KLDivergence": Declaration(FLOORED, _probability_arithmetic),
+    f"{BINARY_FOCAL}.logits": Declaration(Semantics(), _binary_focal_arithmetic),
+    f"{BINARY_FOCAL}.probabilities": Declaration(BINARY_FOCAL_CLIPPED, _probability_arithmetic),
+    f"{CATEGORICAL_FOCAL}.logits": Declaration(
+        CATEGORICAL_FOCAL_CLIPPED, _categorical_focal_arithmetic
+    ),
+    f"{CATEGORICAL_FOCAL}.probabilities": Declaration(
+        CATEGORICAL_FOCAL_CLIPPED, _probability_arithmetic
+    ),
+}
+_DECLARED = {**_FROM_LOGITS, **_FROM_PROBABILITIES, **_RELATED}
 
 FRAMEWORK = framework(
     Backend(

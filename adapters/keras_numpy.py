@@ -11,7 +11,16 @@ from collections.abc import Callable
 from typing import Any
 
 from ..reference.vocabulary import Arithmetic, Case, Semantics
-from .keras_losses import Backend, BackendRuntime, Declaration, clipped, framework
+from .keras_losses import (
+    BINARY_FOCAL_CLIPPED,
+    CATEGORICAL_FOCAL_CLIPPED,
+    FLOORED,
+    Backend,
+    BackendRuntime,
+    Declaration,
+    clipped,
+    framework,
+)
 from .runtime import Call
 from .snippets import nested
 
@@ -73,6 +82,19 @@ DECLARED = {
     # The logits of an activation are not recovered: its output is clipped like any probability.
     "CategoricalCrossentropy.softmax": Declaration(CATEGORICAL, _arithmetic("log softmax / sum")),
     "BinaryCrossentropy.sigmoid": Declaration(BINARY, _arithmetic("log sigmoid", flush=True)),
+    "KLDivergence": Declaration(FLOORED, _arithmetic("log p")),
+    "BinaryFocalCrossentropy.logits": Declaration(
+        BINARY_FOCAL_CLIPPED, _arithmetic("log sigmoid", flush=True)
+    ),
+    "BinaryFocalCrossentropy.probabilities": Declaration(
+        BINARY_FOCAL_CLIPPED, _arithmetic("log p")
+    ),
+    "CategoricalFocalCrossentropy.logits": Declaration(
+        CATEGORICAL_FOCAL_CLIPPED, _arithmetic("log softmax / sum")
+    ),
+    "CategoricalFocalCrossentropy.probabilities": Declaration(
+        CATEGORICAL_FOCAL_CLIPPED, _arithmetic("log p")
+    ),
 }
 
 

@@ -11,7 +11,16 @@ from collections.abc import Callable
 from typing import Any
 
 from ..reference.vocabulary import Arithmetic, Case, Semantics
-from .keras_losses import Backend, BackendRuntime, Declaration, clipped, framework
+from .keras_losses import (
+    BINARY_FOCAL_CLIPPED,
+    CATEGORICAL_FOCAL_CLIPPED,
+    FLOORED,
+    Backend,
+    BackendRuntime,
+    Declaration,
+    clipped,
+    framework,
+)
 from .runtime import Call
 from .snippets import nested
 
@@ -72,6 +81,19 @@ DECLARED = {
     ),
     "BinaryCrossentropy.sigmoid": Declaration(
         BINARY, _arithmetic("log sigmoid", "sigmoid product", flush=True), target_domain="raises"
+    ),
+    "KLDivergence": Declaration(FLOORED, _arithmetic("log p", "quotient")),
+    "BinaryFocalCrossentropy.logits": Declaration(
+        BINARY_FOCAL_CLIPPED, _arithmetic("log sigmoid", "sigmoid product", flush=True)
+    ),
+    "BinaryFocalCrossentropy.probabilities": Declaration(
+        BINARY_FOCAL_CLIPPED, _arithmetic("log p", "quotient")
+    ),
+    "CategoricalFocalCrossentropy.logits": Declaration(
+        CATEGORICAL_FOCAL_CLIPPED, _arithmetic("log softmax / sum", "softmax product")
+    ),
+    "CategoricalFocalCrossentropy.probabilities": Declaration(
+        CATEGORICAL_FOCAL_CLIPPED, _arithmetic("log p", "quotient")
     ),
 }
 

@@ -32,6 +32,8 @@ def small(bench: Bench, rows: int = 1, options: Options = PLAIN) -> Case:
         target = np.array([0, classes - 1])
         if subject.target == "distribution":
             target = np.array([shares(classes)[::-1], shares(classes)])
+            if subject.operation.startswith("focal"):  # of one class, or none is defined
+                target = np.eye(classes)[[0, classes - 1]]
         case = _case(bench, inputs, target, options)
     if subject.shape is not None and options.reduction != "none":
         return case.take(np.resize(np.arange(rows), subject.shape[0]))
