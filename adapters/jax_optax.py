@@ -128,12 +128,29 @@ def _sigmoid(dtype: str) -> Arithmetic:
     return _arithmetic(dtype, "split", "exp logp", extra)
 
 
+def _share(dtype: str) -> Arithmetic:
+    """exp(z - max) / sum; backward p_j (g_j - sum(p g))."""
+    return _arithmetic(dtype, "log softmax", "softmax product")
+
+
+def _divergence(dtype: str) -> Arithmetic:
+    """q (log q - x), summed."""
+    return _arithmetic(dtype, "log p", "quotient")
+
+
+def _focal(dtype: str) -> Arithmetic:
+    """That of the cross-entropy times exp(g log(1 - p_t)), log(1 - p_t) = log_sigmoid(z or -z)."""
+    extra = "; log(1 - p_t) is a log1p with two roundings, its product with g is a third: c_log + 3"
+    base = _arithmetic(dtype, "B", "relative", extra)
+    return replace(base, c_log=base.c_log + 3.0)
+
+
 @dataclass(frozen=True)
 class _Op:
     """The declaration of one op, apart from its mode, and how a script calls it.
 
-    In `expression`, {x} are the inputs, {y} the target, {more} the arguments beside them, and
-    {axis} is the axis of the classes.
+    In `expression`, {x} are the inputs, {y} the target, {more} the arguments beside them, {factors}
+    those of a focal loss, and {axis} is the axis of the classes.
     """
 
     operation: str
@@ -152,6 +169,7 @@ INTEGER = "softmax_cross_entropy_with_integer_labels"
 BINARY_CROSS_ENTROPY = "sigmoid_binary_cross_entropy"
 MULTILABEL = "sigmoid_binary_cross_entropy.multilabel"
 MASKED = frozenset({"axis", "where"})
+AXIS = frozenset({"axis"})
 OPS: dict[str, _Op] = {
     "softmax_cross_entropy": _Op(
         "cross_entropy",
@@ -230,7 +248,29 @@ OPS: dict[str, _Op] = {
         FEW_DTYPES,
         REDUCTIONS,
     ),
+    "softmax": _Op("softmax", "index", AXIS, INDEX, _share, "pick(jax.nn.softmax({x}{more}), {y})"),
+    "logsumexp": _Op(
+        "logsumexp", "index", AXIS, INTEGER_LABELS, _logsumexp, "jax.nn.logsumexp({x}, {axis})"
+    ),
+    "kl_divergence": _Op(
+        "kl_divergence",
+        "distribution",
+        AXIS,
+        Semantics(),
+        _divergence,
+        "optax.kl_divergence({x}, {y}{more})",
+    ),
+    "sigmoid_focal_loss": _Op(
+        "binary_focal",
+        "binary",
+        frozenset({"alpha", "gamma"}),
+        Semantics(),
+        _focal,
+        "optax.sigmoid_focal_loss({x}, {y}{factors})",
+    ),
 }
+# Those that are audited in eager mode alone.
+ONLY_EAGER = ("softmax", "logsumexp", "kl_divergence", "sigmoid_focal_loss")
 # What people map over rows or differentiate forward: the losses themselves.
 PER_ROW = ("softmax_cross_entropy", "safe_softmax_cross_entropy", INTEGER, BINARY_CROSS_ENTROPY)
 
@@ -311,13 +351,24 @@ def _expression(subject: Subject, case: Case, x: str, y: str) -> str:
         masked = {"where": f"jnp.broadcast_to({shape}, {x}.shape)"}
     more = arguments({**({} if options.axis == -1 else {"axis": str(options.axis)}), **masked})
     expression = OPS[subject.op].expression.format(
-        x=x, y=target, more=more, axis=options.axis, masked=arguments(masked)
+        x=x,
+        y=target,
+        more=more,
+        axis=options.axis,
+        masked=arguments(masked),
+        factors=arguments({name: repr(value) for name, value in focal_factors(options).items()}),
     )
     if options.axis == 1:
         expression = f"({expression})[0]"
     if options.reduction not in ("none", "default"):
         return f"{expression}.{options.reduction}()"
     return f"{expression}.reshape(-1, 1)" if subject.op == MULTILABEL else expression
+
+
+def focal_factors(options: Options) -> dict[str, float]:
+    """The factors of a focal loss that a call passes, by name."""
+    passed = {"gamma": options.gamma, "alpha": options.alpha}
+    return {name: value for name, value in passed.items() if value is not None}
 
 
 def _pick(axis: int, expression: str) -> list[str]:
@@ -367,7 +418,7 @@ FRAMEWORK = Framework(
         _subject(name, op, mode)
         for mode in ("eager", "jit", "vmap", "forward")
         for name, op in OPS.items()
-        if mode in ("eager", "jit") or name in PER_ROW
+        if mode == "eager" or (mode == "jit" and name not in ONLY_EAGER) or name in PER_ROW
     ),
     worker=_worker,
     snippet=_snippet,
@@ -519,7 +570,11 @@ class JaxRuntime:
         if op == "logsumexp.index":
             logsumexp = self._taking(self._jax.nn.logsumexp, options, {"axis": options.axis})
             return lambda z, t: logsumexp(z) - self._picked(z, t, options.axis)
+        if op == "logsumexp":  # which has no default axis
+            return lambda z, _: self._jax.nn.logsumexp(z, options.axis)
         axis = {} if options.axis == -1 else {"axis": options.axis}
+        if op == "softmax":
+            return lambda z, t: self._picked(self._jax.nn.softmax(z, **axis), t, options.axis)
         if op == "log_softmax.index":
             log_softmax = self._taking(self._jax.nn.log_softmax, options, axis)
             return lambda z, t: -self._picked(log_softmax(z), t, options.axis)
@@ -530,7 +585,8 @@ class JaxRuntime:
         name = op.partition(".")[0]
         if not hasattr(self._optax, name):
             raise Unsupported(f"optax {self._optax.__version__} has no {name}")
-        return self._taking(getattr(self._optax, name), options, axis)
+        keywords = {**axis, **focal_factors(options)}
+        return self._taking(getattr(self._optax, name), options, keywords)
 
     def _taking(
         self, function: Callable[..., Any], options: Options, keywords: dict[str, Any]

@@ -14,6 +14,7 @@ from lossaudit.adapters.runtime import Unsupported
 from lossaudit.adapters.subject import Subject
 from lossaudit.reference.bounds import error_bound
 from lossaudit.reference.exact import Exact, subtract, to_float
+from lossaudit.reference.related_rows import RELATED
 from lossaudit.reference.rows import reduce_truth, target_truth, truth
 from lossaudit.reference.vocabulary import Case, Floats, Options, Outcome
 
@@ -32,8 +33,10 @@ def case_of(subject: Subject, options: Options, *, pulled: bool = True) -> Case:
         target = 2 * rng.integers(0, 2, rows)
     elif not binary:
         target[:, 1] = 0.0
+    elif "focal" in subject.operation:
+        target = np.rint(target)
     cotangent = rng.integers(-4, 5, rows) / 2 if pulled else None
-    by_target = subject.target != "index"
+    by_target = subject.target != "index" and subject.operation not in RELATED
     return Case(
         subject.operation,
         "float32",
@@ -68,7 +71,7 @@ def demand_right(subject: Subject, case: Case, outcome: Outcome) -> None:
 
 
 def every_option(subject: Subject) -> Options:
-    taken = {"where": WHERE, "axis": 1, "label_smoothing": 0.25}
+    taken = {"where": WHERE, "axis": 1, "label_smoothing": 0.25, "gamma": 1.5, "alpha": 0.75}
     return Options(**{name: taken[name] for name in subject.options})
 
 

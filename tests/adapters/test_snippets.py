@@ -55,6 +55,8 @@ def every_option(subject: Subject, classes: int) -> Options:
         "label_smoothing": 0.1,
         "where": tuple(i != 1 for i in range(classes)),
         "axis": 1,
+        "gamma": 1.5,
+        "alpha": 0.75,
     }
     taken = {name: value for name, value in chosen.items() if name in subject.options}
     return Options(**taken, reduction=subject.reductions[-1])
