@@ -33,11 +33,10 @@ from .exact import (
     negate,
     scale,
     subtract,
-    to_float,
     total,
     where,
 )
-from .functions import log, power
+from .functions import log, log1p_any, power
 from .probability_rows import clip_bounds
 from .slow_rows import log_sum
 from .softmax_rows import cross_entropy_truth, logsumexp, softmax, usable_logits
@@ -74,9 +73,13 @@ def related_truth(case: Case, semantics: Semantics) -> Truth:
     """The exact value and gradient of every row of a case of one of RELATED.
 
     Raises:
-        ValueError: an invalid label, or a target of focal loss that is neither 0 nor 1.
+        ValueError: an invalid label, a target of focal loss that is neither 0 nor 1 or not
+            one-hot, or an option that none of these functions takes.
     """
     demand_shape("inputs", case.inputs, 2)
+    unread = [name for name in case.options.passed() if name not in ("gamma", "alpha", "axis")]
+    if unread:
+        raise ValueError(f"{case.operation} has no {', '.join(unread)} here: leave it out")
     if case.operation == "softmax":
         return _softmax(case.inputs, case.target, semantics)
     if case.operation == "logsumexp":
@@ -164,7 +167,8 @@ def _focal(case: Case, semantics: Semantics) -> Truth:
     nan = np.asarray(np.isnan(case.inputs).any(axis=1))
     reason = np.full(nan.shape, "")
     if case.operation.endswith("probabilities"):
-        share, slope, reason = _share_of_probabilities(case, semantics, labels, nan)
+        share, doubt, slope, reason = _share_of_probabilities(case, semantics, labels, nan)
+        surprise = _surprise(share, doubt)
     else:
         z = np.where(nan[:, None], 0.0, case.inputs)
         if binary:
@@ -177,10 +181,6 @@ def _focal(case: Case, semantics: Semantics) -> Truth:
         # 1 - p_t = -d loss / d z_t without cancellation, and d p_t / d z_j = -p_t d loss / d z_j.
         doubt, surprise = negate(plain.gradient.take((rows, labels))), plain.loss
         slope = plain.gradient.take((slice(None), slice(int(binary), None)))
-        return _of_share(case, semantics, (share, doubt, surprise), slope, weight, nan, reason)
-    positive = where(share.hi == 0.0, constant(1.0), share)
-    surprise = where(share.hi == 0.0, constant(np.inf), negate(log(positive)))
-    doubt = subtract(constant(1.0), share)
     return _of_share(case, semantics, (share, doubt, surprise), slope, weight, nan, reason)
 
 
@@ -191,10 +191,17 @@ def focal_labels(case: Case) -> NDArray[np.int64]:
         labels = target.astype(np.int64)
         demand_labels(labels, case.inputs.shape[1], np.zeros(labels.shape, dtype=np.bool_))
         return labels
-    if not ((target == 0) | (target == 1)).all():
-        raise ValueError("a target of focal loss must be 0 or 1 here")
+    demand_same_shape(target, case.inputs)
+    soft = np.argwhere(~((target == 0) | (target == 1)))
+    if soft.size:
+        i, j = soft[0].tolist()
+        raise ValueError(f"target[{i}, {j}] = {float(target[i, j])!r} must be 0 or 1 in focal loss")
     if case.operation.startswith("binary"):
         return target[:, 0].astype(np.int64)
+    wrong = np.flatnonzero(target.sum(axis=1) != 1)
+    if wrong.size:
+        i = int(wrong[0])
+        raise ValueError(f"target[{i}] = {target[i].tolist()} must have a single 1 in focal loss")
     return np.argmax(target, axis=1).astype(np.int64)
 
 
@@ -210,17 +217,20 @@ def focal_weight(case: Case, semantics: Semantics) -> Floats:
 
 def _share_of_probabilities(
     case: Case, semantics: Semantics, labels: NDArray[np.int64], nan: Booleans
-) -> tuple[Exact, Exact, NDArray[np.str_]]:
-    """(N,) the probability of the target, (N, K) its derivative, and where it is undefined."""
-    p = np.where(nan[:, None], 0.5, case.inputs)
-    reason = np.where(((p < 0.0) | (p > 1.0)).any(axis=1), NOT_A_PROBABILITY, "")
+) -> tuple[Exact, Exact, Exact, NDArray[np.str_]]:
+    """(N,) c of the target and 1 - c, (N, K) the derivative of c, and where it is undefined."""
+    outside = ((case.inputs < 0.0) | (case.inputs > 1.0)).any(axis=1) & ~nan
+    p = np.where((nan | outside)[:, None], 0.5, case.inputs)
+    reason = np.where(outside, NOT_A_PROBABILITY, "")
     rows = np.arange(labels.size)
     if case.operation.startswith("binary"):
-        share = where(labels == 1, Exact.from_float(p[:, 0]), complement(p[:, 0]))
-        return share, Exact.from_float(np.where(labels == 1, 1.0, -1.0)[:, None]), reason
+        one, other = Exact.from_float(p[:, 0]), complement(p[:, 0])
+        share, doubt = where(labels == 1, one, other), where(labels == 1, other, one)
+        return share, doubt, Exact.from_float(np.where(labels == 1, 1.0, -1.0)[:, None]), reason
     own, unit = Exact.from_float(p[rows, labels]), np.arange(p.shape[1]) == labels[:, None]
     if semantics.renormalise == "no":
-        return own, Exact.from_float(unit.astype(np.float64)), reason
+        doubt = complement(p[rows, labels])
+        return own, doubt, Exact.from_float(unit.astype(np.float64)), reason
     others = Exact.from_float(np.where(unit, 0.0, p))
     rest = total(others, axis=1)
     mass = add(rest, own)
@@ -229,7 +239,14 @@ def _share_of_probabilities(
     # d (p_t / S) / d p_j = ([j = t] S - p_t) / S**2, where S - p_t is the rest.
     above = where(unit, rest.reshape(-1, 1), negate(own).reshape(-1, 1))
     square = multiplied(mass, mass).reshape(-1, 1)
-    return divided(own, mass), divided(above, square), reason
+    return divided(own, mass), divided(rest, mass), divided(above, square), reason
+
+
+def _surprise(share: Exact, doubt: Exact) -> Exact:
+    """-log c = log(1 + (1 - c) / c), which loses nothing near c = 1 either."""
+    none = share.hi == 0.0
+    found = log1p_any(divided(doubt, where(none, constant(1.0), share)))
+    return where(none, constant(np.inf), found)
 
 
 def _of_share(
@@ -250,41 +267,65 @@ def _of_share(
     moved = np.zeros(weight.shape, dtype=np.bool_)
     in_log = semantics.guard == "clip log"
     if semantics.guard in ("clip", "clip log"):
-        # A binary guard clips p, not 1 - p: the limits of the label 0 are 1 - hi and 1 - lo.
-        low, high = clip_bounds(semantics.guard_eps, case.dtype)
-        mirrored = np.asarray(focal_labels(case) == 0) & case.operation.startswith("binary")
-        least = np.where(mirrored, 1.0 - high, low)
-        most = np.where(mirrored, 1.0 - low, high)
-        held = np.clip(to_float(share), least, most)
-        moved = np.asarray(held != to_float(share))
-        at = Exact.from_float(held)
-        positive = where(held == 0.0, constant(1.0), at)
-        surprise = where(moved, negate(log(positive)), surprise)
+        moved, at, rest = _clipped(case, semantics, share, doubt)
+        surprise = where(moved, _surprise(at, rest), surprise)
         if not in_log:
-            share = where(moved, at, share)
-            doubt = where(moved, subtract(constant(1.0), at), doubt)
+            share, doubt = at, rest
     zero = doubt.hi == 0.0
     factor = power(where(zero, constant(1.0), doubt), gamma)
     loss = scale(multiplied(factor, surprise), weight)
     loss = where(zero & np.asarray(gamma > 0.0), constant(0.0), loss)
-    # (1 - c)**(g - 1) ((1 - c) / c + g L) for c, times c for log c: terms of one sign.
-    # The first of them is that of the logarithm, which a guard of it alone takes away.
-    if case.operation.endswith("probabilities"):
-        safe, sign = where(share.hi == 0.0, constant(1.0), share), -1.0
-        first, second = divided(doubt, safe), scale(surprise, gamma)
-    else:
-        product, sign = nothing_times(share, surprise, multiplied(share, surprise)), 1.0
-        first, second = doubt, scale(product, gamma)
-    inner = add(where(moved, constant(0.0), first), second)
-    pull = scale(multiplied(power(doubt, gamma - 1.0), inner), sign * weight)
-    if gamma > 0.0:
-        pull = where(zero, constant(0.0), pull)
+    pull = _pull(case, gamma, (share, doubt, surprise), moved)
+    pull = scale(pull, weight)
     if in_log:
         pull = where(zero & moved, _end_of_power(case, gamma, surprise, weight), pull)
     gradient = nothing_times(slope, pull.reshape(-1, 1), multiplied(slope, pull.reshape(-1, 1)))
     if not in_log or gamma == 0.0:
         gradient = where(moved[:, None], constant(0.0), gradient)
     return _rows(loss, gradient, nan, reason)
+
+
+def _pull(case: Case, gamma: float, parts: tuple[Exact, Exact, Exact], moved: Booleans) -> Exact:
+    """What the slope of `_of_share` is multiplied with, but for the weight.
+
+    (1 - c)**(g - 1) ((1 - c) / c + g L) for c, times c for log c: terms of one sign. The first of
+    them is that of the logarithm, which a guard of it takes away.
+    """
+    share, doubt, surprise = parts
+    from_logits = not case.operation.endswith("probabilities")
+    sign = constant(1.0 if from_logits else -1.0)
+    none = share.hi == 0.0
+    safe = where(none, constant(1.0), share)
+    if gamma == 0.0:
+        # Nothing but the logarithm: its slope has no zero at c = 1, and is infinite at c = 0.
+        inner = constant(1.0)
+        if not from_logits:
+            inner = where(none, constant(np.inf), divided(inner, safe))
+        return multiplied(where(moved, constant(0.0), inner), sign)
+    if from_logits:
+        first, second = doubt, nothing_times(share, surprise, multiplied(share, surprise))
+    else:
+        first, second = divided(doubt, safe), surprise
+    inner = add(where(moved, constant(0.0), first), scale(second, gamma))
+    pull = multiplied(multiplied(power(doubt, gamma - 1.0), inner), sign)
+    return where(doubt.hi == 0.0, constant(0.0), pull)
+
+
+def _clipped(
+    case: Case, semantics: Semantics, share: Exact, doubt: Exact
+) -> tuple[Booleans, Exact, Exact]:
+    """Where a clip moves the share c of the target, and c and 1 - c after it."""
+    # A binary guard clips p, not 1 - p: the limits of the label 0 are 1 - hi and 1 - lo, exactly.
+    low, high = (np.full(case.rows, x) for x in clip_bounds(semantics.guard_eps, case.dtype))
+    mirrored = np.asarray(focal_labels(case) == 0) & case.operation.startswith("binary")
+    least = where(mirrored, complement(high), Exact.from_float(low))
+    above_least = where(mirrored, Exact.from_float(high), complement(low))
+    most = where(mirrored, complement(low), Exact.from_float(high))
+    above_most = where(mirrored, Exact.from_float(low), complement(high))
+    below = np.asarray(subtract(share, least).hi < 0.0)
+    above = np.asarray(subtract(doubt, above_most).hi < 0.0)
+    at = where(below, least, where(above, most, share))
+    return below | above, at, where(below, above_least, where(above, above_most, doubt))
 
 
 def _end_of_power(case: Case, gamma: float, surprise: Exact, weight: Floats) -> Exact:

@@ -233,12 +233,15 @@ def test_focal_loss_of_probabilities(guard: str, renormalise: str) -> None:
         agrees(found.gradient, i, slopes)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("guard", ["none", "clip"])
-def test_binary_focal_loss_of_probabilities(guard: str) -> None:
+def test_binary_focal_loss_of_probabilities(guard: str, dtype: str) -> None:
     p, y = probabilities()[:, :1], (labels() % 2).astype(float)[:, None]
+    # At a limit of the guard, a hair beside it, and where 1 - p is 1 in a pair.
+    p[:4, 0], y[:4, 0] = [0.0, 1e-7 * (1 - 1e-12), 1e-7 * (1 + 1e-12), 2.0**-120], 0.0
     semantics = Semantics(guard=guard, guard_eps=1e-7, alpha=0.25)
-    found = truth(Case("binary_focal_probabilities", "float32", p, y), semantics)
-    low, high = Fraction(float(np.float32(1e-7))), Fraction(float(np.float32(1 - 1e-7)))
+    found = truth(Case("binary_focal_probabilities", dtype, p, y), semantics)
+    low, high = (Fraction(float(np.dtype(dtype).type(x))) for x in (1e-7, 1 - 1e-7))
     for i in range(ROWS):
         c = Fraction(float(p[i, 0]))
         c = min(max(c, low), high) if guard == "clip" else c
@@ -255,9 +258,71 @@ def test_binary_focal_loss_of_probabilities(guard: str) -> None:
         agrees(found.loss, i, value)
 
 
-def test_focal_loss_wants_hard_targets() -> None:
-    case = Case("binary_focal", "float32", np.zeros((1, 1)), np.array([[0.5]]))
-    with pytest.raises(ValueError, match="must be 0 or 1"):
+def test_a_guard_of_a_binary_label_of_zero_clips_exactly() -> None:
+    """1 - 1e-7 is rounded in float64, and 1 less that is not 1e-7."""
+    p = np.array([[0.0], [1e-7 * (1 - 1e-12)], [1e-7 * (1 + 1e-12)]])
+    case = Case("binary_focal_probabilities", "float64", p, np.zeros((3, 1)))
+    found = truth(case, KERAS)
+    low = Fraction(1e-7)
+    for i in (0, 1):
+        agrees(found.loss, i, lambda: [-oracle.exact(low**2) * oracle.log_fraction(1 - low)])
+    assert to_float(found.loss)[0] == pytest.approx(1.00000005e-21, rel=1e-12)
+    assert (to_float(found.gradient)[:, 0] == 0.0).tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize("operation", ["focal_probabilities", "binary_focal_probabilities"])
+def test_a_power_of_zero_leaves_the_slope_of_the_logarithm_at_both_ends(operation: str) -> None:
+    p = np.array([[1.0], [0.0], [0.5]])
+    case = Case(operation, "float64", p, np.ones((3, 1)), Options(gamma=0.0, alpha=0.25))
+    found = truth(case, Semantics())
+    np.testing.assert_array_equal(to_float(found.gradient), [[-0.25], [-np.inf], [-0.5]])
+
+
+def test_a_power_of_zero_leaves_the_gradient_of_cross_entropy() -> None:
+    z, t = np.array([[np.inf, 0.0], [-np.inf, 0.0], [3000.0, 0.0]]), np.zeros(3, np.int64)
+    limit = Semantics(plus_inf="limit")
+    found = truth(Case("focal", "float64", z, t, Options(gamma=0.0)), limit)
+    plain = truth(Case("cross_entropy", "float64", z, t), limit)
+    np.testing.assert_array_equal(to_float(found.gradient), to_float(plain.gradient))
+    assert found.gradient.exponent[2, 0] == plain.gradient.exponent[2, 0] < -4000
+
+
+def test_a_renormalised_share_near_one_keeps_its_complement() -> None:
+    p, rest = np.array([[1.0, 2.0**-120, 0.0]]), Fraction(2) ** -120
+    case = Case("focal_probabilities", "float64", p, np.array([0]))
+    found = truth(case, Semantics(renormalise="before"))
+    doubt = rest / (1 + rest)
+    agrees(found.loss, 0, lambda: [oracle.exact(doubt**2) * oracle.log_fraction(1 + rest)])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        Options(weight=(1.0, 2.0)),
+        Options(label_smoothing=0.1),
+        Options(ignore_index=0),
+        Options(where=(True, False)),
+        Options(pos_weight=2.0),
+    ],
+)
+@pytest.mark.parametrize("operation", ["softmax", "logsumexp", "kl_divergence", "focal"])
+def test_an_option_that_is_not_read_is_refused(operation: str, options: Options) -> None:
+    case = Case(operation, "float32", np.zeros((1, 2)), np.array([[1.0, 0.0]]), options)
+    with pytest.raises(ValueError, match=rf"{operation} has no {options.passed()[0]}"):
+        truth(case, Semantics())
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ([[1, 0, 0], [0, 0.5, 0.5]], r"target\[1, 1\] = 0.5 must be 0 or 1"),
+        ([[1, 0, 0], [0, 0, 0]], r"target\[1\] = \[0.0, 0.0, 0.0\] must have a single 1"),
+        ([[1, 1, 0], [1, 0, 0]], r"target\[0\] = \[1.0, 1.0, 0.0\] must have a single 1"),
+    ],
+)
+def test_focal_loss_wants_hard_targets(target: list[list[float]], message: str) -> None:
+    case = Case("focal", "float32", np.zeros((2, 3)), np.array(target, dtype=np.float64))
+    with pytest.raises(ValueError, match=message):
         truth(case, Semantics())
 
 
