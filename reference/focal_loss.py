@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .api import by_parts
-from .arguments import Array, Rows, classes_of, demand_labels, elements_of
+from .arguments import Array, Rows, classes_of, demand_labels, elements_of, not_negative
 from .certify import Index, repaired
 from .decimals import Digits, Enclosure, Interval, Triple, settle
 from .exact import Exact, add, multiplied, negate, scale, shift, subtract, where
@@ -44,7 +44,7 @@ def focal(
         logits: (N, K) finite numbers.
         target: (N,) class indices.
         gamma: the exponent, at least 0.
-        alpha: (K,) the w, or None for ones.
+        alpha: (K,) the w, finite and not negative, or None for ones.
         dtype: format of the result.
     """
     focus = _Focus.of(_rows_of(logits), target, gamma, alpha)
@@ -79,9 +79,11 @@ def binary_focal(
         logits: any shape.
         target: 0 or 1, the same shape.
         gamma: the exponent, at least 0.
-        alpha: None for no weights.
+        alpha: in [0, 1], or None for no weights.
         dtype: format of the result.
     """
+    if alpha is not None and not 0.0 <= alpha <= 1.0:
+        raise ValueError(f"alpha = {alpha!r} must lie in [0, 1]")
     weights = None if alpha is None else [1.0 - alpha, alpha]
     focus = _Focus.of(elements_of("logits", logits), target, gamma, weights)
     return by_parts(focus.logits, dtype, lambda part: focus.parts(part)[0])
@@ -92,6 +94,19 @@ def _rows_of(logits: ArrayLike) -> Rows:
     if len(found.shape) != 1:
         raise ValueError(f"logits must have 2 dimensions, not shape {found.array.shape}")
     return found
+
+
+def _class_weights(alpha: Optional[ArrayLike], classes: int) -> Floats:
+    if alpha is None:
+        return np.ones(classes)
+    weight = np.asarray(alpha, dtype=np.float64)
+    if weight.shape != (classes,):
+        raise ValueError(f"alpha must have {classes} entries, one per class, not {weight.shape}")
+    wrong = np.flatnonzero(~not_negative(weight))
+    if wrong.size:
+        at = int(wrong[0])
+        raise ValueError(f"alpha[{at}] = {float(weight[at])!r} must be finite and not negative")
+    return weight
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,8 +131,7 @@ class _Focus:
             raise ValueError(f"target has shape {given.shape}, class indices need {logits.shape}")
         labels = Rows("target", given, logits.shape)
         demand_labels(labels, classes, None)
-        weight = np.ones(classes) if alpha is None else np.asarray(alpha, dtype=np.float64)
-        return cls(logits, labels, gamma, weight)
+        return cls(logits, labels, gamma, _class_weights(alpha, classes))
 
     def parts(self, part: slice) -> tuple[Exact, Exact]:
         """Loss and gradient of some rows."""

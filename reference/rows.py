@@ -46,6 +46,9 @@ __all__ = [
     "truth",
 ]
 
+MEANS = ("weights", "valid", "rows")
+"""What `Semantics.mean` may say here."""
+
 
 def truth(case: Case, semantics: Semantics) -> Truth:
     """The exact loss and gradient of every row of a case under a Semantics, unreduced.
@@ -173,13 +176,14 @@ def reduce_truth(rows: Truth, case: Case, semantics: Semantics) -> tuple[Exact, 
 
 def mean_denominator(case: Case, semantics: Semantics) -> Exact:
     """What the mean of a case divides by, as an exact number of shape ()."""
+    if semantics.mean not in MEANS:
+        known = ", ".join(repr(mean) for mean in MEANS)
+        raise ValueError(f"mean {semantics.mean!r} is not one of {known}")
     ignored = shared.ignored_rows(case.target, shared.ignore_index(semantics, case.options))
     if semantics.mean == "rows":
         return shared.constant(float(case.rows))
     weight = shared.class_weights(case.options, case.inputs.shape[1])
     if semantics.mean == "valid" or weight is None or case.target.ndim != 1:
         return shared.constant(float(np.count_nonzero(~ignored)))
-    if semantics.mean == "weights":
-        labels = np.asarray(case.target[~ignored], dtype=np.int64)
-        return weighted_sum(Exact.from_float(weight[labels]), axis=0)
-    raise ValueError(f"mean {semantics.mean!r} is not one of 'weights', 'valid', 'rows'")
+    labels = np.asarray(case.target[~ignored], dtype=np.int64)
+    return weighted_sum(Exact.from_float(weight[labels]), axis=0)

@@ -136,6 +136,11 @@ def test_formats_of_results_and_inputs(dtype: str) -> None:
         (lambda: ref.cross_entropy(1.0, 0), "logits must have an axis"),
         (lambda: ref.entropy([0.5, -0.5]), r"p\[1\] = -0.5"),
         (lambda: ref.focal([[1.0, 2]], [0], gamma=-1.0), "gamma -1.0"),
+        (lambda: ref.focal([[1.0, 2]], [0], alpha=[1.0]), "alpha must have 2 entries"),
+        (lambda: ref.focal([[1.0, 2]], [0], alpha=[1.0, -2.0]), r"alpha\[1\] = -2.0 must be"),
+        (lambda: ref.focal([[1.0, 2]], [0], alpha=[np.nan, 1.0]), r"alpha\[0\] = nan must be"),
+        (lambda: ref.binary_focal([1.0], [0], alpha=1.5), r"alpha = 1.5 must lie in \[0, 1\]"),
+        (lambda: ref.binary_focal([1.0], [0], alpha=np.nan), "alpha = nan must lie"),
     ],
 )
 def test_refusals_name_what_is_wrong(call, message: str) -> None:

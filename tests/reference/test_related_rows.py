@@ -377,6 +377,12 @@ def test_focal_loss_of_a_single_class_has_no_other(operation: str) -> None:
     assert to_float(found.gradient).tolist() == [[0.0]]
 
 
+def test_an_unknown_mean_is_refused_without_class_weights_too() -> None:
+    case = Case("logsumexp", "float32", np.zeros((1, 2)), np.array([0]), Options(reduction="mean"))
+    with pytest.raises(ValueError, match="mean 'median' is not one of 'weights', 'valid', 'rows'"):
+        reduce_truth(truth(case, Semantics()), case, Semantics(mean="median"))
+
+
 # ------------------------------------------------------------------------------ bounds
 
 # NumPy's float32 exp and log are within 2.52 and 3.83 ulps (numpy/numpy#13134); log1p taken at 4.
