@@ -175,8 +175,12 @@ GRADIENTS = {
     "cross_entropy_probabilities": ("quotient",),
     "binary_cross_entropy_with_logits": ("sigmoid", "exp logp"),
     "binary_cross_entropy": ("difference",),
+    "logsumexp": ("division", "exp logp"),
 }
 """What "any" stands for as the form of a gradient; "difference" is wider than "quotient"."""
+
+WIDEST = ("division",)
+"""The same for the other operations, of which no form is wider than one that is not "relative"."""
 
 
 def bounds(
@@ -189,7 +193,7 @@ def bounds(
     each = [
         _bounds(case, semantics, replace(arithmetic, form=form, gradient=one), temperature)
         for form in ALTERNATIVES.get(arithmetic.form, (arithmetic.form,))
-        for one in (GRADIENTS[case.operation] if gradient == "any" else (gradient,))
+        for one in (GRADIENTS.get(case.operation, WIDEST) if gradient == "any" else (gradient,))
     ]
     return each[0] if len(each) == 1 else _largest(each)
 
@@ -606,7 +610,14 @@ def _cross_entropy(
         loss = loss + out.least_normal
     weights = a, roundings
     gradient = _softmax_gradient(case, weights, row, error, semantics, arithmetic, temperature)
-    return Bounds(loss, gradient[0], Sizes(exact, *gradient[1:]))
+    loss, slope = _without_negative(a, loss, gradient[0])
+    return Bounds(loss, slope, Sizes(exact, *gradient[1:]))
+
+
+def _without_negative(a: Floats, loss: Floats, gradient: Floats) -> Tuple[Floats, Floats]:  # noqa: UP006
+    """No bounds for rows with a negative coefficient: the formulas take the terms for positive."""
+    negative = (a < 0).any(axis=1)
+    return np.where(negative, np.inf, loss), np.where(negative[:, None], np.inf, gradient)
 
 
 def _softmax_gradient(
@@ -634,7 +645,8 @@ def _softmax_gradient(
     summed = case.target.ndim > 1 or case.options.label_smoothing > 0
     height = _height(a.shape[1], arithmetic) if summed else 0
     # By way of log(softmax) a_j has been divided by p_j and multiplied by it.
-    divided = 2 if arithmetic.form == "log softmax" else 0
+    by_logarithm = arithmetic.form in ("log softmax", "log softmax / sum")
+    divided = 2 if by_logarithm else 0
     if arithmetic.gradient == "softmax product":
         divided = ROUNDINGS_OF_SOFTMAX_PRODUCT
         if arithmetic.form == "log softmax / sum":
@@ -669,7 +681,7 @@ def _softmax_gradient(
         grown = _grown_quotient(ROUNDINGS_OF_RECIPROCAL - 1, 1, u) if rounded else 0.0
         error = error + grown * (g + error) + eta
         error = error + half_ulp(g + error, work)
-    if arithmetic.form == "log softmax":
+    if by_logarithm:
         # Nothing is left where the p_j of a target may be zero, or its reciprocal infinite.
         lost = (a > 0) & (np.isinf(log_error) | (p < 4.0 / work.max))
         error = np.where(lost.any(axis=1, keepdims=True), np.inf, error)
@@ -687,33 +699,38 @@ def _binary_with_logits(case: Case, semantics: Semantics, arithmetic: Arithmetic
     up, down = np.maximum(z, 0.0) + tail, np.maximum(-z, 0.0) + tail  # softplus(z), softplus(-z)
     functions = (arithmetic.c_exp + arithmetic.c_log1p) * u
     error_tail = functions * tail * (1.0 + functions) + 2 * eta
-    exact = np.where(other == 0, 0.0, other * up) + np.where(y == 0, 0.0, w * y * down)
+    left, right = (np.where(a == 0, 0.0, a * level) for a, level in ((other, up), (w * y, down)))
+    # Targets outside [0, 1] make the two cancel: a rounding is relative to their magnitudes.
+    exact, size = np.abs(left + right), np.abs(left) + np.abs(right)
+    both = np.abs(other) + np.abs(w * y)
     # With a pos_weight "std" multiplies a softplus, as "torch" does.
     if arithmetic.form == "std" and case.options.pos_weight is None:
         linear = np.abs(np.maximum(z, 0.0) - z * y)
         error = u * np.abs(z * y) + eta
         error = error + u * (linear + error) + error_tail
-        error = error + _growth(roundings, u) * (np.abs(z) * (1 + w) + tail)
+        error = error + _growth(roundings, u) * (np.abs(z) * np.maximum(1 + w, both) + tail)
     elif arithmetic.form == "log sigmoid":
-        error = _log_sigmoid_error(z, label, arithmetic, exact)
+        error = _log_sigmoid_error(z, label, arithmetic, size)
     elif arithmetic.form in ("std", "torch"):
         error_logsig = u * (down + error_tail) + error_tail
         factor = np.abs((w - 1) * y + 1)
         error = (_growth(2 + roundings, u)) * np.abs(other * z) + eta + factor * error_logsig
-        error = error + _growth(roundings + (1 if roundings else 0), u) * factor * down
+        # Those of 1 + (w - 1) y are relative to its terms.
+        terms = np.abs((w - 1) * y) + 1
+        error = error + _growth(roundings + (1 if roundings else 0), u) * terms * down
     elif arithmetic.form == "clamped":
         error = _clamped_error(z, label, (up, down), arithmetic)
-        error = error + _growth(3 + roundings, u) * (exact + error) + 3 * eta
+        error = error + _growth(3 + roundings, u) * (size + error) + 3 * eta
     else:
-        error = _growth(3 + roundings, u) * exact + 3 * eta
-        error = error + (other + w * y) * error_tail
+        error = _growth(3 + roundings, u) * size + 3 * eta
+        error = error + both * error_tail
     error = error + half_ulp(exact + error, work)
     loss = _finish(exact, error, arithmetic, out)
     gradient = _sigmoid_gradient(z, label, arithmetic, out)
-    return Bounds(loss[:, 0], gradient[0], Sizes(np.abs(exact[:, 0]), *gradient[1:]))
+    return Bounds(loss[:, 0], gradient[0], Sizes(exact[:, 0], *gradient[1:]))
 
 
-def _log_sigmoid_error(z: Floats, label: _Label, arithmetic: Arithmetic, exact: Floats) -> Floats:
+def _log_sigmoid_error(z: Floats, label: _Label, arithmetic: Arithmetic, size: Floats) -> Floats:
     """Absolute error of -(w y log p + (1 - y) log(1 - p)), p the computed sigmoid.
 
     The error of p is relative to p, and so is what 1 - p takes over of it: past the point where
@@ -724,7 +741,7 @@ def _log_sigmoid_error(z: Floats, label: _Label, arithmetic: Arithmetic, exact: 
     p, q = 1.0 / (1.0 + np.exp(-z)), 1.0 / (1.0 + np.exp(z))
     error_p = arithmetic.c_sigmoid * u * p + eta
     error_q = error_p * (1.0 + u) + u * q + eta
-    total = _growth(3 + label.roundings, u) * exact + 3 * eta
+    total = _growth(3 + label.roundings, u) * size + 3 * eta
     for weight, value, error in ((label.w * label.y, p, error_p), (label.other, q, error_q)):
         relative = error / value
         lost = np.where(relative < 1, -np.log1p(-np.minimum(relative, 1.0)), np.inf)
@@ -765,7 +782,8 @@ def _clamped_error(
     ):
         error = _log_error(relative)
         error = np.minimum(error + c * u * (level + error), CLAMP)
-        parts = parts + np.where(share == 0, 0.0, share * (error + np.maximum(level - CLAMP, 0)))
+        spoiled = np.abs(share) * (error + np.maximum(level - CLAMP, 0))
+        parts = parts + np.where(share == 0, 0.0, spoiled)
     return parts
 
 
@@ -807,23 +825,29 @@ def _sigmoid_gradient(
         # (1 - y + w y) sigmoid(z) - w y, or the derivatives of the terms of the loss: c_sigmoid
         # holds what is relative to sigmoid(z); without options y and the factor 1 are exact.
         factor = np.abs(other + w * y) * positive
-        terms = factor + np.abs(w * y)
+        terms = (np.abs(other) + np.abs(w * y)) * positive + np.abs(w * y)
         error = arithmetic.c_sigmoid * u * factor + _growth(roundings, u) * terms
     elif arithmetic.gradient == "separate terms":
         # (1 - y) - l [z < 0] + l sigmoid(-|z|) with l = 1 - y + w y, in any order and sign.
         factor = np.abs(other + w * y)
-        terms = np.abs(other) + 2 * factor
+        terms = 3 * np.abs(other) + 2 * np.abs(w * y)
         smaller = factor * np.minimum(positive, negative)
         error = arithmetic.c_sigmoid * u * smaller + _growth(3 + roundings, u) * terms
     elif arithmetic.gradient == "exp logp":
         # exp(z - softplus(z)): what the exponent loses is relative in the result.
         tail = np.log1p(np.exp(-np.abs(z)))
         softplus = np.abs(z) + tail
+        levels = np.maximum(-z, 0.0) + tail, np.maximum(z, 0.0) + tail
         exponent = (
             u * (2 * softplus + np.abs(z)) + (arithmetic.c_exp + arithmetic.c_log1p) * u * tail
         )
-        rho = np.expm1(np.minimum(exponent, 16.0) + np.log1p(arithmetic.c_exp * u))
-        error = (rho + _growth(3 + roundings, u)) * (left + right)
+        exponent = exponent + np.log1p(arithmetic.c_exp * u)
+        error = _growth(3 + roundings, u) * (left + right)
+        for a, part, level in zip((other, w * y), (left, right), levels):
+            # As for e^-d: far below, expm1(exponent) alone would overflow.
+            far = np.abs(a) * np.exp(exponent - level)
+            near = part * np.expm1(np.minimum(exponent, DIRECTLY))
+            error = error + np.where(a == 0, 0.0, np.where(exponent <= DIRECTLY, near, far))
     else:
         error = (arithmetic.c_sigmoid * u + _growth(3 + roundings, u)) * terms
         if arithmetic.gradient == "relative":
@@ -865,15 +889,16 @@ def _binary(case: Case, semantics: Semantics, arithmetic: Arithmetic) -> Bounds:
         log_p, log_q = np.minimum(log_p, floor), np.minimum(log_q, floor)
     left = np.where(y == 0, 0.0, y * log_p)
     right = np.where(other == 0, 0.0, other * log_q)
-    exact = left + right
-    error = np.where(y == 0, 0.0, y * error_p) + np.where(other == 0, 0.0, other * error_q)
-    error = error + _growth(3 + roundings, u) * (exact + error) + 3 * eta
+    exact, size = np.abs(left + right), np.abs(left) + np.abs(right)
+    error = np.where(y == 0, 0.0, np.abs(y) * error_p)
+    error = error + np.where(other == 0, 0.0, np.abs(other) * error_q)
+    error = error + _growth(3 + roundings, u) * (size + error) + 3 * eta
     error = error + half_ulp(exact + error, work)
     loss = _finish(exact, error, arithmetic, out)
     gradient = _quotient_gradient(p, label, semantics, arithmetic, out)
     inside = (case.inputs >= lo) & (case.inputs <= hi)
     bound, slopes, terms = (np.where(inside, found, 0.0) for found in gradient)
-    return Bounds(loss[:, 0], bound, Sizes(np.abs(exact[:, 0]), slopes, terms))
+    return Bounds(loss[:, 0], bound, Sizes(exact[:, 0], slopes, terms))
 
 
 def _quotient_gradient(
@@ -898,7 +923,7 @@ def _quotient_gradient(
     g = np.abs(right - left)
     # One part may be infinite where the subject divides by an exact zero: no bound is asked there.
     cancelling = arithmetic.gradient not in ("relative", "quotient")
-    terms = left + right if cancelling or roundings else g
+    terms = np.abs(left) + np.abs(right) if cancelling or roundings else g
     error = _growth(6 + roundings, u) * terms
     error = error + 4 * eta * (1 + 1 / np.maximum(below, work.least_normal))
     error = error + half_ulp(g + error, work)
@@ -948,7 +973,7 @@ def _probabilities(case: Case, semantics: Semantics, arithmetic: Arithmetic) -> 
     gradient = _finish(parts, gradient, arithmetic, out)
     near = _near_kink(p, total, lo, hi, semantics, (h + 4) * u)
     sizes = Sizes(exact, parts, parts)
-    return Bounds(loss, np.where(near, np.inf, gradient), sizes)
+    return Bounds(*_without_negative(a, loss, np.where(near, np.inf, gradient)), sizes)
 
 
 def _parts_of_gradient(
@@ -1070,12 +1095,12 @@ def _divergence(case: Case, semantics: Semantics, arithmetic: Arithmetic) -> Bou
     work, out = FORMATS[arithmetic.working], FORMATS[case.dtype]
     u, eta = work.unit_roundoff, _eta(work, arithmetic.flush)
     q, model = np.asarray(case.target, dtype=np.float64), case.inputs
-    low = 0.0
+    held, low = model, 0.0
     if semantics.guard == "floor":
         low = clip_bounds(semantics.guard_eps, case.dtype)[0]
-        q = np.clip(q, low, 1.0)
+        q, held = np.clip(q, low, 1.0), np.clip(model, low, 1.0)
     from_logs = case.operation == "kl_divergence"
-    x = model if from_logs else np.log(np.clip(model, low, 1.0))
+    x = model if from_logs else np.log(held)
     used = q > 0
     own = np.where(used, q * np.abs(np.log(np.where(used, q, 1.0))), 0.0)
     cross = np.where(used, q * np.abs(x), 0.0)
@@ -1088,7 +1113,7 @@ def _divergence(case: Case, semantics: Semantics, arithmetic: Arithmetic) -> Bou
     whole = np.sum(sizes, axis=1)
     error = error + _growth(_height(q.shape[1], arithmetic), u) * (whole + error)
     error = error + half_ulp(exact + error, work)
-    slope = np.where(used, q if from_logs else q / np.clip(model, low, 1.0), 0.0)
+    slope = np.where(used, q if from_logs else q / held, 0.0)
     spoiled = (0.0 if from_logs else _growth(3, u)) * slope + 2 * eta + half_ulp(slope, work)
     # What lies at a limit of the clip may be differentiated there or not.
     edge = (semantics.guard == "floor") & ((model == low) | (model == 1.0))

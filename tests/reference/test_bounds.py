@@ -20,7 +20,7 @@ from lossaudit.reference import error_bound, rows, tempered
 from lossaudit.reference.exact import Exact, divided, scale, subtract, to_float, total
 from lossaudit.reference.formats import FORMATS, round_to_format
 from lossaudit.reference.truth import Truth
-from lossaudit.reference.vocabulary import Arithmetic, Case, Options, Semantics
+from lossaudit.reference.vocabulary import OPERATIONS, Arithmetic, Case, Options, Semantics
 
 # Errors of exp, log and log1p in units of u: NumPy's float32 exp and log are within 2.52 and 3.83
 # ulps (numpy/numpy#13134), its float64 ones within 4 (numpy/numpy#19478); log1p is the C library's,
@@ -540,3 +540,84 @@ def test_a_form_that_is_left_open_has_the_largest_bound_of_those_it_may_be(opera
     assert bounds_module.demanded(Arithmetic(form, "any", *machine)) == bounds_module.demanded(
         Arithmetic(forms[0], gradients[0], *machine)
     )
+
+
+PLAIN = Machine("float32", "float32").arithmetic("C", "division")
+
+
+@pytest.mark.parametrize("pos_weight", [None, 0.01, 2.5])
+@pytest.mark.parametrize("operation", ["binary_cross_entropy_with_logits", "binary_cross_entropy"])
+def test_targets_outside_of_zero_and_one_have_bounds_of_their_terms(
+    operation: str, pos_weight: float | None
+) -> None:
+    """There the two terms cancel, and their roundings do not."""
+    rng, m = np.random.default_rng(7), Machine("float32", "float32")
+    x = rng.uniform(2.0**-6, 1.0 - 2.0**-6, (400, 1)).astype(np.float32).astype(np.float64)
+    y = rng.integers(-8, 9, x.shape).astype(np.float64)
+    x[:2], y[:2] = np.float32(0.3), -1.0
+    from_logits = operation.endswith("logits")
+    x = x * 20 - 10 if from_logits else x
+    function, forms = (
+        (binary_logits, BINARY) if from_logits else (binary_probabilities, PROBABILITIES)
+    )
+    case = Case(operation, "float32", x.astype(np.float32).astype(np.float64), y)
+    question = ask(replace(case, options=Options(pos_weight=pos_weight)), BINARY_SEMANTICS)
+    for form, gradient in forms:
+        if form == "std" and pos_weight is not None:
+            continue  # not a formula of that form
+        for found in ratios(question, m, function, form, gradient):
+            assert 0.0 <= found.min() <= found.max() <= 1.0, (form, gradient)
+
+
+@pytest.mark.parametrize("operation", ["cross_entropy", "cross_entropy_probabilities"])
+def test_a_negative_coefficient_has_no_bound(operation: str) -> None:
+    x, q = np.full((2, 2), 0.5), np.array([[1.5, -0.5], [0.5, 0.5]])
+    form = PLAIN if operation == "cross_entropy" else replace(PLAIN, form="log p")
+    found = error_bound(Case(operation, "float32", x, q), SEMANTICS, form)
+    assert np.isinf(found.loss).tolist() == [True, False]
+    assert np.isinf(found.gradient).all(axis=1).tolist() == [True, False]
+    assert np.isfinite(found.gradient[1]).all()
+
+
+@pytest.mark.parametrize("form", ["log softmax", "log softmax / sum"])
+def test_a_share_that_underflows_leaves_its_gradient_without_a_bound(form: str) -> None:
+    case = Case("cross_entropy", "float32", np.array([[0.0, 200.0]]), np.array([0]))
+    found = error_bound(case, SEMANTICS, replace(PLAIN, form=form, gradient="softmax product"))
+    assert found.void.all()
+    assert np.isinf(found.gradient).all()
+
+
+def test_a_divergence_without_a_guard_is_not_clipped_at_one() -> None:
+    p, q = np.array([[3.0, 2.0**10]]), np.array([[0.5, 0.5]])
+    case = Case("kl_divergence_probabilities", "float32", p, q)
+    found = error_bound(case, Semantics(), PLAIN)
+    terms = q * np.abs(np.log(q)) + q * np.log(p)
+    np.testing.assert_allclose(found.sizes.losses, terms.sum(axis=1), rtol=2**-50)
+    np.testing.assert_array_equal(found.sizes.slopes, q / p)
+    floored = error_bound(case, Semantics(guard="floor", guard_eps=1e-7), PLAIN)
+    np.testing.assert_array_equal(floored.sizes.slopes, q)
+
+
+@pytest.mark.parametrize("operation", list(OPERATIONS))
+def test_a_gradient_that_is_left_open_has_a_bound_in_every_operation(operation: str) -> None:
+    columns = 1 if operation.startswith("binary") else 2
+    x = np.full((1, columns), 0.25)
+    x = np.log(x) if operation == "kl_divergence" else x
+    case = Case(operation, "float32", x, np.eye(columns)[:1])
+    if operation == "softmax":
+        case = replace(case, target=np.array([0]))
+    form = "log p" if "probabilities" in operation else "std, torch or split"
+    form = form if operation.startswith("binary_cross") or "prob" in operation else "B"
+    found = error_bound(case, Semantics(), replace(PLAIN, form=form, gradient="any"))
+    assert np.isfinite(found.gradient).all()
+    assert (found.gradient > 0).all()
+
+
+def test_an_exponent_that_is_lost_has_no_bound_but_one_far_below_has() -> None:
+    """exp(z - softplus(z)) in float32, where softplus(z) errs by more than 16."""
+    z = np.array([[2.0**40], [-(2.0**40)]])
+    case = Case("binary_cross_entropy_with_logits", "float32", z, np.zeros((2, 1)))
+    arithmetic = replace(PLAIN, form="split", gradient="exp logp")
+    found = error_bound(case, SEMANTICS, arithmetic).gradient[:, 0]
+    assert found[0] == np.inf
+    assert found[1] < 1e-40
