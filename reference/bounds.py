@@ -31,7 +31,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import List, Tuple  # noqa: UP035
+from typing import Callable, List, Tuple  # noqa: UP035
 
 import numpy as np
 
@@ -616,7 +616,7 @@ def _cross_entropy(
 
 def _without_negative(a: Floats, loss: Floats, gradient: Floats) -> Tuple[Floats, Floats]:  # noqa: UP006
     """No bounds for rows with a negative coefficient: the formulas take the terms for positive."""
-    negative = (a < 0).any(axis=1)
+    negative = np.asarray(np.any(a < 0, axis=1))
     return np.where(negative, np.inf, loss), np.where(negative[:, None], np.inf, gradient)
 
 
@@ -1153,8 +1153,8 @@ class _Target:
 def _focal(case: Case, semantics: Semantics, arithmetic: Arithmetic) -> Bounds:
     """Bounds of w (1 - c)^g L, L = -log c, and of its gradient, by the errors of c, 1 - c and L.
 
-    Both are monotone in each of the three, so the value at the far end of their errors bounds it.
-    A power x^g is exp(g log x): c_exp and g |log x| c_log.
+    Both are monotone in each of the three, so the values at the far ends of their errors bound it.
+    A power x^g is exp(g log x): c_exp, and g |log x| times c_log and the rounding of the product.
     """
     work, out = FORMATS[arithmetic.working], FORMATS[case.dtype]
     u, eta = work.unit_roundoff, _eta(work, arithmetic.flush)
@@ -1163,11 +1163,12 @@ def _focal(case: Case, semantics: Semantics, arithmetic: Arithmetic) -> Bounds:
         none = np.zeros(0), np.zeros(case.inputs.shape)
         return Bounds(*none, Sizes(*none, none[1]))
     at, weight = _target_of(case, semantics, arithmetic), focal_weight(case, semantics)
-    powers = np.expm1((arithmetic.c_exp + 1) * u) + gamma * arithmetic.c_log * u * np.abs(
-        np.log(np.where(at.d > 0, at.d, 1.0))
-    )
+    logs = (np.abs(np.log(np.where(d > 0, d, 1.0))) for d in (at.d, at.d + at.error_d))
+    in_power = gamma * (arithmetic.c_log + 1) * u * np.maximum(*logs)
+    powers = np.expm1((arithmetic.c_exp + 1) * u + in_power)
     exact = at.d**gamma * at.surprise
-    error = (at.d + at.error_d) ** gamma * (at.surprise + at.error_L) - exact
+    farthest = (at.d + at.error_d) ** gamma * (at.surprise + at.error_L)
+    error = _deviation(exact, farthest, lambda sign: _growth_of_loss(at, gamma, sign))
     error = weight * (error + (powers + _growth(4, u)) * (exact + error)) + 4 * eta
     exact = exact * weight
     error = error + half_ulp(exact + error, work)
@@ -1187,7 +1188,12 @@ def _focal(case: Case, semantics: Semantics, arithmetic: Arithmetic) -> Bounds:
         return (weight * base ** (gamma - 1.0) * inner)[:, None]
 
     g = pull(0.0) * at.slope
-    spoiled = pull(1.0) * (at.slope + at.error_slope) - g
+    logits = inputs_of(case.operation) == LOGITS
+    spoiled = _deviation(
+        g,
+        pull(1.0) * (at.slope + at.error_slope),
+        lambda sign: _growth_of_pull(at, gamma, sign, logits=logits),
+    )
     roundings = _growth(12 + case.inputs.shape[1], u)
     spoiled = spoiled + (2 * powers[:, None] + roundings) * (g + spoiled) + 8 * eta
     spoiled = spoiled + half_ulp(g + spoiled, work)
@@ -1195,6 +1201,50 @@ def _focal(case: Case, semantics: Semantics, arithmetic: Arithmetic) -> Bounds:
     spoiled = _finish(g, spoiled, arithmetic, out) + np.where(at.near[:, None], g, 0.0)
     sizes = Sizes(exact, g, pull(0.0) * at.terms)
     return Bounds(_finish(exact, error, arithmetic, out), spoiled, sizes)
+
+
+def _grown(error: Floats, value: Floats, sign: float) -> Floats:
+    """log of (value + sign error) / value; at most a fall to 0."""
+    return np.log1p(np.maximum(sign * error / value, -1.0))
+
+
+def _growth_of_loss(at: _Target, gamma: float, sign: float) -> Floats:
+    """(N,) log of the factor by which d^g L grows at one end of the errors."""
+    power = gamma * _grown(at.error_d, at.d, sign) if gamma else 0.0
+    return power + _grown(at.error_L, at.surprise, sign)
+
+
+def _growth_of_pull(at: _Target, gamma: float, sign: float, *, logits: bool) -> Floats:
+    """(N, K) the same for the gradient: the power, its sum of two terms, and the slope."""
+    c, d = _grown(at.error_c, at.c, -sign), _grown(at.error_d, at.d, sign)
+    surprise = _grown(at.error_L, at.surprise, sign)
+    # A power below 1 grows where its base shrinks.
+    base = (gamma - 1.0) * (d if gamma >= 1 else _grown(at.error_d, at.d, -sign))
+    if logits:
+        first, second = at.d, gamma * at.surprise * at.c
+        more = d, surprise + _grown(at.error_c, at.c, sign)
+    else:
+        first, second = at.d / at.c, gamma * at.surprise
+        more = d - c, surprise
+    first = np.where(at.flat, 0.0, first)
+    terms = ((term, rise) for term, rise in zip((first, second), more))
+    risen = sum(np.where(term == 0, 0.0, term * np.expm1(rise)) for term, rise in terms)
+    inner = np.log1p(risen / (first + second))
+    return (base + inner)[:, None] + _grown(at.error_slope, at.slope, sign)
+
+
+def _deviation(exact: Floats, farthest: Floats, growth: Callable[[float], Floats]) -> Floats:
+    """The larger of the ways up and down: a power below 1 falls further than it rises.
+
+    By the growth, for a difference of float64 numbers has their roundings; only where the value is
+    0, or more than e times as large, by the difference.
+    """
+    rise, fall = growth(1.0), growth(-1.0)
+    near = rise <= 1.0
+    up = np.where(near, exact * np.expm1(np.where(near, rise, 0.0)), farthest - exact)
+    # 0 / 0 says that the value is 0, and falls no further.
+    down = exact * np.where(fall < 0.0, -np.expm1(fall), 0.0)
+    return np.maximum(up, np.where(exact > 0.0, down, 0.0))
 
 
 def _target_of(case: Case, semantics: Semantics, arithmetic: Arithmetic) -> _Target:

@@ -574,3 +574,51 @@ def test_a_sum_of_divergences_may_add_elements_that_cancel_within_their_rows() -
     assert abs(float(total) - exact) <= whole.loss
     terms = np.abs(p * np.log(p)) + np.abs(p * case.inputs)
     np.testing.assert_allclose(rows.sizes.losses, terms.sum(axis=1), rtol=2**-50)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0, 3.5])
+@pytest.mark.parametrize(
+    "operation", ["focal", "focal_probabilities", "binary_focal", "binary_focal_probabilities"]
+)
+def test_bounds_of_a_focal_loss_shrink_with_the_unit_of_the_format(
+    operation: str, gamma: float
+) -> None:
+    """An error of float64 is below the roundings of the float64 numbers a bound is made of."""
+    p, t = np.clip(probabilities(), 2.0**-6, 1 - 2.0**-6), labels()
+    ordinary = np.arange(ROWS) % 5 > 0  # in the others 1 - p_t may be lost altogether
+    x = p if operation.endswith("probabilities") else logits(0.5)
+    x, t = x[ordinary], t[ordinary]
+    target = t
+    if operation.startswith("binary"):
+        x, target = x[:, :1], (t % 2).astype(float)[:, None]
+    case = Case(operation, "float32", x, target, Options(gamma=gamma))
+    single = bounds(case, Semantics(), NUMPY)
+    arithmetic = replace(NUMPY, working="float64", stored="float64")
+    double = bounds(replace(case, dtype="float64"), Semantics(), arithmetic)
+    np.testing.assert_allclose(double.loss * 2.0**29, single.loss, rtol=1e-3)
+    # A slope of 0 has a bound of units of underflow, which are not those of roundoff.
+    np.testing.assert_allclose(
+        double.gradient * 2.0**29, single.gradient, rtol=1e-3, atol=2.0**-140
+    )
+
+
+@pytest.mark.parametrize("gamma", [0.5, 1.5])
+def test_a_power_below_one_may_fall_further_than_it_rises(gamma: float) -> None:
+    """1 - p is a unit of roundoff, which a subject may lose altogether."""
+    p = np.array([[1 - 2.0**-24]])
+    case = Case("binary_focal_probabilities", "float32", p, np.ones((1, 1)), Options(gamma=gamma))
+    found, exact = bounds(case, Semantics(), NUMPY), truth(case, Semantics())
+    assert found.loss[0] >= to_float(exact.loss)[0]
+    assert found.gradient[0, 0] >= -to_float(exact.gradient)[0, 0]
+
+
+def test_the_logarithm_within_a_power_is_rounded_twice() -> None:
+    """x**g as exp(g log x): the product with g is one more rounding, relative to g |log x|."""
+    z, u, gamma = np.array([[-100 * np.log(2)]]), 2.0**-53, 4.0
+    case = Case("binary_focal", "float64", z, np.zeros((1, 1)), Options(gamma=gamma))
+    exact = replace(NUMPY, c_exp=0.0, c_log=0.0, c_log1p=0.0, c_sigmoid=0.0)
+    exact = demanded(replace(exact, working="float64"))
+    loss, limit = to_float(truth(case, Semantics()).loss)[0], bounds(case, Semantics(), exact).loss
+    # The difference of the logits is rounded as well, relative to the same 100 log 2: in 1 - p, to
+    # the power of gamma, and in -log p.
+    assert limit[0] >= (gamma + gamma + 1) * u * 100 * np.log(2) * loss
