@@ -310,7 +310,7 @@ def _snippet(subject: Subject, case: Case) -> str:
     x, y = input_name(subject), target_name(case)
     options = case.options
     expression = _expression(subject, case, x, y)
-    integers = case.target_kind == "index"
+    integers, pulled = case.target_kind == "index", case.cotangent
     lines = [
         "import jax",
         "import jax.numpy as jnp",
@@ -320,15 +320,11 @@ def _snippet(subject: Subject, case: Case) -> str:
         f"{x} = jnp.array({nested(case.inputs)}, jnp.{case.dtype})",
         f"{y} = jnp.array({nested(case.target)}{'' if integers else f', jnp.{case.dtype}'})",
         *([f"where = jnp.array({list(options.where)})"] if options.where else []),
+        *([f"c = jnp.array({nested(pulled)}, jnp.{case.dtype})"] if pulled is not None else []),
         *_pick(options.axis, expression),
         "",
         "",
-        *_differentiated(subject.mode, expression, x, y),
-        "",
-        "",
-        f"loss, gradient = loss_and_gradient({x}, {y})",
-        "print(loss.tolist())",
-        "print(gradient.tolist())",
+        *_differentiated(subject.mode, expression, case, x, y),
     ]
     return "\n".join(lines) + "\n"
 
@@ -343,11 +339,10 @@ def _expression(subject: Subject, case: Case, x: str, y: str) -> str:
         labels = _labels(case.rows)
         x, target = f"{x}.reshape(-1, {labels})", f"{target}.reshape(-1, {labels})"
     if options.axis != -1:
-        layer = "[None]" if options.axis == 1 else ""
-        x, target = f"{x}.T{layer}", f"{target}.T{layer}"
+        x, target = f"{x}.T[None]", f"{target}.T[None]"
     masked = {}
     if options.where is not None:
-        shape = {-1: "where", 0: "where[:, None]", 1: "where[:, None]"}[options.axis]
+        shape = "where" if options.axis == -1 else "where[:, None]"
         masked = {"where": f"jnp.broadcast_to({shape}, {x}.shape)"}
     more = arguments({**({} if options.axis == -1 else {"axis": str(options.axis)}), **masked})
     expression = OPS[subject.op].expression.format(
@@ -383,25 +378,51 @@ def _pick(axis: int, expression: str) -> list[str]:
     ]
 
 
-def _differentiated(mode: str, expression: str, x: str, y: str) -> list[str]:
-    """A function that returns the loss and its gradient."""
+def _differentiated(mode: str, expression: str, case: Case, x: str, y: str) -> list[str]:
+    """A function that returns the loss and its gradients."""
+    wanted = f"{x}, {y}" if case.by_target else x
+    # Compiled, a cotangent that is no argument would be a constant, and be folded.
+    arrays = f"{x}, {y}" if case.cotangent is None else f"{x}, {y}, c"
     if mode == "forward":
-        return [
-            f"def loss_and_gradient({x}, {y}):",
-            f"    loss_of = lambda {x}: {expression}",
-            "    push = lambda tangent: jax.jvp(loss_of, (z,), (tangent,))[1]",
-            "    units = jnp.eye(z.shape[1], dtype=z.dtype)[:, None, :] * jnp.ones_like(z)",
-            "    return loss_of(z), jax.vmap(push)(units).reshape(z.shape[::-1]).T",
+        body = _forward(expression, case, x, y)
+    else:
+        loss = f"lambda {wanted}: {expression}"
+        if mode == "vmap":
+            loss = f"lambda {wanted}: jax.vmap(lambda {x}, {y}: {expression})({x}, {y})"
+        cotangent = "jnp.ones_like(loss)" if case.cotangent is None else "c.reshape(loss.shape)"
+        body = [
+            f"    loss, pull_back = jax.vjp({loss}, {wanted})",
+            f"    return loss, *pull_back({cotangent})",
         ]
-    loss = f"lambda {x}: {expression}"
-    if mode == "vmap":
-        loss = f"lambda {x}: jax.vmap(lambda {x}, {y}: {expression})({x}, {y})"
     return [
         *(["@jax.jit"] if mode == "jit" else []),
-        f"def loss_and_gradient({x}, {y}):",
-        f"    loss, pull_back = jax.vjp({loss}, {x})",
-        "    return loss, pull_back(jnp.ones_like(loss))[0]",
+        f"def loss_and_gradients({arrays}):",
+        *body,
+        "",
+        "",
+        f"for result in loss_and_gradients({arrays}):",
+        "    print(result.tolist())",
     ]
+
+
+def _forward(expression: str, case: Case, x: str, y: str) -> list[str]:
+    """The body of that function, forward: rows are independent, so one tangent per class."""
+    scale = "" if case.cotangent is None else " * c[:, None]"
+    names = (x, y) if case.by_target else (x,)
+    given = ", ".join(names) if case.by_target else f"{x},"
+    unit = f"jnp.eye({x}.shape[1], dtype={x}.dtype)"
+    lines = [
+        f"    loss_of = lambda {', '.join(names)}: {expression}",
+        f"    push = lambda *tangents: jax.jvp(loss_of, ({given}), tangents)[1]",
+        f"    units = {unit}[:, None, :] * jnp.ones_like({x}){scale}",
+    ]
+    for i, name in enumerate(names):
+        tangents = ", ".join(
+            "u" if i == j else f"jnp.zeros_like({other})" for j, other in enumerate(names)
+        )
+        lines.append(f"    by_{name} = jax.vmap(lambda u: push({tangents}))(units)")
+    turned = ", ".join(f"by_{name}.reshape({name}.shape[::-1]).T" for name in names)
+    return [*lines, f"    return loss_of({', '.join(names)}), {turned}"]
 
 
 def _labels(rows: int) -> int:
@@ -544,8 +565,6 @@ class JaxRuntime:
     @staticmethod
     def _on_axis(loss_of: Callable[[Any, Any], Any], axis: int) -> Callable[[Any, Any], Any]:
         """A loss of arrays with that class axis, made one of (N, K)."""
-        if axis == 0:
-            return lambda x, y: loss_of(x.T, y.T)
         if axis == 1:
             return lambda x, y: loss_of(x.T[None], y.T[None])[0]
         return loss_of

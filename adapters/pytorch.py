@@ -699,6 +699,7 @@ class TorchRuntime:
         self._dtypes = {name: getattr(torch, name) for name in DTYPES}
         self._names = {dtype: name for name, dtype in self._dtypes.items()}
         self._programs: dict[Any, Any] = {}
+        self._devices = self._devices_here()
 
     def versions(self) -> dict[str, str]:
         return {"torch": self._torch.__version__}
@@ -707,7 +708,7 @@ class TorchRuntime:
         torch = self._torch
         matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
         return {
-            "devices": ", ".join(self._devices()),
+            "devices": ", ".join(self._devices),
             "accelerators": ", ".join(self._accelerators()),
             "capability": torch.backends.cpu.get_cpu_capability(),
             "mkldnn": str(torch.backends.mkldnn.is_available()),
@@ -728,14 +729,14 @@ class TorchRuntime:
         cuda = self._torch.cuda
         return [cuda.get_device_name(i) for i in range(cuda.device_count())]
 
-    def _devices(self) -> list[str]:
+    def _devices_here(self) -> list[str]:
         torch = self._torch
         mps = getattr(torch.backends, "mps", None)
         there = {"cuda": torch.cuda.is_available(), "mps": mps is not None and mps.is_available()}
         return ["cpu", *(name for name, is_there in there.items() if is_there)]
 
     def call(self, call: Call) -> Result:
-        if call.device not in self._devices():
+        if call.device not in self._devices:
             raise Unsupported(f"torch has no device {call.device!r} here")
         inputs = _shaped(self._tensor(call, call.inputs, call.dtype), call.options.axis)
         target = self._target(call)
@@ -900,17 +901,13 @@ class TorchRuntime:
 
 
 def _shaped(array: Any, axis: int) -> Any:
-    """(N, K) as the op is given it: (K, N) for axis 0, (1, K, N) for axis 1."""
-    if axis == -1:
-        return array
-    return (array.T if axis == 0 else array.T[None]).contiguous()
+    """(N, K) as the op is given it: (1, K, N) for axis 1."""
+    return array.T[None].contiguous() if axis == 1 else array
 
 
 def _rows(gradient: Any, axis: int) -> Any:
     """The inverse of `_shaped`."""
-    if axis == -1:
-        return gradient
-    return gradient.T if axis == 0 else gradient[0].T
+    return gradient[0].T if axis == 1 else gradient
 
 
 def _rows_of_loss(loss: Any, rows: int, axis: int) -> Any:

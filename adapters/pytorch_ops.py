@@ -18,19 +18,13 @@ COLUMNS = 4
 
 
 def cross_entropy(torch: Any, z: Any, y: Any, axis: int, **keywords: Any) -> Any:
-    # The op takes the classes second; an array that has them first is handed over as a view.
-    z, y = _classes_second(z, axis), _classes_second(y, axis)
+    del axis
     return torch.nn.functional.cross_entropy(z, y, **keywords)
 
 
 def cross_entropy_text(z: str, y: str, axis: int, keywords: str) -> str:
-    if axis == 0:
-        z, y = f"{z}.T", y if y == "y" else f"{y}.T"
+    del axis
     return f"F.cross_entropy({z}, {y}{keywords})"
-
-
-def _classes_second(array: Any, axis: int) -> Any:
-    return array.T if axis == 0 and array.ndim == 2 else array
 
 
 def cross_entropy_class(torch: Any, z: Any, y: Any, axis: int, **keywords: Any) -> Any:
@@ -44,14 +38,14 @@ def cross_entropy_class_text(z: str, y: str, axis: int, keywords: str) -> str:
 
 
 def nll_loss(torch: Any, z: Any, y: Any, axis: int, **keywords: Any) -> Any:
+    del axis
     functional = torch.nn.functional
-    logp = _classes_second(functional.log_softmax(z, dim=1 if axis == -1 else axis), axis)
-    return functional.nll_loss(logp, y, **keywords)
+    return functional.nll_loss(functional.log_softmax(z, dim=1), y, **keywords)
 
 
 def nll_loss_text(z: str, y: str, axis: int, keywords: str) -> str:
-    transposed, axis = ".T" if axis == 0 else "", 1 if axis == -1 else axis
-    return f"F.nll_loss(F.log_softmax({z}, dim={axis}){transposed}, {y}{keywords})"
+    del axis
+    return f"F.nll_loss(F.log_softmax({z}, dim=1), {y}{keywords})"
 
 
 def _picked(array: Any, y: Any, axis: int) -> Any:

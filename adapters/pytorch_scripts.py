@@ -32,8 +32,8 @@ def script(subject: Subject, case: Case, text: Text) -> str:
 
 
 # How a script gives the op its axis, and prints a gradient as rows again.
-_SHAPED = {-1: "", 0: ".T.contiguous()", 1: ".T[None].contiguous()"}
-_BACK = {-1: "", 0: ".T", 1: "[0].T"}
+_SHAPED = {-1: "", 1: ".T[None].contiguous()"}
+_BACK = {-1: "", 1: "[0].T"}
 
 
 def _arrays(subject: Subject, case: Case, x: str, y: str) -> list[str]:

@@ -87,8 +87,8 @@ def test_all_options_at_once_follow_the_reference(pool: WorkerPool, subject: Sub
 
 @pytest.mark.frameworks
 @pytest.mark.parametrize("subject", [s for s in EAGER if "axis" in s.options], ids=lambda s: s.name)
-def test_the_first_axis_may_be_that_of_the_classes(pool: WorkerPool, subject: Subject) -> None:
-    case = case_of(subject, Options(axis=0))
+def test_the_second_axis_may_be_that_of_the_classes(pool: WorkerPool, subject: Subject) -> None:
+    case = case_of(subject, Options(axis=1))
     demand_right(subject, case, asked(pool, subject, case))
 
 
@@ -131,7 +131,7 @@ def test_what_an_old_version_lacks_is_unsupported() -> None:
         return logits * labels
 
     with pytest.raises(Unsupported, match=r"old of jax .* has no argument 'axis'"):
-        runtime._taking(old, Options(axis=0), {"axis": 0})
+        runtime._taking(old, Options(axis=1), {"axis": 1})
     with pytest.raises(Unsupported, match="no argument 'where'"):
         runtime._taking(old, Options(where=WHERE), {})
     with pytest.raises(Unsupported, match="has no no_such_loss"):

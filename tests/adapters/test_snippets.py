@@ -127,6 +127,7 @@ def test_scripts_print_what_the_worker_returned(
 
 
 PULLED = {
+    "jax": "softmax_cross_entropy",
     "tensorflow": "softmax_cross_entropy_with_logits",
     "keras": "CategoricalCrossentropy.logits",
     "keras-jax": "CategoricalCrossentropy.logits",
