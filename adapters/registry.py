@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import cached_property
 from importlib.metadata import EntryPoint
 
+from ..reference.vocabulary import Case
 from . import modules
 from .subject import Framework, Subject
 
@@ -80,6 +81,18 @@ def members(names: Iterable[str]) -> list[str]:
     """Names of frameworks, each that means several replaced by these."""
     every = (member for name in names for member in FAMILIES.get(name, (name,)))
     return list(dict.fromkeys(every))
+
+
+def script(subject: Subject, case: Case) -> str:
+    """The script that reproduces a call; "" for a subject of a framework that nobody declared.
+
+    A function of a user has its own way, whatever the file is called that it stands in.
+    """
+    if subject.tensors:
+        return modules.snippet(subject, case)
+    if subject.framework not in FRAMEWORKS:
+        return ""
+    return FRAMEWORKS[subject.framework].snippet(subject, case)
 
 
 DEVICES = ("cpu", "cuda", "mps")

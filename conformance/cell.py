@@ -15,8 +15,7 @@ import hypothesis
 import numpy as np
 from hypothesis import strategies as st
 
-from ..adapters.modules import snippet
-from ..adapters.registry import FRAMEWORKS
+from ..adapters.registry import script
 from ..adapters.subject import Subject
 from ..reference.vocabulary import Case, Outcome
 from .bench import Bench, Failed
@@ -367,21 +366,13 @@ class Cell:
 
     def _snippet(self, verdict: Verdict) -> str:
         """The call alone, and the other call of a relation after it."""
-        text = self._script(self.subject, verdict.case)
+        text = script(self.subject, verdict.case)
         if verdict.against is None:
             return text
         subject, case = verdict.against
         if case.rows != verdict.case.rows:
             case = case.take(np.arange(verdict.case.rows))
-        return f"{text}\n# and the call that it is compared with:\n{self._script(subject, case)}"
-
-    @staticmethod
-    def _script(subject: Subject, case: Case) -> str:
-        if subject.tensors:
-            return snippet(subject, case)
-        if subject.framework not in FRAMEWORKS:
-            return ""
-        return FRAMEWORKS[subject.framework].snippet(subject, case)
+        return f"{text}\n# and the call that it is compared with:\n{script(subject, case)}"
 
     def _say_failure(self, region: str, grade: str, case: Case, outcome: Outcome) -> None:
         """A call that did not return is one finding of each output's first name."""
@@ -406,7 +397,7 @@ class Cell:
             demand_ulps=None,
             declared_ulps=None,
             message=f"the call {outcome.status}: {first}",
-            snippet=self._script(self.subject, case),
+            snippet=script(self.subject, case),
         )
         self._emit(self._marked(finding))
         if grade in ("crashed", "timed out"):

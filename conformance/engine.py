@@ -22,7 +22,7 @@ from typing import cast
 
 from ..adapters.client import UnusableFramework, WorkerPool
 from ..adapters.environments import Environment, availability
-from ..adapters.registry import FRAMEWORKS
+from ..adapters.registry import FRAMEWORKS, script
 from ..adapters.registry import subjects as all_subjects
 from ..adapters.subject import Framework, Subject
 from ..reference.vocabulary import Case, Outcome, Semantics
@@ -91,7 +91,7 @@ class Patience:
         outcome = self._session.ask(subject, case)
         if outcome.status == "unsupported" and subject.name not in self._unsupported:
             self._unsupported.add(subject.name)
-            message = f"not supported here, so not audited: {outcome.message}"
+            message = f"a call is not supported here and was not judged: {outcome.message}"
             self._emit(Incident(subject=subject.name, law="", dtype=case.dtype, message=message))
         if outcome.status in ("crashed", "timed out"):
             self._lost[subject.name] += 1
@@ -227,11 +227,10 @@ def contradiction(
     Only calls of two dimensions have a record; the message has the others in words.
     """
     key = f"conventions|{convention.subject}|{convention.field}"
-    record, script = CaseRecord(operation="", dtype="float32", inputs=[], target=[]), ""
+    record, text = CaseRecord(operation="", dtype="float32", inputs=[], target=[]), ""
     if subject is not None and case is not None and is_recordable(case):
         record = to_record(case)
-        if subject.framework in FRAMEWORKS:
-            script = FRAMEWORKS[subject.framework].snippet(subject, case)
+        text = script(subject, case)
     shown = f" on {convention.input}" if convention.input else ""
     return Finding(
         id=hashlib.blake2b(key.encode(), digest_size=5).hexdigest(),
@@ -252,7 +251,7 @@ def contradiction(
         declared_ulps=None,
         message=f"{convention.field} is declared {convention.declared!r} and measured "
         f"{convention.measured!r}{shown}: {convention.evidence}",
-        snippet=script,
+        snippet=text,
     )
 
 

@@ -8,17 +8,27 @@ from dataclasses import replace
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
 from lossaudit.adapters.client import WorkerPool
-from lossaudit.adapters.registry import FRAMEWORKS
-from lossaudit.conformance.engine import LOST_LIMIT, Auditor, Patience, Settings, audit, plan
+from lossaudit.adapters.registry import FRAMEWORKS, script
+from lossaudit.conformance.engine import (
+    LOST_LIMIT,
+    Auditor,
+    Patience,
+    Settings,
+    audit,
+    contradiction,
+    plan,
+)
 from lossaudit.conformance.events import CellFinished, CellStarted
 from lossaudit.conformance.known import Known, load
 from lossaudit.conformance.laws.registry import LAWS, law
 from lossaudit.conformance.recorder import Recorder
 from lossaudit.conformance.regions import ROWS
 from lossaudit.conformance.run import (
+    Convention,
     Finding,
     Incident,
     KnownRecord,
@@ -26,6 +36,7 @@ from lossaudit.conformance.run import (
     read_run,
     write_run,
 )
+from lossaudit.reference.vocabulary import Case
 
 
 def subject_of(faulty, op):
@@ -159,6 +170,25 @@ def test_unsupported_is_neither_passed_nor_a_finding(faulty):
     events = audited(faulty, "unsupported", laws=())
     assert not [e for e in events if isinstance(e, Finding)]
     assert all(e.rows == 0 for e in events if isinstance(e, CellFinished))
+    (said,) = {e.message for e in events if isinstance(e, Incident)}
+    assert said == "a call is not supported here and was not judged: no unsupported on this machine"
+
+
+def test_a_function_of_a_user_in_a_file_called_like_a_framework_has_its_own_script(faulty):
+    subject = replace(faulty.subject("echo", "jax"), tensors="numpy", source="/home/me/jax.py")
+    case = Case("cross_entropy", "float32", np.array([[1.0, 2.0]]), np.array([0]))
+    convention = Convention(
+        subject=subject.name,
+        field="plus_inf",
+        declared="nan",
+        measured="limit",
+        agrees=False,
+        evidence="seen",
+    )
+    finding = contradiction(convention, subject, case)
+    assert "from jax import echo  # /home/me/jax.py" in finding.snippet
+    assert script(subject, case) == finding.snippet
+    assert script(faulty.subject("echo"), case) == ""
 
 
 def test_a_fault_of_a_law_is_an_incident_and_the_other_cells_go_on(faulty, monkeypatch):
