@@ -55,6 +55,7 @@ NARROW = {
 STDERR_KEPT = 1 << 16
 STDERR_SHOWN = 2000
 MEMORY_LOOK_SECONDS = 0.25
+ENDING_SECONDS = 0.5  # for a worker that closed its pipes to end, where nothing tells that it did
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
@@ -204,6 +205,9 @@ class Worker:
 
 def _await_end(pid: int, seconds: float) -> None:
     """Waits until a child has ended by itself, and leaves its exit status to be read."""
+    if not hasattr(os, "waitid"):  # macOS, before Python 3.13
+        time.sleep(ENDING_SECONDS)
+        return
     end = time.monotonic() + seconds
     flags = os.WEXITED | os.WNOWAIT | os.WNOHANG
     while time.monotonic() < end and os.waitid(os.P_PID, pid, flags) is None:
@@ -343,7 +347,7 @@ class WorkerPool:
             raise self._refusals[framework.name]
 
     def _load(self, framework: Framework, name: str, environment: Mapping[str, str]) -> Worker:
-        reason = ""
+        kept = False
         try:
             worker = self._workers.get(name) or self._start(name, environment)
             load = pack(Frame("load", {"module": framework.module}))
@@ -351,6 +355,7 @@ class WorkerPool:
             if answer.kind == "loaded":
                 worker.loaded[framework.module] = answer
                 return worker
+            kept = answer.kind == "unusable"
             reason = str(answer.fields.get("message"))
         except _TimedOut:
             reason = f"not ready after {self._start_seconds:g} s"
@@ -358,6 +363,8 @@ class WorkerPool:
             reason = str(error) or self._workers[name].death()
         except (OSError, ProtocolError) as error:
             reason = f"{self._python}: {error}"
+        if not kept:  # dead, or its answer may come yet, to another question: whomever it served
+            self._discard(name)
         raise self._give_up(framework, name, reason)
 
     def _give_up(self, framework: Framework, name: str, reason: str) -> UnusableFramework:

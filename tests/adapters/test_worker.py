@@ -308,6 +308,36 @@ def test_a_framework_that_cannot_be_loaded_is_told(
             assert "Traceback" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "reason", "kept"),
+    [
+        ("import os; os._exit(7)", "exit status 7", False),
+        ("import time; time.sleep(600)", "not ready after 5 s", False),
+        ("raise ImportError('no such library')", "no such library", True),
+    ],
+)
+def test_loading_a_second_framework_costs_the_first_one_nothing(
+    faulty: ModuleType, tmp_path: Path, text: str, reason: str, kept: bool
+):
+    """A worker that is dead, or may still answer that load, serves nobody any more."""
+    module = tmp_path / "second.py"
+    module.write_text(text)
+    frameworks = {"faulty": faulty.framework(), "second": faulty.framework("second", str(module))}
+    with WorkerPool(frameworks=frameworks, start_seconds=5) as pool:
+        assert pool.ask(faulty.subject("echo"), case()).returned
+        before = pool.process_ids()
+        with pytest.raises(UnusableFramework, match=reason):
+            pool.ask(faulty.subject("echo", "second"), case())
+        assert pool.process_ids() == (before if kept else {})
+        assert pool.ask(faulty.subject("echo"), case()).returned
+
+
+def test_a_platform_without_waitid_waits_all_the_same(ask, monkeypatch):
+    monkeypatch.delattr(client.os, "waitid", raising=False)
+    assert "exit status 7" in ask("exit").message
+    assert ask("echo").returned
+
+
 def test_an_interpreter_that_is_not_there_is_told(faulty: ModuleType):
     frameworks = {"faulty": faulty.framework()}
     with (
