@@ -403,7 +403,7 @@ def _expression(subject: Subject, case: Case, x: str, y: str) -> str:
         return f"tf.reduce_{options.reduction}({loss})"
     if options.axis == -1:
         return text.format(x=x, y=y, axis="", weight=_weight(options))
-    shape = (1, *case.inputs.shape[::-1])[1 - options.axis :]
+    shape = (1, *case.inputs.shape[::-1])
     x, y = (f"tf.reshape(tf.transpose({name}), {shape})" for name in (x, y))
     return f"tf.reshape({text.format(x=x, y=y, axis=f', axis={options.axis}')}, [-1])"
 
@@ -468,7 +468,9 @@ class TensorFlowRuntime:
         target = self._constant(call.target, "int64" if call.index else call.dtype)
         weights = self._weights(call)
         loss, *gradients = self._program(call)(inputs, target, self._cotangent(call), *weights)
-        if any(gradient is None for gradient in gradients):
+        if gradients[0] is None:
+            raise TypeError(f"TensorFlow gives {call.op} no gradient for its inputs")
+        if any(gradient is None for gradient in gradients[1:]):
             raise Unsupported(f"TensorFlow gives {call.op} no gradient for its target")
         if per_row(tuple(loss.shape), len(call.inputs)):
             loss = loss[:, 0]
@@ -521,18 +523,18 @@ class TensorFlowRuntime:
         def loss_of(inputs: Any, target: Any) -> Any:
             z, y = (tf.reshape(a, labelled(inputs.shape[0])) for a in (inputs, target))
             loss = tf.nn.sigmoid_cross_entropy_with_logits(labels=y, logits=z)
-            if reduction == "none":
+            if reduction in ("none", "default"):
                 return tf.reshape(loss, inputs.shape)
             return getattr(tf, f"reduce_{reduction}")(loss)
 
         return loss_of
 
     def _along(self, function: Any, axis: int) -> Callable[[Any, Any], Any]:
-        """The op on (K, N) or (1, K, N) arrays, with the classes along an axis of these."""
+        """The op on (1, K, N) arrays, with the classes along an axis of these."""
         tf = self._tf
 
         def loss_of(inputs: Any, target: Any) -> Any:
-            shape = (1, *inputs.shape[::-1])[1 - axis :]
+            shape = (1, *inputs.shape[::-1])
             z, y = (tf.reshape(tf.transpose(array), shape) for array in (inputs, target))
             return tf.reshape(function(labels=y, logits=z, axis=axis), [-1])
 
