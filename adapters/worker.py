@@ -113,18 +113,31 @@ def usable_cores() -> int | None:
 
 
 def runtime_of(module: types.ModuleType) -> Runtime:
-    """The runtime of an adapter, or of the functions that a plain module declares."""
+    """The runtime of an adapter, or of the functions that a plain module declares.
+
+    Those of lossaudit are made by their `load()`. A module of a user may have a function of that
+    name for something else: it is an adapter where `load` says that it returns a runtime.
+    """
     from lossaudit.adapters import declare, functions
 
     declared = declare.declarations(module)
     if declared:
         return functions.FunctionsRuntime(declared)
-    if not hasattr(module, "load"):
+    own = module.__name__.startswith(f"{PACKAGE}.adapters.")
+    if not own and not _makes_a_runtime(getattr(module, "load", None)):
         raise declare.DeclarationError(
             "it declares no subject; put @lossaudit.subject(operation=..., framework=...) "
             "before a function"
         )
     return module.load()
+
+
+def _makes_a_runtime(load: Any) -> bool:
+    """Whether the annotation of a module's `load`, a class of that module, has what is asked."""
+    returned = getattr(load, "__annotations__", {}).get("return")
+    if isinstance(returned, str):
+        returned = getattr(load, "__globals__", {}).get(returned)
+    return all(hasattr(returned, name) for name in ("call", "versions", "facts"))
 
 
 def hello() -> dict[str, Any]:

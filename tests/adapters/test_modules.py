@@ -99,6 +99,8 @@ def test_a_subject_survives_json(module):
         ("import no_such_package", "ModuleNotFoundError: No module named 'no_such_package'"),
         ("def f(:", "SyntaxError"),
         ("x = 1", "it declares no subject; put @lossaudit.subject"),
+        ("def load(): raise RuntimeError('of the user')", "it declares no subject; put"),
+        ("def load() -> dict: return {}", "it declares no subject; put"),
         ("import os; os._exit(7)", "ended with exit status 7"),
         (
             UNKNOWN,
