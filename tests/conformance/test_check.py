@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import FrozenInstanceError, replace
 from typing import Any
@@ -16,6 +17,11 @@ from lossaudit.adapters.registry import FRAMEWORKS
 from lossaudit.conformance.check import SHOWN, Checked
 
 NUMPY = {"operation": "cross_entropy", "framework": "numpy", "dtypes": ["float32"]}
+
+
+def named(value):
+    """The part of an id: a function's name and not its address, which differs between processes."""
+    return getattr(value, "__name__", str(value)[:30])
 
 
 def softmax(z):
@@ -98,6 +104,15 @@ def test_a_right_function_passes_and_says_what_was_seen():
         setattr(result, field, 0)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_function_that_warns_is_right_where_warnings_are_errors():
+    def warns(z, y):
+        warnings.warn("slow path", stacklevel=1)
+        return plain(z, y)
+
+    assert lossaudit.check(warns, **NUMPY).rows > 0
+
+
 def test_the_same_check_twice_says_the_same():
     assert lossaudit.check(plain, **NUMPY) == lossaudit.check(plain, **NUMPY)
 
@@ -176,7 +191,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("function", "declared", "said"), WRONG, ids=lambda x: str(x)[:30])
+@pytest.mark.parametrize(("function", "declared", "said"), WRONG, ids=named)
 def test_a_wrong_function_raises(function, declared, said):
     with pytest.raises(AssertionError, match=re.escape(said)):
         lossaudit.check(function, **NUMPY, **declared)
