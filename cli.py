@@ -28,7 +28,8 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Does this cross-entropy compute what it says? Audits PyTorch, TensorFlow, Keras and JAX.",
+    help="Does this cross-entropy compute what it says? Audits PyTorch, TensorFlow, JAX, "
+    "ONNX Runtime, and Keras on each of its backends.",
 )
 
 
@@ -283,8 +284,7 @@ def _frameworks(
     """Those named; else the adapters, if any, beside or instead of all that are known."""
     from .adapters.registry import FRAMEWORKS, members
 
-    known = list(FRAMEWORKS)
-    added = [_added(path, known) for path in dict.fromkeys(adapters or ())]
+    added = [_added(path) for path in {path.resolve(): path for path in adapters or ()}.values()]
     for name in names or ():
         _demand_one_of("--backend", name, tuple(FRAMEWORKS))
     if names:
@@ -292,14 +292,14 @@ def _frameworks(
     return list(FRAMEWORKS) if beside or not added else added
 
 
-def _added(path: Path, known: list[str]) -> str:
+def _added(path: Path) -> str:
     """Know the framework that a file declares, and return its name."""
     from .adapters.modules import from_path
     from .adapters.registry import FRAMEWORKS
 
     if not path.is_file() or path.suffix != ".py":
         raise WrongUse(f"--adapter: {path} is no Python file.")
-    if path.stem in known:
+    if path.stem in FRAMEWORKS:
         raise WrongUse(f"--adapter: {path.stem!r} is a framework already; rename {path}.")
     FRAMEWORKS.add(from_path(path))
     return path.stem

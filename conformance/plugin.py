@@ -88,8 +88,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--lossaudit-backend",
         action="append",
         metavar="NAME",
-        help="audit this framework (torch, tensorflow, keras, jax); may be given several times. "
-        "Default: all that are installed.",
+        help="audit this framework (torch, tensorflow, keras on each of its backends, jax, "
+        "onnxruntime); may be given several times. Default: all that are installed.",
     )
     group.addoption(
         "--lossaudit-depth",

@@ -56,6 +56,22 @@ def test_wrong_use_is_one_clear_line_and_exit_code_2(arguments, said):
     assert "Traceback" not in done.stderr
 
 
+def test_two_adapters_of_one_name_are_wrong_use_and_one_given_twice_is_one(tmp_path):
+    one, other = tmp_path / "kernel.py", tmp_path / "other" / "kernel.py"
+    other.parent.mkdir()
+    for path in (one, other):
+        path.write_text("x = 1")
+    done = lossaudit("list", "--backend", "torch", "--adapter", str(one), "--adapter", str(other))
+    assert done.returncode == 2, done.stderr
+    assert done.stderr == (
+        f"lossaudit: --adapter: 'kernel' is a framework already; rename {other}.\n"
+    )
+    again = str(other.parent / ".." / "kernel.py")
+    done = lossaudit("list", "--backend", "torch", "--adapter", str(one), "--adapter", again)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\nkernel (absent") == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
