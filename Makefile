@@ -1,6 +1,7 @@
 # lossaudit: everything runs in .venv, which these targets make for themselves.
 #
-#   make audit     audit torch, TensorFlow/Keras and JAX; writes audit/report.html and audit/run.json
+#   make audit     audit torch, TensorFlow, JAX, ONNX Runtime and Keras on each of its backends; writes
+#                  audit/report.html and audit/run.json
 #   make test      the tests that every change must pass, ruff and pyright
 #   make help      all targets
 #

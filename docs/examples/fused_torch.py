@@ -2,7 +2,7 @@
 
 One pass over blocks of the classes keeps a running maximum and a rescaled sum (online softmax), and
 the gradient is computed in the forward pass and only scaled in the backward, so that the logits
-need not be kept. `FORGETS` leaves that scaling out: nothing changes while every cotangent is 1,
+need not be kept. `Forgets` leaves that scaling out: nothing changes while every cotangent is 1,
 and a loss that is scaled, masked or weighted trains on a wrong gradient.
 """
 
