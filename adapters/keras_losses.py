@@ -229,7 +229,7 @@ class Backend:
         module: the file of `adapters/` with its runtime.
         packages: the distributions that it needs beside Keras, and whose versions matter.
         imports: the lines that a script starts with.
-        worker: (dtype) -> name and environment of its worker.
+        worker: name and environment of its worker.
         dtypes: in which it is audited.
         declared: by op.
         snippet: how a script differentiates.

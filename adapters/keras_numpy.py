@@ -100,15 +100,13 @@ DECLARED = {
 
 def _snippet(mode: str, case: Case, x: str, y: str, expression: str) -> list[str]:
     del mode
-    module = "ml_dtypes" if case.dtype == "bfloat16" else "np"
-    kind = "np.int64" if case.target_kind == "index" else f"{module}.{case.dtype}"
+    kind = "int64" if case.target_kind == "index" else case.dtype
     lines = [
-        *(["import ml_dtypes", ""] if module == "ml_dtypes" else []),
-        f"{x} = np.array({nested(case.inputs)}, {module}.{case.dtype})",
-        f"{y} = np.array({nested(case.target)}, {kind})",
+        f"{x} = np.array({nested(case.inputs)}, np.{case.dtype})",
+        f"{y} = np.array({nested(case.target)}, np.{kind})",
     ]
     if case.sample_weight is not None:
-        lines.append(f"w = np.array({nested(case.sample_weight)}, {module}.{case.dtype})")
+        lines.append(f"w = np.array({nested(case.sample_weight)}, np.{case.dtype})")
     return [*lines, f"print({expression}.tolist())"]
 
 

@@ -11,7 +11,7 @@ from typing import Callable, Dict, FrozenSet, Optional, Tuple  # noqa: UP035
 from ..reference.vocabulary import LOGITS, Arithmetic, Case, Semantics, inputs_of
 
 COMPILED = ("compile", "function", "xla", "jit")
-"""Modes that compile: torch.compile, tf.function(jit_compile=True), jax.jit."""
+"""Modes that compile: torch.compile, tf.function, the same with jit_compile=True, jax.jit."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ class Verdict:
     """What a law says of one output of the rows of a case.
 
     Attributes:
-        output: "loss" or "gradient".
+        output: "loss", "gradient" (in the target for that law) or "inputs".
         case: the case whose row i is meant by entry i (a law may have changed what it was given).
         grade: (N,) rank of the worst element of each row, or NOT_JUDGED.
         ulps: (N,) largest error of each row, NaN where there is none.
