@@ -119,6 +119,7 @@ def test_a_divergence_is_reduced_over_rows_or_elements(pool: WorkerPool):
     case = Case(subject.operation, "float64", np.log(q) - np.log(2), q)
     for reduction, factor in (("none", 1.0), ("sum", 4.0), ("mean", 1.0), ("default", 1 / 3)):
         outcome = asked(pool, subject, replace(case, options=Options(reduction=reduction)))
+        assert outcome.loss is not None
         # x is rounded, and each of three terms; 16 such errors are less than 2^-48.
         np.testing.assert_allclose(outcome.loss, factor * np.log(2), rtol=2**-48)
         assert outcome.gradient is not None
