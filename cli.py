@@ -267,12 +267,17 @@ def list_(
     typer.echo("Operations")
     for name, formula in OPERATIONS.items():
         typer.echo(f"  {name:34} {formula}")
-    for name in _frameworks(backend, adapter, beside=True):
-        framework = FRAMEWORKS[name]
+    listed = [FRAMEWORKS[name] for name in _frameworks(backend, adapter, beside=True)]
+    for framework in listed:
         reason = availability(framework)
-        typer.echo(f"\n{name}{f' (absent: {reason})' if reason else ''}")
+        typer.echo(f"\n{framework.name}{f' (absent: {reason})' if reason else ''}")
         for subject in framework.subjects:
             typer.echo(f"  {subject.name:64} {', '.join(subject.dtypes)}")
+    subjects = [subject for framework in listed for subject in framework.subjects]
+    ops, formats = {(s.framework, s.op) for s in subjects}, sum(len(s.dtypes) for s in subjects)
+    typer.echo(
+        f"\n{len(ops)} ops, {len(subjects)} subjects with their modes, {formats} with formats"
+    )
     typer.echo("\nLaws")
     for law in LAWS:
         typer.echo(f"  {law.name:26} {law.statement}")

@@ -159,6 +159,8 @@ def test_list_names_everything_and_imports_no_framework():
     for framework in FRAMEWORKS.values():
         for subject in framework.subjects:
             assert subject.name in done.stdout
+    count = sum(len(framework.subjects) for framework in FRAMEWORKS.values())
+    assert f"{count} subjects with their modes" in done.stdout
     for word in ("cross_entropy_probabilities", "shift-invariance", "two-class-equals-binary"):
         assert word in done.stdout
 
