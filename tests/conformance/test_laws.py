@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 
 from lossaudit.conformance.laws.registry import LAWS, law
@@ -61,6 +63,16 @@ BROKEN = [
 def test_right_implementation_is_never_accused(audited, judged):
     found = audited(judged, dtypes=("float64", "float32", "bfloat16", "float16")).findings
     assert not found, [(f.law, f.dtype, f.region, f.kind, f.message) for f in found]
+
+
+def test_an_audit_of_huge_numbers_warns_of_nothing(audited, mutants):
+    """Shrinking overflows on purpose; a user must not read of it between two lines of progress."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = audited(
+            "cross_entropy.index", **{"cross_entropy.index": mutants["unshifted"]}
+        ).findings
+    assert {"huge"} <= {f.region for f in found}
 
 
 @pytest.mark.parametrize(("name", "judged", "replaced", "mutant"), BROKEN)
