@@ -230,8 +230,14 @@ def probability_lines(rng: np.random.Generator) -> Iterator[str]:
         def values() -> list:
             return oracle.class_probabilities(*own, known, renormalise)
 
+        def in_target() -> list:
+            # The loss is linear in its target: each entry is the loss of a one-hot row.
+            units = ([Fraction(int(j == k)) for j in range(3)] for k in range(3))
+            return [oracle.class_probabilities(own[0], u, known, renormalise)[0] for u in units]
+
         yield line(name, lambda: values()[:1], **call)
         yield line(f"{name}_grad", lambda: values()[1:], **call)
+        yield line(f"{name}_grad_target", in_target, **call)
         m, s, n, t = (float(a) for a in (rng.standard_normal(), 1 + rng.random(), 0.5, 1.25))
         more = [hexes([a]) for a in (n, t)]
         for j, function in enumerate(("gaussian_cross_entropy", "gaussian_kl_divergence")):
