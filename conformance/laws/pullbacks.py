@@ -40,8 +40,9 @@ def check_cotangent(bench: Bench, case: Case) -> list[Verdict]:
         declared = bench.declared(case)
         terms = np.where(np.isinf(declared.gradient), np.inf, declared.sizes.terms)
         bound = np.expm1(6 * np.log1p(bench.fmt.unit_roundoff)) * (terms + np.abs(right))
-        # Each class may have a product that underflows, and what is subnormal may be flushed.
-        lost = (case.inputs.shape[1] + 3) * bench.fmt.least_normal
+        # Each class may have a product that underflows, and what is subnormal may be flushed: with
+        # the number inside, or before the number multiplies what is left.
+        lost = (case.inputs.shape[1] + 3) * bench.fmt.least_normal * (1 + np.abs(factor))
         bound = bound + 2 * half_ulp(np.abs(right), bench.fmt) + lost
     grade = relate(pulled, right, bound, bound)
     unit = np.ldexp(1.0, ulp_exponent(np.where(np.isfinite(right), right, 0.0), bench.fmt))

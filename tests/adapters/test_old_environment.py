@@ -63,7 +63,8 @@ def test_old_and_installed_jax_are_audited_in_one_run(old_python, tmp_path):
     assert done.returncode == 1, done.stderr  # what the old one does is not among what is known
     run = read_run(run_file)
     assert run.complete
-    assert not run.incidents
+    # A mode may be without a call that the probe makes; nothing may have gone wrong.
+    assert not [i for i in run.incidents if "is not supported here" not in i.message]
     assert not run.absent
     seen = {s.framework: s.versions for s in run.subjects}
     assert seen["jax@new"]["jax"] == version("jax")
