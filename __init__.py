@@ -15,7 +15,7 @@ imports nothing by itself: rooms load when they are first asked for.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any, List  # noqa: UP035
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .adapters.declare import DeclarationError as DeclarationError
@@ -42,5 +42,5 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def __dir__() -> List[str]:  # noqa: UP006
+def __dir__() -> list[str]:
     return sorted({*globals(), *_ROOMS, *_NAMES})

@@ -20,7 +20,8 @@ import numpy as np
 from ..reference.vocabulary import Options
 from .declare import Declared, to_fields
 from .protocol import RawArray
-from .runtime import FLOATS, NUMPY_TYPES, Call, Result, per_row, raw
+from .runtime import NUMPY_TYPES, Call, Result, per_row, raw
+from .torch_bits import to_bits, to_tensor
 
 
 class Library(Protocol):
@@ -62,46 +63,32 @@ class TorchLibrary:
         import torch
 
         self._torch = torch
-        self._dtypes = {name: getattr(torch, name) for name in (*FLOATS, "int64")}
-        self._names = {dtype: name for name, dtype in self._dtypes.items()}
 
     def versions(self) -> dict[str, str]:
         return {"torch": self._torch.__version__}
 
     def call_function(self, declared: Declared, call: Call) -> Result:
         torch, subject = self._torch, declared.subject
-        index = call.target.ndim == 1
-        inputs = self._tensor(call.inputs, call.dtype).to(subject.device).requires_grad_()
-        target = self._tensor(call.target, "int64" if index else call.dtype).to(subject.device)
+
+        def tensor(bits: Any, dtype: str) -> Any:
+            return to_tensor(torch, bits, dtype, subject.device)
+
+        inputs = tensor(call.inputs, call.dtype).requires_grad_()
+        target = tensor(call.target, "int64" if call.index else call.dtype)
 
         def vector(values: Any) -> Any:
-            return torch.from_numpy(values).to(self._dtypes[call.dtype]).to(subject.device)
+            return torch.from_numpy(values).to(inputs)
 
         loss = declared.function(inputs, target, **passed(declared, call.options, vector))
         _demand_tensor(loss, torch.Tensor, declared)
         factor = doubled(declared, call)
         asked = torch.ones_like(loss) * factor
         if call.cotangent is not None:
-            asked = self._tensor(call.cotangent, call.dtype).to(loss).reshape(loss.shape)
+            asked = tensor(call.cotangent, call.dtype).to(loss).reshape(loss.shape)
         (gradient,) = torch.autograd.grad(loss, inputs, asked)
         gradient = gradient / factor
         loss = loss[:, 0] if per_row(tuple(loss.shape), len(call.inputs)) else loss
-        return Result(self._raw(loss), self._raw(gradient))
-
-    def _tensor(self, bits: Any, dtype: str) -> Any:
-        if dtype == "int64":
-            return self._torch.from_numpy(bits)
-        if dtype == "bfloat16":  # NumPy has no such type: the bits go through int16
-            return self._torch.from_numpy(bits.view(np.int16)).view(self._torch.bfloat16)
-        return self._torch.from_numpy(bits.view(NUMPY_TYPES[dtype]))
-
-    def _raw(self, tensor: Any) -> RawArray:
-        name = self._names.get(tensor.dtype, str(tensor.dtype))
-        tensor = tensor.detach().cpu().contiguous()
-        if name == "bfloat16":
-            tensor = tensor.view(self._torch.int16)
-        array = tensor.numpy()
-        return RawArray(name, array.view(f"u{array.itemsize}"))
+        return Result(to_bits(torch, loss), to_bits(torch, gradient))
 
 
 class JaxLibrary:
@@ -123,8 +110,7 @@ class JaxLibrary:
         kind = NUMPY_TYPES.get(call.dtype, self._bfloat16)
         with self._wide(call.dtype), jax.default_device(place):
             inputs = jax.numpy.asarray(call.inputs.view(kind))
-            index = call.target.ndim == 1
-            target = jax.numpy.asarray(call.target if index else call.target.view(kind))
+            target = jax.numpy.asarray(call.target if call.index else call.target.view(kind))
 
             def vector(values: Any) -> Any:
                 return jax.numpy.asarray(values.astype(kind))
@@ -169,8 +155,7 @@ class TensorFlowLibrary:
         kind = NUMPY_TYPES.get(call.dtype, self._bfloat16)
         with tf.device(subject.device):
             inputs = tf.constant(call.inputs.view(kind))
-            index = call.target.ndim == 1
-            target = tf.constant(call.target if index else call.target.view(kind))
+            target = tf.constant(call.target if call.index else call.target.view(kind))
 
             def vector(values: Any) -> Any:
                 return tf.constant(values.astype(kind))
@@ -202,7 +187,7 @@ class NumpyLibrary:
     def call_function(self, declared: Declared, call: Call) -> Result:
         kind = NUMPY_TYPES[call.dtype]
         inputs = call.inputs.view(kind)
-        target = call.target if call.target.ndim == 1 else call.target.view(kind)
+        target = call.target if call.index else call.target.view(kind)
         keywords = passed(declared, call.options, lambda values: values.astype(kind))
         returned = declared.function(inputs, target, **keywords)
         if not isinstance(returned, tuple) or len(returned) != 2:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..reference.vocabulary import Arithmetic, Case, Semantics
+from .jax_optax import NARROW, SUMMATION, XLA
 from .keras_losses import CLASS_OPS, Backend, BackendRuntime, Declaration, clipped, framework
 from .runtime import Call
 from .snippets import nested
@@ -21,17 +22,7 @@ DTYPES = ("float32",)
 
 # ---------------------------------------------------------------------- declarations
 
-XLA = (
-    "XLA's own exp, log and log1p on CPUs, which its exhaustive tests (xla/tests/exhaustive) hold "
-    "to about 1 ulp of the C library, taken at 3: c = 6 (loose); subnormals are flushed "
-    "(ScopedFlushDenormal in the CPU client); the order of the sum over classes is not specified: "
-    "K - 1 (loose)"
-)
 SIGMOID = "; its sigmoid is 1 / (1 + exp(-z)) or 1/2 + tanh(z/2)/2, taken at 7 ulps: c = 14 (loose)"
-NARROW = (
-    "; each primitive computes in float32 and rounds to 16 bits (compiled: possibly later), sums "
-    "are rounded once; taken as rounded after every op (loose): c = 1.01"
-)
 
 
 def _arithmetic(form: str, gradient: str) -> Callable[[str, bool], Arithmetic]:
@@ -39,7 +30,7 @@ def _arithmetic(form: str, gradient: str) -> Callable[[str, bool], Arithmetic]:
         del compiled
         wide = dtype == "float32"
         c = 6.0 if wide else 1.01
-        origin = XLA + (SIGMOID if form == "log sigmoid" else "")
+        origin = XLA + SUMMATION + (SIGMOID if form == "log sigmoid" else "")
         return Arithmetic(
             form=form,
             gradient=gradient,

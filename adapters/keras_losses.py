@@ -17,6 +17,7 @@ confirmed by running 3.15.1.
 from __future__ import annotations
 
 import importlib.metadata
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -525,7 +526,7 @@ class KerasRuntime(TensorFlowRuntime):
         return loss_function(self._keras, OPS[op], options, dtype)
 
 
-class BackendRuntime:
+class BackendRuntime(ABC):
     """keras on another backend, imported; a subclass says how that differentiates."""
 
     backend = ""
@@ -551,14 +552,10 @@ class BackendRuntime:
         return {
             "backend": config.backend(),
             "epsilon": repr(config.epsilon()),
-            "devices": self.devices(),
+            "devices": "cpu",
             "subnormals": subnormals(halved),
             **flags("XLA_FLAGS", "OMP_NUM_THREADS"),
         }
-
-    def devices(self) -> str:
-        """Where it computes."""
-        return "cpu"
 
     def call(self, call: Call) -> Result:
         """Calls the op, and differentiates it where the backend can."""
@@ -580,9 +577,9 @@ class BackendRuntime:
             self._programs[key] = self.differentiated(loss_of, call)
         return self._programs[key]
 
+    @abstractmethod
     def differentiated(self, loss_of: Callable[..., Any], call: Call) -> Callable[..., Any]:
         """(inputs, target, cotangent, and the sample weights) -> loss and its gradients."""
-        raise NotImplementedError
 
     def _tensor(self, bits: Any, dtype: str) -> Any:
         convert = self._keras.ops.convert_to_tensor

@@ -23,6 +23,7 @@ from .keras_losses import (
 )
 from .runtime import Call
 from .snippets import nested
+from .tensorflow_nn import NARROW
 
 DTYPES = ("float32", "float16")
 
@@ -34,7 +35,6 @@ NUMPY = (
     "sigmoid is 1 / (1 + exp(-z)): c = 10, and 0 where exp(-z) overflows (flush); the order of "
     "a sum over classes is not specified: K - 1 (loose)"
 )
-NARROW = "; 16-bit values are computed in float32 and rounded after every op: c = 1.01 (loose)"
 
 
 def _arithmetic(form: str, flush: bool = False) -> Callable[[str, bool], Arithmetic]:
@@ -53,7 +53,7 @@ def _arithmetic(form: str, flush: bool = False) -> Callable[[str, bool], Arithme
             c_log1p=c,
             c_sigmoid=10.0 if wide else 4.0,
             flush=flush,
-            origin=NUMPY if wide else NUMPY + NARROW,
+            origin=NUMPY if wide else NUMPY + NARROW + " (loose)",
         )
 
     return of

@@ -21,19 +21,20 @@ from .keras_losses import (
     clipped,
     framework,
 )
+from .pytorch import SLEEF
 from .runtime import Call
 from .snippets import nested
+from .tensorflow_nn import NARROW
 
 DTYPES = ("float32", "bfloat16")
 
 # ---------------------------------------------------------------------- declarations
 
-SLEEF = (
-    "exp, log and log1p are Sleef's u10 variants (aten/src/ATen/cpu/vec), at most 1 ulp: c = 2; "
-    "sigmoid is 1 / (1 + exp(-z)): 2 + 1 + 1 roundings, c = 4, and 0 where exp(-z) overflows; "
+ORIGIN = (
+    SLEEF
+    + "sigmoid is 1 / (1 + exp(-z)): 2 + 1 + 1 roundings, c = 4, and 0 where exp(-z) overflows; "
     "the order of a sum over classes is not specified: K - 1 (loose)"
 )
-NARROW = "; 16-bit values are computed in float32 and rounded after every op: c = 1.01 (loose)"
 
 
 def _arithmetic(form: str, gradient: str, flush: bool = False) -> Callable[[str, bool], Arithmetic]:
@@ -52,7 +53,7 @@ def _arithmetic(form: str, gradient: str, flush: bool = False) -> Callable[[str,
             c_log1p=c,
             c_sigmoid=4.0 if wide else 1.01,
             flush=flush,
-            origin=SLEEF if wide else SLEEF + NARROW,
+            origin=ORIGIN if wide else ORIGIN + NARROW + " (loose)",
         )
 
     return of

@@ -20,7 +20,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Tuple, cast  # noqa: UP035
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,8 +48,8 @@ BITS: dict[str, str] = {
 # dtype objects are made once: building one from its name costs as much as a small array copy.
 _DTYPES: dict[str, np.dtype[Any]] = {name: np.dtype(bits) for name, bits in BITS.items()}
 
-Shape = Tuple[int, ...]  # noqa: UP006
-Description = Tuple[str, str, Shape]  # noqa: UP006 - name, dtype and shape of an array
+Shape = tuple[int, ...]
+Description = tuple[str, str, Shape]  # name, dtype and shape of an array
 
 
 class ProtocolError(Exception):

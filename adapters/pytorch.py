@@ -20,14 +20,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..reference.vocabulary import Arithmetic, Case, Options, Semantics
 from . import pytorch_ops as ops
-from .protocol import RawArray
 from .pytorch_scripts import Text, script
-from .runtime import NUMPY_TYPES, Call, Result, Unsupported, flags, per_row, subnormals
+from .runtime import Call, Result, Unsupported, flags, per_row, subnormals
 from .subject import Framework, Interface, Subject
+from .torch_bits import to_bits, to_tensor
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 FEWER_DTYPES = ("float32", "bfloat16")
@@ -697,7 +695,6 @@ class TorchRuntime:
 
         self._torch = torch
         self._dtypes = {name: getattr(torch, name) for name in DTYPES}
-        self._names = {dtype: name for name, dtype in self._dtypes.items()}
         self._programs: dict[Any, Any] = {}
         self._devices = self._devices_here()
 
@@ -751,7 +748,7 @@ class TorchRuntime:
             raise
         loss = _rows_of_loss(loss, len(call.inputs), call.options.axis)
         gradients = [_rows(gradient, call.options.axis) for gradient in gradients]
-        return Result(self._raw(loss), *map(self._raw, gradients))
+        return Result(*(to_bits(self._torch, tensor) for tensor in (loss, *gradients)))
 
     def _target(self, call: Call) -> Any:
         if not call.index:
@@ -834,21 +831,7 @@ class TorchRuntime:
         return self._torch.ones(len(call.inputs), dtype=dtype, device=call.device)
 
     def _tensor(self, call: Call, bits: Any, dtype: str) -> Any:
-        if dtype == "int64":
-            tensor = self._torch.from_numpy(bits)
-        elif dtype == "bfloat16":  # NumPy has no such type: the bits go through int16
-            tensor = self._torch.from_numpy(bits.view(np.int16)).view(self._torch.bfloat16)
-        else:
-            tensor = self._torch.from_numpy(bits.view(NUMPY_TYPES[dtype]))
-        return tensor.to(call.device)
-
-    def _raw(self, tensor: Any) -> RawArray:
-        name = self._names.get(tensor.dtype, str(tensor.dtype))
-        tensor = tensor.detach().cpu().contiguous()
-        if name == "bfloat16":
-            tensor = tensor.view(self._torch.int16)
-        array = tensor.numpy()
-        return RawArray(name, array.view(f"u{array.itemsize}"))
+        return to_tensor(self._torch, bits, dtype, call.device)
 
     def _program(self, call: Call) -> Any:
         key = call.key

@@ -30,8 +30,8 @@ are computed in float64 and widened by SLACK.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Callable, List, Tuple  # noqa: UP035
 
 import numpy as np
 
@@ -198,7 +198,7 @@ def bounds(
     return each[0] if len(each) == 1 else _largest(each)
 
 
-def _largest(each: List[Bounds]) -> Bounds:  # noqa: UP006
+def _largest(each: list[Bounds]) -> Bounds:
     """The largest of several bounds, entry by entry."""
     sizes = Sizes(
         np.maximum.reduce([b.sizes.losses for b in each]),
@@ -211,6 +211,9 @@ def _largest(each: List[Bounds]) -> Bounds:  # noqa: UP006
 
 def _bounds(case: Case, semantics: Semantics, arithmetic: Arithmetic, temperature: float) -> Bounds:
     """Those of one form of the loss and one of the gradient."""
+    if case.inputs.size == 0:
+        losses, entries = np.zeros(case.rows), np.zeros(case.inputs.shape)
+        return Bounds(losses, entries, Sizes(losses, entries, entries))
     case = present(case)
     with np.errstate(all="ignore"):
         if case.operation == "cross_entropy":
@@ -314,7 +317,7 @@ def _weighted(rows: Bounds, case: Case, arithmetic: Arithmetic, weight: Floats) 
     return Bounds(_cleaned(loss), _cleaned(gradient), sizes)
 
 
-def _sum_of_rows(rows: Bounds, arithmetic: Arithmetic) -> Tuple[Floats, Floats]:  # noqa: UP006
+def _sum_of_rows(rows: Bounds, arithmetic: Arithmetic) -> tuple[Floats, Floats]:
     """Bound of the sum of the losses, and the sum of their magnitudes."""
     post, count = FORMATS[arithmetic.stored], rows.loss.size
     error, losses = np.asarray(rows.loss.sum()), np.asarray(rows.sizes.losses.sum())
@@ -324,7 +327,7 @@ def _sum_of_rows(rows: Bounds, arithmetic: Arithmetic) -> Tuple[Floats, Floats]:
     return np.asarray(error + lost), losses
 
 
-def _divisor(case: Case, semantics: Semantics, arithmetic: Arithmetic) -> Tuple[float, int]:  # noqa: UP006
+def _divisor(case: Case, semantics: Semantics, arithmetic: Arithmetic) -> tuple[float, int]:
     """What a mean divides by, and how many roundings a subject spends on it."""
     height = _height(case.rows, arithmetic)
     if semantics.mean == "sample_weights" and case.sample_weight is not None:
@@ -341,7 +344,7 @@ def _divisor(case: Case, semantics: Semantics, arithmetic: Arithmetic) -> Tuple[
 
 def _quotient(
     error: Floats, size: Floats, divisor: float, roundings: int, arithmetic: Arithmetic
-) -> Tuple[Floats, Floats]:  # noqa: UP006
+) -> tuple[Floats, Floats]:
     post = FORMATS[arithmetic.stored]
     error, size = error / divisor, size / divisor
     grown = _grown_quotient(ROUNDINGS_OF_RECIPROCAL - 1, roundings, post.unit_roundoff)
@@ -351,7 +354,7 @@ def _quotient(
 
 def _mean_gradient(
     rows: Bounds, case: Case, divisor: float, roundings: int, arithmetic: Arithmetic
-) -> Tuple[Floats, Sizes]:  # noqa: UP006
+) -> tuple[Floats, Sizes]:
     """Bound of the gradient of a mean: the entries, or their terms, times the cotangent."""
     out = _out(case)
     old = rows.sizes
@@ -414,7 +417,7 @@ def _finish(exact: Floats, error: Floats, arithmetic: Arithmetic, out: Format) -
     return error
 
 
-def coefficients(case: Case, semantics: Semantics) -> Tuple[Floats, int]:  # noqa: UP006
+def coefficients(case: Case, semantics: Semantics) -> tuple[Floats, int]:
     """The a_j of each row in float64, and how many roundings a subject spends on one of them."""
     classes, options = case.inputs.shape[1], case.options
     if semantics.smoothing == "none":
@@ -477,6 +480,11 @@ class _Softmax:
     Lambda: Floats  # error of log of the computed s
     Lambda_S: Floats  # error of log1p of the computed S
 
+    @property
+    def complement(self) -> Floats:
+        """1 - p_j, without the cancellation at the top."""
+        return np.where(self.top, self.tail / self.s, 1.0 - self.p)
+
 
 def _error_of_quotient(temperature: float, work: Format) -> float:
     """The relative error of z / T: of the quotient, and of T where the format does not hold it."""
@@ -527,8 +535,8 @@ def _softmax(z: Floats, arithmetic: Arithmetic, temperature: float) -> _Softmax:
         top=top,
         theta=theta,
         error_S=error_tail,
-        Lambda=np.where(theta < 1, -np.log1p(-np.minimum(theta, 1.0)), np.inf),
-        Lambda_S=np.where(error_tail < s, -np.log1p(-np.minimum(error_tail / s, 1.0)), np.inf),
+        Lambda=_log_error(theta),
+        Lambda_S=_log_error(error_tail / s),
     )
 
 
@@ -567,10 +575,10 @@ def _log_of_quotient_error(row: _Softmax, exact: Floats, arithmetic: Arithmetic)
     if arithmetic.form == "log softmax / sum":
         # The sum of the computed p_j errs by their errors, its own additions and a quotient.
         factor = 2 * factor + (_height(exact.shape[1], arithmetic) + 1) * np.log1p(u)
-    error = np.exp(factor) * row.grown / row.s + row.p * np.expm1(factor)
+    error = _spoiled(row, factor)
     # Both e_j and the quotient may be subnormal, and s is at least 1.
     relative = (error + 2 * _eta(work, arithmetic.flush)) / row.p
-    spoiled = np.where(relative < 1, -np.log1p(-np.minimum(relative, 1.0)), np.inf)
+    spoiled = _log_error(relative)
     spoiled = spoiled + arithmetic.c_log * u * (exact + spoiled)
     error = spoiled + half_ulp(exact + spoiled, work)
     if arithmetic.stored != arithmetic.working:
@@ -587,9 +595,6 @@ def _cross_entropy(
     case: Case, semantics: Semantics, arithmetic: Arithmetic, temperature: float
 ) -> Bounds:
     z = case.inputs
-    if z.shape[0] == 0 or z.shape[1] == 0:
-        none = np.zeros(z.shape[0]), np.zeros(z.shape)
-        return Bounds(*none, Sizes(*none, none[1]))
     out = FORMATS[case.dtype]
     a, roundings = coefficients(case, semantics)
     row = _softmax(z, arithmetic, temperature)
@@ -614,7 +619,7 @@ def _cross_entropy(
     return Bounds(loss, slope, Sizes(exact, *gradient[1:]))
 
 
-def _without_negative(a: Floats, loss: Floats, gradient: Floats) -> Tuple[Floats, Floats]:  # noqa: UP006
+def _without_negative(a: Floats, loss: Floats, gradient: Floats) -> tuple[Floats, Floats]:
     """No bounds for rows with a negative coefficient: the formulas take the terms for positive."""
     negative = np.asarray(np.any(a < 0, axis=1))
     return np.where(negative, np.inf, loss), np.where(negative[:, None], np.inf, gradient)
@@ -622,13 +627,13 @@ def _without_negative(a: Floats, loss: Floats, gradient: Floats) -> Tuple[Floats
 
 def _softmax_gradient(
     case: Case,
-    weights: Tuple[Floats, int],  # noqa: UP006
+    weights: tuple[Floats, int],
     row: _Softmax,
     log_error: Floats,
     semantics: Semantics,
     arithmetic: Arithmetic,
     temperature: float,
-) -> Tuple[Floats, Floats, Floats]:  # noqa: UP006
+) -> tuple[Floats, Floats, Floats]:
     """Bound of (A p_j - a_j) / T by the form of the subject, and the magnitudes of `Sizes`."""
     a, roundings = weights
     work = FORMATS[arithmetic.working]
@@ -639,7 +644,7 @@ def _softmax_gradient(
         # The subject takes sum(q) for 1; its coefficients are rounded, which moves that sum.
         total = np.ones_like(total)
     p, others = row.p, np.maximum(total - a, 0.0)
-    complement = np.where(row.top, row.tail / row.s, 1.0 - p)
+    complement = row.complement
     # A p_j - a_j without cancellation: the rounding of the result is relative to this.
     g = np.abs(others * p - a * complement)
     summed = case.target.ndim > 1 or case.options.label_smoothing > 0
@@ -653,16 +658,10 @@ def _softmax_gradient(
             # The same again for the quotient by the sum, which spreads a second time.
             divided = 2 * divided + 2 * _height(a.shape[1], arithmetic)
     coefficient = _growth(roundings + divided + (2 if summed or roundings else 0) + height, u)
-    functions = np.log1p(arithmetic.c_exp * u)
+    spoiled, error_complement = _shares(row, arithmetic)
     if arithmetic.gradient == "exp logp":
-        spoiled = p * np.expm1(log_error + functions)
-    else:
-        factor = functions + np.log1p(u) + row.Lambda
-        spoiled = (np.exp(factor) * row.grown / row.s) + p * np.expm1(factor)
+        spoiled = p * np.expm1(log_error + np.log1p(arithmetic.c_exp * u))
     if arithmetic.gradient == "relative":
-        error_sum = np.where(row.top, row.error_S, row.theta * row.s) / row.s
-        spread = np.expm1(row.Lambda + 2 * np.log1p(u))
-        error_complement = error_sum * (1.0 + spread) + complement * spread
         error = others * spoiled + a * error_complement
         error = error + coefficient * (others * p + a * complement)
         terms = g
@@ -738,13 +737,11 @@ def _log_sigmoid_error(z: Floats, label: _Label, arithmetic: Arithmetic, size: F
     """
     work = FORMATS[arithmetic.working]
     u, eta = work.unit_roundoff, _eta(work, arithmetic.flush)
-    p, q = 1.0 / (1.0 + np.exp(-z)), 1.0 / (1.0 + np.exp(z))
-    error_p = arithmetic.c_sigmoid * u * p + eta
+    p, q, error_p = _sigmoids(z, arithmetic)
     error_q = error_p * (1.0 + u) + u * q + eta
     total = _growth(3 + label.roundings, u) * size + 3 * eta
     for weight, value, error in ((label.w * label.y, p, error_p), (label.other, q, error_q)):
-        relative = error / value
-        lost = np.where(relative < 1, -np.log1p(-np.minimum(relative, 1.0)), np.inf)
+        lost = _log_error(error / value)
         lost = lost + arithmetic.c_log * u * (np.abs(np.log(value)) + lost)
         total = total + np.where(weight == 0, 0.0, np.abs(weight) * lost)
     return total
@@ -754,7 +751,7 @@ CLAMP = 100.0
 """What torch lets no log of a probability pass, in magnitude."""
 
 
-def _sigmoids(z: Floats, arithmetic: Arithmetic) -> Tuple[Floats, Floats, Floats]:  # noqa: UP006
+def _sigmoids(z: Floats, arithmetic: Arithmetic) -> tuple[Floats, Floats, Floats]:
     """p = sigmoid(z), 1 - p, and the absolute error of the rounded p."""
     work = FORMATS[arithmetic.working]
     p, q = 1.0 / (1.0 + np.exp(-z)), 1.0 / (1.0 + np.exp(z))
@@ -764,7 +761,7 @@ def _sigmoids(z: Floats, arithmetic: Arithmetic) -> Tuple[Floats, Floats, Floats
 def _clamped_error(
     z: Floats,
     label: _Label,
-    levels: Tuple[Floats, Floats],  # noqa: UP006
+    levels: tuple[Floats, Floats],
     arithmetic: Arithmetic,
 ) -> Floats:
     """Error of y min(-log p, 100) + (1 - y) min(-log(1 - p), 100) for the rounded p = sigmoid(z).
@@ -789,7 +786,7 @@ def _clamped_error(
 
 def _chain_gradient(
     z: Floats, label: _Label, arithmetic: Arithmetic, out: Format
-) -> Tuple[Floats, Floats, Floats]:  # noqa: UP006
+) -> tuple[Floats, Floats, Floats]:
     """Bound of (p - y) / max(p (1 - p), 1e-12) p (1 - p) for the rounded p = sigmoid(z).
 
     The products cancel but for eight roundings, unless the floor holds or the product is lost:
@@ -808,7 +805,7 @@ def _chain_gradient(
 
 def _sigmoid_gradient(
     z: Floats, label: _Label, arithmetic: Arithmetic, out: Format
-) -> Tuple[Floats, Floats, Floats]:  # noqa: UP006
+) -> tuple[Floats, Floats, Floats]:
     """Bound of (1 - y) sigmoid(z) - w y sigmoid(-z), and the magnitudes of `Sizes`."""
     y, other, w, roundings = label.y, label.other, label.w, label.roundings
     work = FORMATS[arithmetic.working]
@@ -857,7 +854,7 @@ def _sigmoid_gradient(
     return _finish(g, error, arithmetic, out), g, terms
 
 
-def guard_limits(semantics: Semantics, dtype: str) -> Tuple[float, float]:  # noqa: UP006
+def guard_limits(semantics: Semantics, dtype: str) -> tuple[float, float]:
     """(lo, hi): eps and 1 - eps as the dtype holds them; (0, 1) where nothing is clipped."""
     if semantics.guard != "clip":
         return 0.0, 1.0
@@ -903,7 +900,7 @@ def _binary(case: Case, semantics: Semantics, arithmetic: Arithmetic) -> Bounds:
 
 def _quotient_gradient(
     p: Floats, label: _Label, semantics: Semantics, arithmetic: Arithmetic, out: Format
-) -> Tuple[Floats, Floats, Floats]:  # noqa: UP006
+) -> tuple[Floats, Floats, Floats]:
     """Bound of (p - y) / (p (1 - p)), and the magnitudes of `Sizes`.
 
     p - y, 1 - p, the product, the quotient and the floor of the denominator, where there is one,
@@ -981,7 +978,7 @@ def _parts_of_gradient(
     p: Floats,
     total: Floats,
     semantics: Semantics,
-    limits: Tuple[float, float],  # noqa: UP006
+    limits: tuple[float, float],
 ) -> Floats:
     """Sum of the magnitudes of the terms of the gradient; 0 where a clip has none.
 
@@ -1013,15 +1010,18 @@ def _near_kink(
     return np.any(near_lo | near_hi, axis=1, keepdims=True) & np.ones(p.shape, dtype=bool)
 
 
-def _shares(row: _Softmax, arithmetic: Arithmetic) -> Tuple[Floats, Floats]:  # noqa: UP006
+def _spoiled(row: _Softmax, factor: Floats) -> Floats:
+    """Error of p_j where e_j and the quotient have the relative error expm1(factor) at d_j = 0."""
+    return (np.exp(factor) * row.grown / row.s) + row.p * np.expm1(factor)
+
+
+def _shares(row: _Softmax, arithmetic: Arithmetic) -> tuple[Floats, Floats]:
     """Errors of each p_j = e_j / s, and of each 1 - p_j where it is not formed by a difference."""
     u = FORMATS[arithmetic.working].unit_roundoff
-    factor = np.log1p(arithmetic.c_exp * u) + np.log1p(u) + row.Lambda
-    error = (np.exp(factor) * row.grown / row.s) + row.p * np.expm1(factor)
+    error = _spoiled(row, np.log1p(arithmetic.c_exp * u) + np.log1p(u) + row.Lambda)
     error_sum = np.where(row.top, row.error_S, row.theta * row.s) / row.s
     spread = np.expm1(row.Lambda + 2 * np.log1p(u))
-    complement = np.where(row.top, row.tail / row.s, 1.0 - row.p)
-    return error, error_sum * (1.0 + spread) + complement * spread
+    return error, error_sum * (1.0 + spread) + row.complement * spread
 
 
 def _one_share(case: Case, arithmetic: Arithmetic) -> Bounds:
@@ -1029,16 +1029,13 @@ def _one_share(case: Case, arithmetic: Arithmetic) -> Bounds:
     work, out = FORMATS[arithmetic.working], FORMATS[case.dtype]
     u, eta = work.unit_roundoff, _eta(work, arithmetic.flush)
     z, classes = case.inputs, case.inputs.shape[1]
-    if z.shape[0] == 0:
-        none = np.zeros(0), np.zeros(z.shape)
-        return Bounds(*none, Sizes(*none, none[1]))
     row = _softmax(z, arithmetic, 1.0)
     error, relative = _shares(row, arithmetic)
     unit = np.arange(classes) == np.clip(case.target, 0, classes - 1)[:, None]
     own = np.where(unit, row.p, 0.0).sum(axis=1)
     own_error = np.where(unit, error, 0.0).sum(axis=1) + eta
     loss = own_error + half_ulp(own + own_error, work)
-    other = np.where(unit, np.where(row.top, row.tail / row.s, 1.0 - row.p), row.p)
+    other = np.where(unit, row.complement, row.p)
     error_other = np.where(unit, relative, error)
     if arithmetic.gradient != "relative":
         # 1 - p_t by a difference, or by a sum over the products p_j g_j.
@@ -1057,9 +1054,6 @@ def _log_of_sum(case: Case, arithmetic: Arithmetic) -> Bounds:
     """Bounds of m + log s: class A without its last subtraction."""
     work, out = FORMATS[arithmetic.working], FORMATS[case.dtype]
     u, eta, z = work.unit_roundoff, _eta(work, arithmetic.flush), case.inputs
-    if z.shape[0] == 0:
-        none = np.zeros(0), np.zeros(z.shape)
-        return Bounds(*none, Sizes(*none, none[1]))
     row = _softmax(z, arithmetic, 1.0)
     if arithmetic.form == "C":
         error = row.Lambda_S + arithmetic.c_log1p * u * (row.log_s + row.Lambda_S)
@@ -1159,9 +1153,6 @@ def _focal(case: Case, semantics: Semantics, arithmetic: Arithmetic) -> Bounds:
     work, out = FORMATS[arithmetic.working], FORMATS[case.dtype]
     u, eta = work.unit_roundoff, _eta(work, arithmetic.flush)
     gamma = semantics.gamma if case.options.gamma is None else case.options.gamma
-    if case.rows == 0:
-        none = np.zeros(0), np.zeros(case.inputs.shape)
-        return Bounds(*none, Sizes(*none, none[1]))
     at, weight = _target_of(case, semantics, arithmetic), focal_weight(case, semantics)
     logs = (np.abs(np.log(np.where(d > 0, d, 1.0))) for d in (at.d, at.d + at.error_d))
     in_power = gamma * (arithmetic.c_log + 1) * u * np.maximum(*logs)
@@ -1280,7 +1271,7 @@ def _target_of_logits(case: Case, semantics: Semantics, arithmetic: Arithmetic) 
     row = _softmax(z, arithmetic, 1.0)
     error, error_other = _shares(row, arithmetic)
     unit = np.arange(z.shape[1]) == labels[:, None]
-    other = np.where(unit, np.where(row.top, row.tail / row.s, 1.0 - row.p), row.p)
+    other = np.where(unit, row.complement, row.p)
     off = _log_probability_error(z, row, arithmetic, 1.0)
     picked = [
         np.where(unit, x, 0.0).sum(axis=1)

@@ -44,7 +44,6 @@ from .truth import (
     NO_MASS,
     NOT_A_PROBABILITY,
     ONE_PLUS_INF,
-    Formula,
     Truth,
     complement,
     constant,
@@ -53,6 +52,7 @@ from .truth import (
     demand_shape,
     finish,
     nothing_times,
+    uncertified,
 )
 from .vocabulary import Case, Floats, Options, Semantics
 
@@ -90,12 +90,8 @@ def related_truth(case: Case, semantics: Semantics) -> Truth:
     return _focal(case, semantics)
 
 
-def _uncertified(_: int) -> Formula:
-    raise NotImplementedError("sums of these rows are not certified")
-
-
 def _rows(loss: Exact, gradient: Exact, nan: Booleans, reason: NDArray[np.str_]) -> Truth:
-    return finish(loss, gradient, nan, None, reason, magnitude(loss), _uncertified)
+    return finish(loss, gradient, nan, None, reason, magnitude(loss), uncertified)
 
 
 def _softmax(logits: Floats, target: NDArray[Any], semantics: Semantics) -> Truth:

@@ -212,11 +212,12 @@ def only_gradient(
 ) -> Truth:
     """Rows that have a gradient, but no loss."""
     zero = Exact.zeros(nan.shape)
-    return finish(zero, gradient, nan, ignored, reason, zero, _no_loss)
+    return finish(zero, gradient, nan, ignored, reason, zero, uncertified)
 
 
-def _no_loss(_: int) -> Formula:
-    raise AssertionError("these rows have no loss")
+def uncertified(_: int) -> Formula:
+    """The formula of rows of which no certified sum is made."""
+    raise AssertionError("no sum of these rows is certified")
 
 
 def _without(formula: Callable[[int], Formula], ignored: Booleans) -> Callable[[int], Formula]:
