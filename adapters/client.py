@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..reference import formats
-from ..reference.vocabulary import Case, Outcome
+from ..reference.vocabulary import BY_ROW, Case, Outcome
 from .protocol import (
     BITS,
     HEADS_KEPT,
@@ -426,7 +426,7 @@ def call_bytes(framework: Framework, subject: Subject, case: Case) -> bytes:
     inputs = raw_floats(case.inputs, case.dtype)
     target = RawArray("int64", case.target) if index else raw_floats(case.target, case.dtype)
     arrays = {"inputs": inputs, "target": target}
-    for name in ("sample_weight", "cotangent"):
+    for name in BY_ROW[2:]:
         values = getattr(case, name)
         if values is not None:
             arrays[name] = raw_floats(values, case.dtype)

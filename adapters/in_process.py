@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..reference.vocabulary import INPUTS_CHANGED, Case, Floats, Outcome
+from ..reference.vocabulary import BY_ROW, INPUTS_CHANGED, Case, Floats, Outcome
 from .client import call_bytes, outcome_from_frame
 from .declare import Declared
 from .functions import FunctionsRuntime
@@ -23,8 +23,6 @@ from .subject import Subject
 from .worker import Server
 
 Function = Callable[[Case], "tuple[Floats, ...]"]
-
-ARRAYS = ("inputs", "target", "sample_weight", "cotangent")
 
 
 class InProcess:
@@ -49,7 +47,7 @@ class InProcess:
 
     def ask(self, subject: Subject, case: Case) -> Outcome:
         """What the function returns or raises, as an outcome."""
-        arrays = {name: getattr(case, name) for name in ARRAYS}
+        arrays = {name: getattr(case, name) for name in BY_ROW}
         given = replace(case, **{k: None if a is None else a.copy() for k, a in arrays.items()})
         outcome = self._outcome(subject, given)
         if _bits(given) == _bits(case):
@@ -92,7 +90,7 @@ class InProcess:
 
 
 def _bits(case: Case) -> list[bytes]:
-    arrays = (getattr(case, name) for name in ARRAYS)
+    arrays = (getattr(case, name) for name in BY_ROW)
     return [b"" if array is None else array.tobytes() for array in arrays]
 
 

@@ -1,7 +1,8 @@
 """JAX: the cross-entropies of optax, and those that users compose from `jax.nn`.
 
 Eager JAX runs op by op; "jit" compiles value and gradient together; "vmap" maps the op for one row
-over the rows; "forward" pushes tangents forward, one per class, as `jax.jacfwd` does. float64 needs
+over the rows; "forward" pushes tangents forward, one per class, as `jax.jacfwd` does; "second" is
+the Hessian times a vector as JAX's documentation takes it, forward over reverse. float64 needs
 a process of its own with JAX_ENABLE_X64, because that switch also changes what other formats are
 promoted to. `optax.losses` has the same functions as `optax`.
 
@@ -29,7 +30,7 @@ from .runtime import (
     subnormals,
 )
 from .snippets import arguments, input_name, nested, target_name
-from .subject import Framework, Interface, Subject
+from .subject import SECOND, Framework, Interface, Subject
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 # A wide format and a narrow one stand for all where the same primitives run for another subject,
@@ -311,6 +312,7 @@ def _snippet(subject: Subject, case: Case) -> str:
     options = case.options
     expression = _expression(subject, case, x, y)
     integers, pulled = case.target_kind == "index", case.cotangent
+    along, kind = case.direction, f"jnp.{case.dtype}"
     lines = [
         "import jax",
         "import jax.numpy as jnp",
@@ -321,6 +323,7 @@ def _snippet(subject: Subject, case: Case) -> str:
         f"{y} = jnp.array({nested(case.target)}{'' if integers else f', jnp.{case.dtype}'})",
         *([f"where = jnp.array({list(options.where)})"] if options.where else []),
         *([f"c = jnp.array({nested(pulled)}, jnp.{case.dtype})"] if pulled is not None else []),
+        *([f"v = jnp.array({nested(along)}, {kind})"] if along is not None else []),
         *_pick(options.axis, expression),
         "",
         "",
@@ -383,7 +386,14 @@ def _differentiated(mode: str, expression: str, case: Case, x: str, y: str) -> l
     wanted = f"{x}, {y}" if case.by_target else x
     # Compiled, a cotangent that is no argument would be a constant, and be folded.
     arrays = f"{x}, {y}" if case.cotangent is None else f"{x}, {y}, c"
-    if mode == "forward":
+    if case.direction is not None:
+        body = [
+            f"    gradient = lambda {x}: jax.vjp(lambda {x}: {expression}, {x})[1](ct)[0]",
+            f"    return loss, jax.jvp(gradient, ({x},), (v,))[1]  # the Hessian times v",
+        ]
+        pulled = "jnp.ones_like(loss)" if case.cotangent is None else "c.reshape(loss.shape)"
+        body = [f"    loss = {expression}", f"    ct = {pulled}", *body]
+    elif mode == "forward":
         body = _forward(expression, case, x, y)
     else:
         loss = f"lambda {wanted}: {expression}"
@@ -437,7 +447,7 @@ FRAMEWORK = Framework(
     install="pip install jax optax",
     subjects=tuple(
         _subject(name, op, mode)
-        for mode in ("eager", "jit", "vmap", "forward")
+        for mode in ("eager", "jit", "vmap", "forward", SECOND)
         for name, op in OPS.items()
         if mode == "eager" or (mode == "jit" and name not in ONLY_EAGER) or name in PER_ROW
     ),
@@ -484,7 +494,10 @@ class JaxRuntime:
         array = self._jax.numpy.asarray
         inputs = array(call.inputs.view(self._kind(call.dtype)))
         target = array(call.target if call.index else call.target.view(self._kind(call.dtype)))
-        loss, *gradients = self._program(call)(inputs, target, self._cotangent(call))
+        more = [self._cotangent(call)]
+        if call.direction is not None:
+            more.append(array(call.direction.view(self._kind(call.dtype))))
+        loss, *gradients = self._program(call)(inputs, target, *more)
         if per_row(tuple(loss.shape), len(call.inputs)):
             loss = loss[:, 0]
         return Result(self._raw(loss), *map(self._raw, gradients))
@@ -522,6 +535,8 @@ class JaxRuntime:
                 return self._pushed(loss_by, arguments, cotangent)
             return self._pulled(loss_by, arguments, cotangent)
 
+        if call.direction is not None:
+            return self._twice(loss_of)
         return self._jax.jit(loss_and_gradient) if call.mode == "jit" else loss_and_gradient
 
     def _pulled(self, loss_by: Callable[..., Any], arguments: Any, cotangent: Any) -> Any:
@@ -530,6 +545,18 @@ class JaxRuntime:
         if cotangent is None:
             return loss, *pull_back(self._jax.numpy.ones_like(loss))
         return loss, *pull_back(cotangent.astype(loss.dtype).reshape(loss.shape))
+
+    def _twice(self, loss_of: Callable[..., Any]) -> Callable[..., Any]:
+        """The loss, and the Hessian of each row times a vector: forward over reverse."""
+
+        def product(inputs: Any, target: Any, cotangent: Any, direction: Any) -> Any:
+            def gradient(z: Any) -> Any:
+                return self._pulled(lambda x: loss_of(x, target), (z,), cotangent)[1]
+
+            pushed = self._jax.jvp(gradient, (inputs,), (direction,))[1]
+            return loss_of(inputs, target), pushed
+
+        return product
 
     def _pushed(self, loss_by: Callable[..., Any], arguments: Any, cotangent: Any) -> Any:
         """The loss and its gradients, forward: rows are independent, so one tangent per class."""

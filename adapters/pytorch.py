@@ -1,4 +1,4 @@
-"""PyTorch: its cross-entropies and what people compose of its ops, in five modes.
+"""PyTorch: its cross-entropies and what people compose of its ops, in six modes.
 
 "eager"; "compile" is `torch.compile`; "autocast" calls the op under `torch.autocast` for bfloat16;
 "vmap" calls it on one row and maps loss and pull-back over the rows with `torch.func.vmap`;
@@ -24,7 +24,7 @@ from ..reference.vocabulary import Arithmetic, Case, Options, Semantics
 from . import pytorch_ops as ops
 from .pytorch_scripts import Text, script
 from .runtime import Call, Result, Unsupported, flags, per_row, subnormals
-from .subject import Framework, Interface, Subject
+from .subject import SECOND, Framework, Interface, Subject
 from .torch_bits import to_bits, to_tensor
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
@@ -287,6 +287,7 @@ class _Op:
 
 
 MODES = ("compile", "autocast", "vmap", "forward")
+LOGITS_MODES = (*MODES, SECOND)
 SMOOTHED = frozenset({"weight", "label_smoothing"})
 CE, BCE = "cross_entropy", "binary_cross_entropy_with_logits"
 OPS: dict[str, _Op] = {
@@ -298,7 +299,7 @@ OPS: dict[str, _Op] = {
         _log_softmax,
         ops.cross_entropy,
         ops.cross_entropy_text,
-        modes=MODES,
+        modes=LOGITS_MODES,
         binary_sibling=BCE,
         interface=INDEX_CALL,
     ),
@@ -310,7 +311,7 @@ OPS: dict[str, _Op] = {
         _log_softmax,
         ops.cross_entropy,
         ops.cross_entropy_text,
-        modes=MODES,
+        modes=LOGITS_MODES,
         index_sibling="cross_entropy.index",
         binary_sibling=BCE,
         interface=PROBABILITIES_CALL,
@@ -415,7 +416,7 @@ OPS: dict[str, _Op] = {
         _binary_logits,
         ops.binary_with_logits,
         ops.binary_with_logits_text,
-        modes=MODES,
+        modes=LOGITS_MODES,
         interface=BINARY_CALL,
     ),
     "binary_cross_entropy_with_logits.multilabel": _Op(
@@ -610,7 +611,18 @@ def _transformed(name: str, op: _Op, note: str) -> Subject:
     )
 
 
-MAKERS = {"compile": _compile, "autocast": _autocast, "vmap": _vmap, "forward": _forward}
+def _second(name: str, op: _Op) -> Subject:
+    note = "H v is the derivative of the gradient's own formula, taken backward too"
+    return replace(_transformed(name, op, note), mode=SECOND)
+
+
+MAKERS = {
+    "compile": _compile,
+    "autocast": _autocast,
+    "vmap": _vmap,
+    "forward": _forward,
+    SECOND: _second,
+}
 
 
 def _subjects() -> tuple[Subject, ...]:
@@ -737,9 +749,8 @@ class TorchRuntime:
             raise Unsupported(f"torch has no device {call.device!r} here")
         inputs = _shaped(self._tensor(call, call.inputs, call.dtype), call.options.axis)
         target = self._target(call)
-        differentiate = {"vmap": self._by_vmap, "forward": self._by_jvp}.get(
-            call.mode, self._by_autograd
-        )
+        ways = {"vmap": self._by_vmap, "forward": self._by_jvp}
+        differentiate = ways.get(call.mode, self._by_autograd)
         try:
             loss, *gradients = differentiate(call, inputs, target)
         except Exception as error:  # whatever the op raises is recorded; a missing compiler is not
@@ -766,7 +777,11 @@ class TorchRuntime:
             cotangent = torch.ones_like(loss)
         else:
             cotangent = self._cotangent(call).to(loss.dtype).reshape(loss.shape)
-        return loss, *torch.autograd.grad(loss, wanted, cotangent)
+        if call.direction is None:
+            return loss, *torch.autograd.grad(loss, wanted, cotangent)
+        (gradient,) = torch.autograd.grad(loss, inputs, cotangent, create_graph=True)
+        direction = self._tensor(call, call.direction, call.dtype)
+        return loss, *torch.autograd.grad(gradient, inputs, direction)
 
     def _precision(self, call: Call) -> Any:
         if call.mode != "autocast":

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from ..reference.vocabulary import Case
 from .snippets import arguments, input_name, nested, target_name, vector
-from .subject import Subject
+from .subject import SECOND, Subject
 
 Text = Callable[[str, str, int, str], str]
 """(z, y, axis, ", reduction='none'") -> the call of an op as an expression."""
@@ -77,6 +77,7 @@ def _by_autograd(subject: Subject, case: Case, call: str) -> list[str]:
     arrays = f"{x}, {y}" if case.sample_weight is None else f"{x}, {y}, w"
     lines = {
         "eager": [f"loss = {call}"],
+        SECOND: [f"loss = {call}"],
         "autocast": [
             'with torch.autocast("cpu", dtype=torch.bfloat16):',
             f"    loss = {call}",
@@ -92,7 +93,14 @@ def _by_autograd(subject: Subject, case: Case, call: str) -> list[str]:
             f"loss = loss_of({arrays})",
         ],
     }[subject.mode]
-    return [*lines, f"{names} = torch.autograd.grad({pulled}{wanted}{given})"]
+    if case.direction is None:
+        return [*lines, f"{names} = torch.autograd.grad({pulled}{wanted}{given})"]
+    along = f"torch.tensor({nested(case.direction)}, dtype=torch.{case.dtype})"
+    return [
+        *lines,
+        f"{names} = torch.autograd.grad({pulled}{wanted}{given}, create_graph=True)",
+        f"{names} = torch.autograd.grad(gradient, {x}, {along})  # the Hessian times a vector",
+    ]
 
 
 def _by_vmap(subject: Subject, case: Case, call: str) -> list[str]:

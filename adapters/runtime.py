@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..reference.vocabulary import Options
+from ..reference.vocabulary import BY_ROW, Options
 from .protocol import HEADS_KEPT, Description, Frame, RawArray, head, joined
 
 # NumPy's own type for each format that NumPy has; bfloat16 is the framework's business.
@@ -42,6 +42,8 @@ class Call:
         sample_weight: raw bits of (N,) or None.
         cotangent: raw bits of (N,), to pull back with in place of ones, or None.
         by_target: whether the gradient with respect to the target is asked for too.
+        direction: raw bits of (N, K): with it the gradient is the product of the Hessian of each
+            row with it, or None.
         device: where the op computes.
     """
 
@@ -54,6 +56,7 @@ class Call:
     sample_weight: NDArray[np.generic] | None = None
     cotangent: NDArray[np.generic] | None = None
     by_target: bool = False
+    direction: NDArray[np.generic] | None = None
     device: str = "cpu"
 
     @property
@@ -65,7 +68,7 @@ class Call:
     def key(self) -> tuple[Any, ...]:
         """Everything but the arrays: two calls of one key share a compiled program."""
         weighted = self.sample_weight is not None
-        arrays = (weighted, self.by_target)
+        arrays = (weighted, self.by_target, self.direction is not None)
         return (self.op, self.mode, self.device, self.dtype, self.options, *arrays)
 
 
@@ -150,6 +153,7 @@ def call_from_frame(frame: Frame) -> Call:
         options=options_from_fields(fields["options"]),
         sample_weight=_copied(frame, "sample_weight"),
         cotangent=_copied(frame, "cotangent"),
+        direction=_copied(frame, "direction"),
         by_target=bool(fields["by_target"]),
         device=fields["device"],
     )
@@ -165,7 +169,7 @@ def changed(call: Call, frame: Frame) -> bool:
     arrays = frame.arrays
     return any(
         getattr(call, name).tobytes() != arrays[name].bits.tobytes()
-        for name in ("inputs", "target", "sample_weight", "cotangent")
+        for name in BY_ROW
         if name in arrays
     )
 

@@ -13,6 +13,9 @@ from ..reference.vocabulary import LOGITS, Arithmetic, Case, Semantics, inputs_o
 COMPILED = ("compile", "function", "xla", "jit")
 """Modes that compile: torch.compile, tf.function, the same with jit_compile=True, jax.jit."""
 
+SECOND = "second"
+"""The mode in which an op is differentiated twice: a Hessian times a vector."""
+
 
 @dataclass(frozen=True)
 class Interface:

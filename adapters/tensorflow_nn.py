@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..reference.vocabulary import Arithmetic, Case, Options, Semantics
+from ..reference.vocabulary import Arithmetic, Case, Floats, Options, Semantics
 from .protocol import RawArray
 from .runtime import (
     NUMPY_TYPES,
@@ -26,7 +26,7 @@ from .runtime import (
     subnormals,
 )
 from .snippets import input_name, nested, target_name
-from .subject import Framework, Interface, Subject
+from .subject import COMPILED, SECOND, Framework, Interface, Subject
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 COMPILED_DTYPES = ("float32", "bfloat16")
@@ -183,7 +183,7 @@ class _Op:
 
     Attributes:
         expression: how a script calls it, {x} for the inputs and {y} for the target.
-        modes: the compiled modes in which it is audited, beside eager.
+        modes: those in which it is audited, beside eager.
         dtypes: of the eager mode; a wide and a narrow one stand for all where the functions are
             those of another op.
     """
@@ -203,6 +203,7 @@ class _Op:
     binary_sibling: str | None = None
 
 
+LOSS_MODES = ("function", "xla", SECOND)
 SIGMOID = "sigmoid_cross_entropy_with_logits"
 OPS: dict[str, _Op] = {
     "sparse_softmax_cross_entropy_with_logits": _Op(
@@ -212,6 +213,7 @@ OPS: dict[str, _Op] = {
         INDEX_XLA,
         softmax_arithmetic,
         "tf.nn.sparse_softmax_cross_entropy_with_logits(labels={y}, logits={x})",
+        modes=LOSS_MODES,
         interface=INDEX_CALL,
         binary_sibling=SIGMOID,
     ),
@@ -223,6 +225,7 @@ OPS: dict[str, _Op] = {
         softmax_arithmetic,
         "tf.nn.softmax_cross_entropy_with_logits(labels={y}, logits={x}{axis})",
         options=frozenset({"axis"}),
+        modes=LOSS_MODES,
         interface=DISTRIBUTION_CALL,
         index_sibling="sparse_softmax_cross_entropy_with_logits",
         binary_sibling=SIGMOID,
@@ -234,6 +237,7 @@ OPS: dict[str, _Op] = {
         BINARY_LOGITS,
         sigmoid_arithmetic,
         "tf.nn.sigmoid_cross_entropy_with_logits(labels={y}, logits={x})",
+        modes=LOSS_MODES,
         interface=BINARY_CALL,
     ),
     "sigmoid_cross_entropy_with_logits.multilabel": _Op(
@@ -311,8 +315,8 @@ OPS: dict[str, _Op] = {
 
 
 def _subject(name: str, op: _Op, mode: str) -> Subject:
-    xla, compiled = mode == "xla", mode != "eager"
-    dtypes = COMPILED_DTYPES if compiled else op.dtypes
+    xla, compiled = mode == "xla", mode in COMPILED
+    dtypes = op.dtypes if mode == "eager" else COMPILED_DTYPES
     shape = BINARY if op.target == "binary" else CLASSES
     return Subject(
         framework="tensorflow",
@@ -321,7 +325,7 @@ def _subject(name: str, op: _Op, mode: str) -> Subject:
         target=op.target,
         mode=mode,
         dtypes=dtypes,
-        options=op.options,
+        options=op.options - {"axis"} if mode == SECOND else op.options,
         reductions=op.reductions,
         semantics=op.compiled_semantics if xla else op.semantics,
         arithmetic={dtype: op.arithmetic(dtype, xla) for dtype in dtypes},
@@ -333,7 +337,7 @@ def _subject(name: str, op: _Op, mode: str) -> Subject:
 
 
 def _subjects() -> Iterator[Subject]:
-    for mode in ("eager", "function", "xla"):
+    for mode in ("eager", "function", "xla", SECOND):
         for name, op in OPS.items():
             if mode == "eager" or mode in op.modes:
                 yield _subject(name, op, mode)
@@ -359,6 +363,7 @@ def constants(case: Case, x: str, y: str) -> list[str]:
 
 DECORATORS = {
     "eager": [],
+    SECOND: [],
     "function": ["@tf.function"],
     "xla": ["@tf.function(jit_compile=True)"],
 }
@@ -366,6 +371,8 @@ DECORATORS = {
 
 def taped(mode: str, expression: str, case: Case, x: str, y: str) -> list[str]:
     """The lines that compute loss and gradient of an expression, compiled or not."""
+    if case.direction is not None:
+        return _taped_twice(expression, case, case.direction, x, y)
     wanted = f"[{x}, {y}]" if case.by_target else x
     names = "gradient, target_gradient" if case.by_target else "gradient"
     cotangent = "" if case.cotangent is None else ", tf.reshape(c, loss.shape)"
@@ -383,6 +390,26 @@ def taped(mode: str, expression: str, case: Case, x: str, y: str) -> list[str]:
         else f"loss, {names} = loss_and_gradient({x}, {y})",
         "print(loss.numpy().tolist())",
         *(f"print({name}.numpy().tolist())" for name in names.split(", ")),
+    ]
+
+
+def _taped_twice(expression: str, case: Case, along: Floats, x: str, y: str) -> list[str]:
+    """The lines that compute the loss and the Hessian times a vector."""
+    cotangent = "" if case.cotangent is None else ", tf.reshape(c, loss.shape)"
+    return [
+        f"def loss_and_product({x}, {y}, v):",
+        "    with tf.GradientTape() as outer:",
+        f"        outer.watch({x})",
+        "        with tf.GradientTape() as tape:",
+        f"            tape.watch({x})",
+        f"            loss = {expression}",
+        f"        gradient = tape.gradient(loss, {x}{cotangent})",
+        f"    return loss, outer.gradient(gradient, {x}, v)",
+        "",
+        "",
+        f"v = tf.constant({nested(along)}, tf.{case.dtype})",
+        f"for result in loss_and_product({x}, {y}, v):  # the loss, the Hessian times v",
+        "    print(result.numpy().tolist())",
     ]
 
 
@@ -467,7 +494,10 @@ class TensorFlowRuntime:
         inputs = self._constant(call.inputs, call.dtype)
         target = self._constant(call.target, "int64" if call.index else call.dtype)
         weights = self._weights(call)
-        loss, *gradients = self._program(call)(inputs, target, self._cotangent(call), *weights)
+        program = self._program(call)
+        if call.direction is not None:
+            weights = [self._constant(call.direction, call.dtype)]
+        loss, *gradients = program(inputs, target, self._cotangent(call), *weights)
         if gradients[0] is None:
             raise TypeError(f"TensorFlow gives {call.op} no gradient for its inputs")
         if any(gradient is None for gradient in gradients[1:]):
@@ -554,6 +584,23 @@ class TensorFlowRuntime:
             self._programs[key] = self._make(call)
         return self._programs[key]
 
+    def _twice(self, loss_of: Callable[..., Any]) -> Callable[..., Any]:
+        """The loss, and the Hessian of each row times a vector: a tape on a tape."""
+        tf = self._tf
+
+        def product(inputs: Any, target: Any, cotangent: Any, direction: Any) -> Any:
+            with tf.GradientTape() as outer:
+                outer.watch(inputs)
+                with tf.GradientTape() as tape:
+                    tape.watch(inputs)
+                    loss = loss_of(inputs, target)
+                if cotangent is not None:
+                    cotangent = tf.reshape(tf.cast(cotangent, loss.dtype), loss.shape)
+                gradient = tape.gradient(loss, inputs, cotangent)
+            return loss, outer.gradient(gradient, inputs, direction)
+
+        return product
+
     def _make(self, call: Call) -> Any:
         tf = self._tf
         loss_of = self.make_loss(call.op, call.options, call.dtype)
@@ -567,7 +614,9 @@ class TensorFlowRuntime:
                 cotangent = tf.reshape(tf.cast(cotangent, loss.dtype), loss.shape)
             return loss, *tape.gradient(loss, wanted, cotangent)
 
-        if call.mode == "eager":
+        if call.direction is not None:
+            return self._twice(loss_of)
+        if call.mode in ("eager", SECOND):
             return loss_and_gradient
         xla = call.mode == "xla"
         return tf.function(loss_and_gradient, jit_compile=xla or None, autograph=False)

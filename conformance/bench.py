@@ -15,7 +15,7 @@ from ..adapters.subject import Subject
 from ..reference.bounds import Bounds, bounds, demanded, target_bounds, unbounded
 from ..reference.formats import FORMATS, Format
 from ..reference.rows import Truth, target_truth, truth
-from ..reference.vocabulary import Arithmetic, Case, Floats, Outcome, Semantics
+from ..reference.vocabulary import BY_ROW, Arithmetic, Case, Floats, Outcome, Semantics
 
 T = TypeVar("T")
 
@@ -64,7 +64,7 @@ def digest(case: Case) -> bytes:
     h = hashlib.blake2b(head.encode(), digest_size=16)
     h.update(case.inputs.tobytes())
     h.update(case.target.tobytes())
-    for more in (case.sample_weight, case.cotangent):
+    for more in (getattr(case, name) for name in BY_ROW[2:]):
         h.update(b"none" if more is None else more.tobytes())
     return h.digest()
 

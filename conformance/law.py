@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..adapters.subject import Subject
+from ..adapters.subject import SECOND, Subject
 from ..reference.vocabulary import Case, Floats
 from .bench import Bench
 from .judge import RANK, Judgement
@@ -62,6 +62,8 @@ class Law:
         classes: the class counts, () for those of the depth.
         options: "none", "all" (each option that the subject takes), or "smoothing".
         invalid: whether it also speaks about invalid labels.
+        second: whether it is about second derivatives, and so about subjects of mode "second"; what
+            those return beside is looked at under the op's other modes.
     """
 
     name: str
@@ -74,9 +76,12 @@ class Law:
     classes: tuple[int, ...] = ()
     options: str = "none"
     invalid: bool = False
+    second: bool = False
 
     def applies(self, subject: Subject) -> bool:
         """Whether the law fits a subject and judges anything that the subject returns."""
+        if self.second is not (subject.mode == SECOND):
+            return False
         return self.fits(subject) and bool(self.judged(subject))
 
     def judged(self, subject: Subject) -> tuple[str, ...]:

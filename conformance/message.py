@@ -33,7 +33,14 @@ def _row(case: CaseRecord, row: int) -> str:
             ("pos_weight", case.pos_weight),
             ("ignore_index", case.ignore_index),
             ("label_smoothing", case.label_smoothing if case.label_smoothing != "0.0" else None),
+            ("where", case.where),
+            ("axis", case.axis if case.axis != -1 else None),
+            ("gamma", case.gamma),
+            ("alpha", case.alpha),
             ("reduction", case.reduction if case.reduction != "none" else None),
+            ("sample_weight", _of_row(case.sample_weight, case, row)),
+            ("cotangent", _of_row(case.cotangent, case, row)),
+            ("direction", _of_row(case.direction, case, row)),
         )
         if value is not None
     ]
@@ -45,6 +52,14 @@ def _row(case: CaseRecord, row: int) -> str:
         target = case.target[row]
         shown = f"inputs {_joined(case.inputs[row])}, target {target}"
     return ", ".join([shown, *options])
+
+
+def _of_row(values: list[str] | list[list[str]] | None, case: CaseRecord, row: int) -> str | None:
+    """That of the row, or all of them where the case is one whole."""
+    if values is None:
+        return None
+    chosen = values[row] if case.reduction == "none" and values else values
+    return chosen if isinstance(chosen, str) else str(chosen).replace("'", "")
 
 
 def _joined(texts: list[str]) -> str:

@@ -49,6 +49,7 @@ def to_record(case: Case) -> CaseRecord:
         sample_weight=None if case.sample_weight is None else numbers(case.sample_weight),
         cotangent=None if case.cotangent is None else numbers(case.cotangent),
         by_target=case.by_target,
+        direction=None if case.direction is None else [numbers(row) for row in case.direction],
     )
 
 
@@ -87,6 +88,7 @@ def from_record(record: CaseRecord) -> Case:
         sample_weight=_by_row(record.sample_weight, case),
         cotangent=_by_row(record.cotangent, case),
         by_target=record.by_target,
+        direction=_by_entry(record.direction, case),
     )
 
 
@@ -96,3 +98,12 @@ def _by_row(texts: list[str] | None, case: Case) -> Floats | None:
     if len(texts) != case.rows:
         raise ValueError(f"{case.rows} rows of inputs, {len(texts)} numbers for them")
     return np.array([float(x) for x in texts])
+
+
+def _by_entry(texts: list[list[str]] | None, case: Case) -> Floats | None:
+    if texts is None:
+        return None
+    values = np.array([[float(x) for x in row] for row in texts]).reshape(len(texts), -1)
+    if values.shape != case.inputs.shape:
+        raise ValueError(f"inputs of shape {case.inputs.shape}, a direction of {values.shape}")
+    return values

@@ -53,6 +53,7 @@ class CaseRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     sample_weight: list[str] | None = None
     cotangent: list[str] | None = None
     by_target: bool = False
+    direction: list[list[str]] | None = None
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):

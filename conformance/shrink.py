@@ -14,6 +14,7 @@ import numpy as np
 
 from ..reference.formats import FORMATS, round_to_format
 from ..reference.vocabulary import (
+    BY_ROW,
     LOG_PROBABILITIES,
     LOGITS,
     Case,
@@ -79,15 +80,9 @@ def _digits(x: float) -> int:
 def stack(rows: list[Case]) -> Case:
     """One case of rows that share everything else."""
     first = rows[0]
-    weights = [r.sample_weight for r in rows if r.sample_weight is not None]
-    cotangents = [r.cotangent for r in rows if r.cotangent is not None]
-    return replace(
-        first,
-        inputs=np.concatenate([r.inputs for r in rows]),
-        target=np.concatenate([r.target for r in rows]),
-        sample_weight=np.concatenate(weights) if weights else None,
-        cotangent=np.concatenate(cotangents) if cotangents else None,
-    )
+    arrays = {name: [getattr(row, name) for row in rows] for name in BY_ROW}
+    there = {name: each for name, each in arrays.items() if each[0] is not None}
+    return replace(first, **{name: np.concatenate(each) for name, each in there.items()})
 
 
 def _failing(candidates: list[Case], still_fails: STILL_FAILS) -> list[Case]:
@@ -175,6 +170,8 @@ def _keep(row: Case, kept: np.ndarray) -> Case:
         options = replace(options, weight=tuple(options.weight[j] for j in kept))
     if options.where is not None:
         options = replace(options, where=tuple(options.where[j] for j in kept))
+    if row.direction is not None:
+        row = replace(row, direction=row.direction[:, kept])
     if row.target.ndim == 1:
         place = np.flatnonzero(kept == row.target[0])
         label = place.astype(np.int64) if place.size else row.target

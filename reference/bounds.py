@@ -70,6 +70,15 @@ ROUNDINGS_OF_SIGMOID_PRODUCT = 8
 reciprocal of 2 ulps (four), two products and the difference."""
 
 
+ROUNDINGS_OF_CURVATURE = 12
+"""A p_j v_j - p_j sum_i A p_i v_i beyond those of p and of the sum, taken loosely: by automatic
+differentiation of exp(x - m) (1 / s) there are the square of a reciprocal of 2 ulps (8), three
+products and the difference; kernels with a formula of their own have five."""
+
+ROUNDINGS_OF_BINARY_CURVATURE = 8
+"""(w y + 1 - y) p (1 - p) v, beyond those of p: the two coefficients and their sum, 1 - p, three
+products, and the sum of the terms that are differentiated one by one."""
+
 ROUNDINGS_OF_RECIPROCAL = 2
 """A quotient by a rounded number may be a product by its rounded reciprocal."""
 
@@ -232,6 +241,8 @@ def _bounds(case: Case, semantics: Semantics, arithmetic: Arithmetic, temperatur
             found = _focal(case, semantics, arithmetic)
         else:
             found = _probabilities(case, semantics, arithmetic)
+        if case.direction is not None:
+            found = _curved(found, case, semantics, arithmetic)
         if case.operation.startswith("binary") and case.options.weight is not None:
             found = _weighted(found, case, arithmetic, np.full(case.rows, case.options.weight[0]))
         if case.sample_weight is not None:
@@ -619,6 +630,102 @@ def _cross_entropy(
     return Bounds(loss, slope, Sizes(exact, *gradient[1:]))
 
 
+def _curved(found: Bounds, case: Case, semantics: Semantics, arithmetic: Arithmetic) -> Bounds:
+    """The bounds with those of H v in the place of the gradient's."""
+    if case.operation == "cross_entropy":
+        error, g, terms = _softmax_curvature(case, semantics, arithmetic)
+    elif case.operation == "binary_cross_entropy_with_logits":
+        error, g, terms = _sigmoid_curvature(case, semantics, arithmetic)
+    else:
+        raise ValueError(f"operation {case.operation!r} has no second derivative here")
+    return Bounds(found.loss, error, Sizes(found.sizes.losses, g, terms))
+
+
+def _softmax_curvature(
+    case: Case, semantics: Semantics, arithmetic: Arithmetic
+) -> tuple[Floats, Floats, Floats]:
+    """Bound of A p_j (v_j - sum_i p_i v_i), and the magnitudes of `Sizes`.
+
+    "relative" is A p_j (c_j (1 - p_j) - sum over i != j of p_i c_i) with c_i = v_i - v_top, which
+    loses nothing where one class takes nearly all; any other form subtracts p . v from v_j.
+    """
+    work, out, classes = FORMATS[arithmetic.working], FORMATS[case.dtype], case.inputs.shape[1]
+    u, eta = work.unit_roundoff, _eta(work, arithmetic.flush)
+    a, roundings = coefficients(case, semantics)
+    mass = np.sum(a, axis=1, keepdims=True)
+    if semantics.soft_gradient == "p - q" and case.target.ndim > 1:
+        mass = np.ones_like(mass)
+    row = _softmax(case.inputs, arithmetic, 1.0)
+    spoiled, error_complement = _shares(row, arithmetic)
+    if arithmetic.gradient == "exp logp":
+        log_error = _log_probability_error(case.inputs, row, arithmetic, 1.0)
+        spoiled = row.p * np.expm1(log_error + np.log1p(arithmetic.c_exp * u))
+    v = np.asarray(case.direction)
+    step = v - np.where(row.top, v, 0.0).sum(axis=1, keepdims=True)
+    rest = np.sum(row.p * step, axis=1, keepdims=True) - row.p * step
+    g = np.abs(mass * row.p * (step * row.complement - rest))
+    if arithmetic.gradient == "relative":
+        own, error_own = np.abs(step) * row.complement, np.abs(step) * error_complement
+        sizes = np.abs(step)
+    else:
+        own, error_own = np.abs(v), np.zeros_like(v)
+        sizes = np.abs(v)
+    # The sum holds the own term too where it need not: it is at most that of 1 - p_j.
+    summed = np.sum(row.p * sizes, axis=1, keepdims=True)
+    error_sum = np.sum(spoiled * sizes, axis=1, keepdims=True)
+    terms = mass * row.p * (own + summed)
+    error = mass * (row.p + spoiled) * (own + error_own + summed + error_sum) - terms
+    height = _height(classes, arithmetic)
+    # The mass is a sum too where the target is a distribution.
+    height = 2 * height if case.target.ndim > 1 or case.options.label_smoothing else height
+    error = error + _growth(ROUNDINGS_OF_CURVATURE + roundings + height, u) * (terms + error)
+    error = error + eta * (mass + 1.0) * (classes + 4.0) * (1.0 + np.abs(v) + summed)
+    error = error + half_ulp(g + error, work)
+    error = np.where((a < 0).any(axis=1, keepdims=True), np.inf, error)
+    return _finish(g, error, arithmetic, out), g, terms
+
+
+def _sigmoid_curvature(
+    case: Case, semantics: Semantics, arithmetic: Arithmetic
+) -> tuple[Floats, Floats, Floats]:
+    """Bound of (w y + 1 - y) p (1 - p) v with p = sigmoid(z), and the magnitudes of `Sizes`.
+
+    Forms that subtract 1 - p lose where p is near 1; by way of exp(logp) the derivative of each
+    term of the loss subtracts its own share from 1.
+    """
+    work, out = FORMATS[arithmetic.working], FORMATS[case.dtype]
+    u, eta = work.unit_roundoff, _eta(work, arithmetic.flush)
+    label, v = _Label.of(case, semantics), np.abs(np.asarray(case.direction))
+    z = case.inputs
+    p, q, _ = _sigmoids(z, arithmetic)
+    up, down = np.abs(label.other), np.abs(label.w * label.y)
+    g = np.abs(label.other + label.w * label.y) * p * q * v
+    roundings = ROUNDINGS_OF_BINARY_CURVATURE + label.roundings
+    if arithmetic.gradient == "relative":
+        terms = (up + down) * p * q * v
+        error = _growth(roundings + 2 * arithmetic.c_sigmoid, u) * terms
+    elif arithmetic.gradient == "exp logp":
+        terms = (up * p + down * q) * v
+        share = np.expm1(np.minimum(_exponent_error(z, arithmetic), DIRECTLY))
+        share = np.where(share < 1.0, share, np.inf)
+        error = (_growth(roundings, u) + share * (2.0 + share)) * terms
+    else:
+        terms = (up + down) * p * v
+        error = _growth(roundings + 2 * arithmetic.c_sigmoid, u) * terms
+    error = error + 4 * eta * (1.0 + up + down) * (1.0 + v)
+    error = error + half_ulp(g + error, work)
+    return _finish(g, error, arithmetic, out), g, terms
+
+
+def _exponent_error(z: Floats, arithmetic: Arithmetic) -> Floats:
+    """Error of the exponent z - softplus(z), and of the exp that is relative to its value."""
+    u = FORMATS[arithmetic.working].unit_roundoff
+    tail = np.log1p(np.exp(-np.abs(z)))
+    softplus = np.abs(z) + tail
+    exponent = u * (2 * softplus + np.abs(z)) + (arithmetic.c_exp + arithmetic.c_log1p) * u * tail
+    return exponent + np.log1p(arithmetic.c_exp * u)
+
+
 def _without_negative(a: Floats, loss: Floats, gradient: Floats) -> tuple[Floats, Floats]:
     """No bounds for rows with a negative coefficient: the formulas take the terms for positive."""
     negative = np.asarray(np.any(a < 0, axis=1))
@@ -833,12 +940,8 @@ def _sigmoid_gradient(
     elif arithmetic.gradient == "exp logp":
         # exp(z - softplus(z)): what the exponent loses is relative in the result.
         tail = np.log1p(np.exp(-np.abs(z)))
-        softplus = np.abs(z) + tail
         levels = np.maximum(-z, 0.0) + tail, np.maximum(z, 0.0) + tail
-        exponent = (
-            u * (2 * softplus + np.abs(z)) + (arithmetic.c_exp + arithmetic.c_log1p) * u * tail
-        )
-        exponent = exponent + np.log1p(arithmetic.c_exp * u)
+        exponent = _exponent_error(z, arithmetic)
         error = _growth(3 + roundings, u) * (left + right)
         for a, part, level in zip((other, w * y), (left, right), levels):
             # As for e^-d: far below, expm1(exponent) alone would overflow.

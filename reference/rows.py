@@ -14,7 +14,11 @@ from .binary_rows import (
     sigmoid,
     softplus,
 )
-from .derivatives import cross_entropy_by_target
+from .derivatives import (
+    binary_hessian_product,
+    cross_entropy_by_target,
+    cross_entropy_hessian_product,
+)
 from .exact import Exact, divided, scale, weighted_sum
 from .probability_rows import (
     binary_cross_entropy_truth,
@@ -54,7 +58,8 @@ def truth(case: Case, semantics: Semantics) -> Truth:
     """The exact loss and gradient of every row of a case under a Semantics, unreduced.
 
     Sample weights are factors of both, the cotangent of the gradient alone. Classes outside
-    `where` are absent: their logit is -inf, and their part of a distribution is dropped.
+    `where` are absent: their logit is -inf, and their part of a distribution is dropped. With a
+    direction the gradient is the Hessian of the loss of each row times that.
 
     Raises:
         ValueError: the operation is unknown, or the case is invalid (a label out of range, ...).
@@ -62,13 +67,17 @@ def truth(case: Case, semantics: Semantics) -> Truth:
     if case.operation in RELATED:
         if case.sample_weight is not None:
             raise ValueError(f"{case.operation} has no sample weights here")
+        if case.direction is not None:
+            raise ValueError(f"{case.operation} has no second derivative here")
         return _pulled(related_truth(case, semantics), case)
     case = present(case)
     weights = [] if case.sample_weight is None else [case.sample_weight]
     found = _truth(case, semantics, weights)
-    if case.cotangent is None:
+    if case.cotangent is None and case.direction is None:
         return found
-    return replace(found, gradient=_truth(case, semantics, [*weights, case.cotangent]).gradient)
+    pulled = weights if case.cotangent is None else [*weights, case.cotangent]
+    along = _truth if case.direction is None else _hessian_product
+    return replace(found, gradient=along(case, semantics, pulled).gradient)
 
 
 def _pulled(found: Truth, case: Case) -> Truth:
@@ -98,6 +107,24 @@ def _truth(case: Case, semantics: Semantics, parts: list[Floats]) -> Truth:
             case.inputs, target, semantics, options, case.dtype, factors
         )
     raise ValueError(f"operation {case.operation!r} is not known")
+
+
+def _hessian_product(case: Case, semantics: Semantics, parts: list[Floats]) -> Truth:
+    """The Hessian of the loss of each row, times its direction."""
+    factor, vector = Factor.of(case.rows, parts) if parts else None, np.asarray(case.direction)
+    if case.operation == "cross_entropy":
+        target = case.target
+        if target.ndim > 1 and semantics.soft_gradient == "p - q":
+            # The derivative of p - q: that of any target with a mass of 1.
+            target = np.zeros(case.rows, dtype=np.int64)
+        return cross_entropy_hessian_product(
+            case.inputs, target, vector, semantics, case.options, factor
+        )
+    if case.operation == "binary_cross_entropy_with_logits":
+        target = np.asarray(case.target, dtype=np.float64)
+        factors = Factors(factor)
+        return binary_hessian_product(case.inputs, target, vector, semantics, case.options, factors)
+    raise ValueError(f"operation {case.operation!r} has no second derivative here")
 
 
 def present(case: Case) -> Case:

@@ -170,6 +170,10 @@ class Options:
         return tuple(name for name in names if getattr(self, name) != getattr(default, name))
 
 
+BY_ROW = ("inputs", "target", "sample_weight", "cotangent", "direction")
+"""The arrays of a case, an entry or a row for every row; the first two are always there."""
+
+
 @dataclass(frozen=True)
 class Case:
     """One call: the exact numbers that a subject is given.
@@ -186,6 +190,8 @@ class Case:
         cotangent: (N,) values of `dtype`, with which the gradient is pulled back: the gradient is
             then that of sum_i cotangent_i loss_i. None for ones, and for a reduced loss.
         by_target: whether the gradient with respect to the target is asked for too.
+        direction: (N, K) values of `dtype`, or None. With it the gradient that is asked for is that
+            of sum_ij direction_ij d loss_i / d inputs_ij: of each row its Hessian times a vector.
     """
 
     operation: str
@@ -196,6 +202,7 @@ class Case:
     sample_weight: Optional[Floats] = None
     cotangent: Optional[Floats] = None
     by_target: bool = False
+    direction: Optional[Floats] = None
 
     @property
     def rows(self) -> int:
@@ -209,19 +216,13 @@ class Case:
 
     def take(self, rows: NDArray[Any]) -> Case:
         """The same call on some of the rows (indices or a mask)."""
-        weight, cotangent = self.sample_weight, self.cotangent
-        return replace(
-            self,
-            inputs=self.inputs[rows],
-            target=self.target[rows],
-            sample_weight=None if weight is None else weight[rows],
-            cotangent=None if cotangent is None else cotangent[rows],
-        )
+        arrays = {name: getattr(self, name) for name in BY_ROW}
+        return replace(self, **{k: None if a is None else a[rows] for k, a in arrays.items()})
 
     def row_ids(self) -> Tuple[str, ...]:  # noqa: UP006
         """One id per row: hash of operation, options, dtype and the bits of the row."""
         head = _hash_head(self)
-        arrays = (self.inputs, self.target, self.sample_weight, self.cotangent)
+        arrays = (getattr(self, name) for name in BY_ROW)
         parts = [_canonical(array) for array in arrays if array is not None]
         return tuple(
             hashlib.blake2b(
@@ -249,7 +250,7 @@ def _hash_head(case: Case) -> bytes:
     options = {name: getattr(case.options, name) for name in (*case.options.passed(), "reduction")}
     asked = [
         name
-        for name in ("sample_weight", "cotangent", "by_target")
+        for name in (*BY_ROW[2:], "by_target")
         if getattr(case, name) is not None and getattr(case, name) is not False
     ]
     head = [case.operation, case.dtype, options, *([asked] if asked else [])]

@@ -352,8 +352,18 @@ def options(finding: Finding) -> list[tuple[str, str]]:
         found.append(("ignore_index", str(case.ignore_index)))
     if text.as_float(case.label_smoothing) != 0.0:
         found.append(("label_smoothing", text.one_line(case.label_smoothing, 40)))
+    if case.where is not None:
+        found.append(("where", str(case.where)))
+    if case.axis != -1:
+        found.append(("axis", str(case.axis)))
+    factors = (("gamma", case.gamma), ("alpha", case.alpha))
+    found += [(name, text.one_line(value, 40)) for name, value in factors if value is not None]
     if case.reduction != "none":
         found.append(("reduction", text.one_line(case.reduction, 20)))
+    for name in ("sample_weight", "cotangent", "direction"):
+        if values := getattr(case, name):
+            here = values[min(max(finding.row, 0), len(values) - 1)]
+            found.append((name, _plain([here] if isinstance(here, str) else here)))
     return found
 
 

@@ -1,4 +1,4 @@
-"""Gradients beyond that of the plain sum: under unequal cotangents, and in the target."""
+"""Gradients beyond that of the plain sum: under cotangents, in the target, and second ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ...reference.formats import ulp_exponent
 from ...reference.vocabulary import Case, Floats
 from ..bench import Bench
 from ..judge import distance, judge, relate
-from ..law import Law, Verdict, by_row, from_relation, only
+from ..law import Law, Verdict, always, by_row, from_relation, only
 
 COTANGENTS = (1.0, -2.0, 0.5, 3.0, 0.0, -0.25, 4.0)
 """Both signs, zero as a masked row has it, and one that is no power of two; exact in every
@@ -67,6 +67,24 @@ def check_target_gradient(bench: Bench, case: Case) -> list[Verdict]:
     return [by_row("gradient", case, found, gradient, note)]
 
 
+def directions(rows: int, classes: int) -> Floats:
+    """A direction for every row, none constant over the classes: that would lie in the kernel."""
+    return np.resize(np.array(COTANGENTS), (rows, classes))
+
+
+def check_hessian_product(bench: Bench, case: Case) -> list[Verdict]:
+    """The Hessian of each row times a vector against the reference."""
+    if case.direction is None:
+        case = replace(case, direction=directions(*case.inputs.shape))
+    product = bench.outputs(case)[1]
+    truth = bench.truth(case)
+    undefined = np.broadcast_to(truth.undefined[:, None], product.shape)
+    demand, declared = bench.demand(case).gradient, bench.declared(case).gradient
+    found = judge(product, truth.gradient, demand, declared, undefined, bench.fmt)
+    note = "the Hessian times the direction, and the right product"
+    return [by_row("gradient", case, found, product, note)]
+
+
 TARGET_TRUTHS = (
     "cross_entropy",
     "cross_entropy_probabilities",
@@ -102,4 +120,16 @@ TARGET_GRADIENT = Law(
     check=check_target_gradient,
     outputs=("gradient",),
     regions=("ordinary", "saturated-right", "saturated-wrong", "large-offset", "confident"),
+)
+
+HESSIAN = Law(
+    name="hessian-products",
+    statement="(H v)_j = p_j (v_j - p . v)  (CE), sigmoid(z) (1 - sigmoid(z)) v  (BCE)",
+    source="Pearlmutter, Fast Exact Multiplication by the Hessian, Neural Computation 6, 1994; the "
+    "second derivatives of the loss",
+    fits=always,
+    check=check_hessian_product,
+    outputs=("gradient",),
+    regions=("ordinary", "saturated-right", "saturated-wrong", "large-offset"),
+    second=True,
 )

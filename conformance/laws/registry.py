@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..law import Law
 from .conventions import SINGLE_SOFTMAX, SMOOTHING
 from .inputs import UNCHANGED
-from .pullbacks import COTANGENT, TARGET_GRADIENT
+from .pullbacks import COTANGENT, HESSIAN, TARGET_GRADIENT
 from .relations import MODES, ONE_HOT, TWO_CLASS
 from .symmetry import FINITE, MIRROR, SHIFT, ZERO_SUM
 from .value import GRADIENT, VALUE
@@ -15,6 +15,7 @@ LAWS: tuple[Law, ...] = (
     GRADIENT,
     COTANGENT,
     TARGET_GRADIENT,
+    HESSIAN,
     FINITE,
     ZERO_SUM,
     SHIFT,

@@ -18,7 +18,10 @@ from lossaudit.adapters.client import UnusableFramework, WorkerPool
 from lossaudit.adapters.registry import FRAMEWORKS, subjects
 from lossaudit.adapters.snippets import nested
 from lossaudit.adapters.subject import Framework, Subject
+from lossaudit.reference.bounds import error_bound
+from lossaudit.reference.exact import to_float
 from lossaudit.reference.formats import FORMATS, round_to_format
+from lossaudit.reference.rows import truth
 from lossaudit.reference.vocabulary import Case, Options
 
 # One process runs all scripts of a framework, because importing it takes seconds.
@@ -159,6 +162,37 @@ def test_scripts_weigh_rows_and_pull_back_as_the_worker_does(
         found, (outcome.loss, outcome.gradient, outcome.target_gradient), strict=True
     ):
         np.testing.assert_array_equal(printed_array, array)
+
+
+TWICE = [s for s in subjects() if s.mode == "second"]
+
+
+@pytest.mark.frameworks
+@pytest.mark.parametrize("pulled", [False, True])
+@pytest.mark.parametrize("subject", TWICE, ids=lambda s: s.name)
+def test_scripts_take_second_derivatives_as_the_worker_does(
+    pool: WorkerPool, subject: Subject, pulled: bool, tmp_path: Path
+):
+    framework = FRAMEWORKS[subject.framework]
+    usable(pool, framework)
+    case = example(subject, "float32")
+    case = replace(
+        case,
+        inputs=np.maximum(case.inputs, -8.0),  # no infinity
+        options=Options(),
+        direction=np.resize([1.0, -2.0, 0.5, 3.0], case.inputs.shape),
+        cotangent=np.array([1.0, -2.0, 0.25]) if pulled else None,
+    )
+    outcome = pool.ask(subject, case)
+    assert outcome.returned, outcome.message
+    assert outcome.gradient is not None
+    found = printed(framework, {"twice": framework.snippet(subject, case)}, tmp_path)["twice"]
+    loss, product = found
+    np.testing.assert_array_equal(np.reshape(loss, case.rows), outcome.loss)
+    np.testing.assert_array_equal(product, outcome.gradient)
+    exact = truth(case, subject.semantics).gradient
+    limit = error_bound(case, subject.semantics, subject.arithmetic["float32"]).gradient
+    assert (np.abs(outcome.gradient - to_float(exact)) <= limit).all()
 
 
 @pytest.mark.frameworks

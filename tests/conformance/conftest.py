@@ -58,6 +58,21 @@ def deaf(subject: Subject) -> Function:
     return call
 
 
+def gauss_newton_without_its_mean(subject: Subject) -> Function:
+    """H v taken as p v: the diagonal of softmax alone, and p without 1 - p."""
+
+    def call(case: Case) -> tuple[Floats, ...]:
+        loss, gradient, *_ = right(subject)(case)
+        if case.direction is None:
+            return loss, gradient
+        with np.errstate(all="ignore"):
+            e = np.exp(case.inputs - case.inputs.max(axis=1, keepdims=True, initial=0.0))
+            p = e / e.sum(axis=1, keepdims=True) if e.shape[1] > 1 else e / (1 + e)
+        return loss, round_to_format(p * case.direction, FORMATS[case.dtype])
+
+    return call
+
+
 def detached_target(subject: Subject) -> Function:
     """The target taken for a constant in a part of the loss."""
 
@@ -284,6 +299,7 @@ def mutants() -> dict[str, Replace]:
             silent,
             deaf,
             detached_target,
+            gauss_newton_without_its_mean,
             shifting_in_place,
             right,
         )
