@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..law import Law
 from .conventions import SINGLE_SOFTMAX, SMOOTHING
+from .ignored import IGNORED
 from .inputs import UNCHANGED
 from .pullbacks import COTANGENT, HESSIAN, TARGET_GRADIENT
 from .relations import MODES, ONE_HOT, TWO_CLASS
@@ -25,6 +26,7 @@ LAWS: tuple[Law, ...] = (
     SMOOTHING,
     SINGLE_SOFTMAX,
     MODES,
+    IGNORED,
     UNCHANGED,
 )
 

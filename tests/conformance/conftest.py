@@ -200,6 +200,19 @@ def silent(subject: Subject) -> Function:
     return call
 
 
+def masked_by_a_product(subject: Subject) -> Function:
+    """An ignored row times 0: what was NaN stays NaN."""
+
+    def call(case: Case) -> tuple[Floats, ...]:
+        loss, gradient, *_ = right(subject)(case)
+        lost = np.isnan(case.inputs).any(axis=1)
+        if case.options.reduction != "none":
+            return np.where(lost.any(), np.nan, loss), gradient
+        return np.where(lost, np.nan, loss), np.where(lost[:, None], np.nan, gradient)
+
+    return call
+
+
 def shifting_in_place(subject: Subject) -> Function:
     """Right numbers, but the maximum is subtracted from the caller's own logits."""
 
@@ -301,6 +314,7 @@ def mutants() -> dict[str, Replace]:
             detached_target,
             gauss_newton_without_its_mean,
             shifting_in_place,
+            masked_by_a_product,
             right,
         )
     }
