@@ -248,6 +248,40 @@ def reference(
     typer.echo(f"{result.compared:,} values agree, bit for bit, with those that Arb gave.")
 
 
+@app.command()
+def selftest(
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Name of a mutant or a control; may be repeated. All if none."),
+    ] = None,
+    depth: Annotated[str, typer.Option(help="quick, standard or deep.")] = "quick",
+    seeds: Annotated[
+        int, typer.Option(help="Seeds under which the right implementations are heard.", min=1)
+    ] = 1,
+    jobs: Annotated[int, typer.Option(help="Processes; 0 for one per core.", min=0)] = 0,
+    json: Annotated[Path | None, typer.Option(help="Write the kill matrix to this file.")] = None,
+) -> None:
+    """Try the laws: every wrong implementation must be found, no right one accused."""
+    from rich.console import Console
+
+    from .conformance.cell import PROFILES
+    from .conformance.run import write_json
+    from .conformance.selftest.trial import names, trial
+    from .reports.selftest import as_data, print_trial
+
+    _demand_one_of("--depth", depth, tuple(PROFILES))
+    for name in only or ():
+        _demand_one_of("--only", name, names())
+    _demand_writable(json)
+    signal.signal(signal.SIGTERM, _interrupt)
+    result = trial(depth, seeds, jobs or _cores(), only or (), lambda _: typer.echo(".", nl=False))
+    typer.echo("")
+    if json is not None:
+        write_json(as_data(result), json)
+    print_trial(result, Console())
+    raise typer.Exit(NEW_FINDINGS if result.survivors or result.alarms else NOTHING_NEW)
+
+
 @app.command(name="list")
 def list_(
     backend: Annotated[

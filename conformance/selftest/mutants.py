@@ -1,0 +1,866 @@
+"""Wrong implementations: each changes one step of a right one, and says which mistake that is.
+
+`seen` tells where the mistake was made, or what makes it likely. A mutant that no law finds is a
+hole in the suite; a test and `lossaudit selftest` fail then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...reference.formats import FORMATS, round_to_format
+from ...reference.vocabulary import Case, Floats
+from .kernels import (
+    NOTHING_PASSED,
+    BinaryCrossEntropy,
+    BinaryLikelihood,
+    Bools,
+    CrossEntropy,
+    Focal,
+    Kernel,
+    Likelihood,
+    times,
+)
+
+HALF = FORMATS["float16"]
+BRAIN = FORMATS["bfloat16"]
+SINGLE = FORMATS["float32"]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A wrong implementation.
+
+    Attributes:
+        name: of the mistake.
+        operation, target: of the right twin.
+        says: the mistake in a sentence.
+        seen: where it was made.
+        make: the implementation.
+        mode: "jit" for one that goes wrong where it is compiled alone.
+    """
+
+    name: str
+    operation: str
+    target: str
+    says: str
+    seen: str
+    make: Callable[[], Kernel]
+    mode: str = "eager"
+
+
+MUTANTS: list[Mutant] = []
+
+KINDS: dict[type[Kernel], tuple[str, str]] = {
+    CrossEntropy: ("cross_entropy", "index"),
+    BinaryCrossEntropy: ("binary_cross_entropy_with_logits", "binary"),
+    Likelihood: ("cross_entropy_probabilities", "index"),
+    BinaryLikelihood: ("binary_cross_entropy", "binary"),
+    Focal: ("focal", "index"),
+}
+
+
+def wrong(
+    seen: str, *, target: str = "", mode: str = "eager"
+) -> Callable[[type[Kernel]], type[Kernel]]:
+    """Registers a class as a mutant of the kernel that it extends; its docstring is the mistake."""
+
+    def register(kind: type[Kernel]) -> type[Kernel]:
+        operation, usual = next(v for base, v in KINDS.items() if base in kind.__mro__[1:2])
+        words = "".join(f"-{c.lower()}" if c.isupper() else c for c in kind.__name__).lstrip("-")
+        says = " ".join((kind.__doc__ or "").split())
+        MUTANTS.append(Mutant(words, operation, target or usual, says, seen, kind, mode))
+        return kind
+
+    return register
+
+
+# --- softmax and its logarithm ----------------------------------------------------------------
+
+
+@wrong("pytorch/pytorch issues on overflow before log_softmax; most first drafts")
+class NoMaximumSubtracted(CrossEntropy):
+    """log sum exp(z) - z_t without the maximum taken off: exp overflows."""
+
+    def softmax(self, z: Floats) -> tuple[Floats, Floats, Floats]:
+        e = np.exp(round_to_format(z, SINGLE))
+        e = round_to_format(e, SINGLE)
+        s = round_to_format(e.sum(axis=1, keepdims=True), SINGLE)
+        return np.log(s) - z, e / s, 1.0 - e / s
+
+
+@wrong("code that calls log(softmax(z)), for which log_softmax was made")
+class LogOfSoftmax(CrossEntropy):
+    """log(softmax(z)) in the format: a probability that underflows has an infinite loss."""
+
+    def softmax(self, z: Floats) -> tuple[Floats, Floats, Floats]:
+        _, p, complement = super().softmax(z)
+        return -np.log(round_to_format(p, SINGLE)), p, complement
+
+
+@wrong("Keras clips probabilities at 1e-7; here the loss is declared to be unguarded")
+class ProbabilityClipped(CrossEntropy):
+    """p is clipped at 1e-7 before the logarithm: no loss exceeds 16.118."""
+
+    def softmax(self, z: Floats) -> tuple[Floats, Floats, Floats]:
+        _, p, complement = super().softmax(z)
+        return -np.log(np.clip(p, 1e-7, 1 - 1e-7)), p, complement
+
+
+@wrong("hand-written losses with log(p + eps)")
+class EpsilonInTheLogarithm(CrossEntropy):
+    """log(p + 1e-12): no loss exceeds 27.631."""
+
+    def softmax(self, z: Floats) -> tuple[Floats, Floats, Floats]:
+        _, p, complement = super().softmax(z)
+        return -np.log(p + 1e-12), p, complement
+
+
+@wrong("a model that ends in a softmax, and a loss that takes logits")
+class DoubleSoftmax(CrossEntropy):
+    """The softmax is taken twice."""
+
+    def logits(self, case: Case) -> Floats:
+        return super().softmax(case.inputs)[1]
+
+
+@wrong("axis=0 where the batch comes first")
+class WrongAxis(CrossEntropy):
+    """log_softmax over the batch in place of the classes."""
+
+    def softmax(self, z: Floats) -> tuple[Floats, Floats, Floats]:
+        if not z.size:
+            return super().softmax(z)
+        surprise, p, complement = super().softmax(z.T)
+        return surprise.T, p.T, complement.T
+
+
+@wrong("kernels that accumulate in the format of the logits")
+class SummedInHalf(CrossEntropy):
+    """The sum of exponentials is kept in float16: its steps are 2^-11, and it ends at 65504."""
+
+    def total(self, e: Floats) -> Floats:
+        whole = np.zeros((len(e), 1))
+        for j in range(e.shape[1]):
+            whole = round_to_format(whole + e[:, j : j + 1], HALF)
+        return whole
+
+
+@wrong("vocabularies padded to a multiple of 8 for tensor cores")
+class PaddingCounted(CrossEntropy):
+    """Padding columns of logit 0 stay in the sum of exponentials."""
+
+    def softmax(self, z: Floats) -> tuple[Floats, Floats, Floats]:
+        classes = z.shape[1]
+        padded = np.concatenate([z, np.zeros((len(z), -classes % 8))], axis=1)
+        surprise, p, complement = super().softmax(padded)
+        return surprise[:, :classes], p[:, :classes], complement[:, :classes]
+
+
+@wrong("online softmax: exp(-inf - -inf) where the first block is masked")
+class OnlineStartsAtMinusInfinity(CrossEntropy):
+    """The running maximum starts at the first logit: -inf minus -inf is NaN."""
+
+    def softmax(self, z: Floats) -> tuple[Floats, Floats, Floats]:
+        surprise, p, complement = super().softmax(z)
+        spoil = np.where(np.isneginf(z[:, :1]), np.nan, 0.0)
+        return surprise + spoil, p + spoil, complement + spoil
+
+
+@wrong("online softmax written from memory: s = s + exp(z - m) after m has grown")
+class OnlineForgetsToRescale(CrossEntropy):
+    """The sum so far is not scaled by exp(old - new maximum)."""
+
+    def softmax(self, z: Floats) -> tuple[Floats, Floats, Floats]:
+        m = np.maximum.accumulate(z, axis=1)
+        s = np.exp(z - m).sum(axis=1, keepdims=True)
+        logs = z - m[:, -1:] - np.log(s)
+        return -logs, np.exp(logs), -np.expm1(logs)
+
+
+@wrong("a maximum reduced over the first block of a tiled kernel alone")
+class MaximumOfTheFirstBlock(CrossEntropy):
+    """The maximum of the first two classes is taken for that of all."""
+
+    def softmax(self, z: Floats) -> tuple[Floats, Floats, Floats]:
+        m = z[:, :2].max(axis=1, keepdims=True, initial=-np.inf)
+        e = round_to_format(np.exp(z - m), SINGLE)
+        s = round_to_format(e.sum(axis=1, keepdims=True), SINGLE)
+        return np.log(s) - (z - m), e / s, 1.0 - e / s
+
+
+@wrong("a tile loop without its remainder")
+class LastTileDropped(CrossEntropy):
+    """Classes past the last whole tile of two are left out of the sum."""
+
+    def total(self, e: Floats) -> Floats:
+        return super().total(e[:, : e.shape[1] // 2 * 2])
+
+
+@wrong("a mask that fills with finfo.min in place of -inf")
+class LeastNumberForMasked(CrossEntropy):
+    """-inf becomes the least finite number: the loss of a masked class is large, not infinite."""
+
+    def logits(self, case: Case) -> Floats:
+        least = -FORMATS[case.dtype].max
+        return np.where(np.isneginf(case.inputs), least, case.inputs)
+
+
+@wrong("exp2 with a rounded log2(e)")
+class ExponentialByTwo(CrossEntropy):
+    """exp(x) = 2^(1.4427 x), with five digits of log2(e)."""
+
+    def exp(self, x: Floats) -> Floats:
+        return np.exp2(1.4427 * x)
+
+
+@wrong("fast-math approximations of exp")
+class FastExponential(CrossEntropy):
+    """exp with a relative error of 1e-3."""
+
+    def exp(self, x: Floats) -> Floats:
+        return np.exp(x) * (1.0 + 1e-3 * np.sin(np.where(np.isfinite(x), x, 0.0)))
+
+
+@wrong("logits cast to float16 on the way into a kernel")
+class LogitsCastToHalf(CrossEntropy):
+    """The logits are rounded to float16 first."""
+
+    def logits(self, case: Case) -> Floats:
+        return round_to_format(case.inputs, HALF)
+
+
+@wrong("jnp.nan_to_num in front of a loss")
+class NanHidden(CrossEntropy):
+    """NaN becomes 0: a broken model has a finite loss."""
+
+    def logits(self, case: Case) -> Floats:
+        return np.where(np.isnan(case.inputs), 0.0, case.inputs)
+
+
+@wrong("losses clamped for stability")
+class LossClamped(CrossEntropy):
+    """No loss exceeds 50."""
+
+    def losses(self, a: Floats, surprise: Floats) -> Floats:
+        return np.minimum(super().losses(a, surprise), 50.0)
+
+
+@wrong(
+    "PyTorch 2.13, TensorFlow 2.21 and optax 0.2.8: -inf at a class of no weight",
+    target="distribution",
+)
+class MinusInfinityTimesZero(CrossEntropy):
+    """-inf times a target of 0 is NaN."""
+
+    def losses(self, a: Floats, surprise: Floats) -> Floats:
+        return (a * surprise).sum(axis=1)
+
+
+# --- targets, smoothing, weights --------------------------------------------------------------
+
+
+@wrong("Megatron-LM and Sockeye have eps/(K-1); eps/K is declared here")
+class SmoothedOverTheOthers(CrossEntropy):
+    """eps/(K-1) on the other classes."""
+
+    def smoothed(self, q: Floats, eps: float) -> Floats:
+        return q * (1.0 - eps) + (1.0 - q) * eps / max(q.shape[1] - 1, 1)
+
+
+@wrong("smoothing added to a one-hot target")
+class SmoothingAdded(CrossEntropy):
+    """eps/K is added, but not taken from the label."""
+
+    def smoothed(self, q: Floats, eps: float) -> Floats:
+        return q + eps / q.shape[1]
+
+
+@wrong("vocabulary-parallel losses that take K for the size of a shard")
+class SmoothedOverAShard(CrossEntropy):
+    """eps divided by half of the classes."""
+
+    def smoothed(self, q: Floats, eps: float) -> Floats:
+        return q * (1.0 - eps) + eps / max(q.shape[1] // 2, 1)
+
+
+@wrong("padded vocabularies")
+class SmoothedOverThePadding(CrossEntropy):
+    """K counts a padding column."""
+
+    def smoothed(self, q: Floats, eps: float) -> Floats:
+        return q * (1.0 - eps) + eps / (q.shape[1] + 1)
+
+
+@wrong("smoothing applied by the data loader and by the loss")
+class SmoothedTwice(CrossEntropy):
+    """The smoothed target is smoothed again."""
+
+    def smoothed(self, q: Floats, eps: float) -> Floats:
+        return super().smoothed(super().smoothed(q, eps), eps)
+
+
+@wrong("an argument that is accepted and not used")
+class SmoothingIgnored(CrossEntropy):
+    """label_smoothing changes nothing."""
+
+    def smoothed(self, q: Floats, eps: float) -> Floats:
+        del eps
+        return q
+
+
+@wrong("a smoothing term computed apart from the weighted one")
+class WeightsDroppedFromSmoothing(CrossEntropy):
+    """The class weight multiplies the label's term alone."""
+
+    def weighted(self, q: Floats, weight: Floats, case: Case) -> Floats:
+        if not case.options.label_smoothing:
+            return q * weight
+        spread = case.options.label_smoothing / q.shape[1]
+        return (q - spread) * weight + spread
+
+
+@wrong("weights gathered by the prediction")
+class WeightOfTheWrongClass(CrossEntropy):
+    """The weights are rolled by one class."""
+
+    def weighted(self, q: Floats, weight: Floats, case: Case) -> Floats:
+        return super().weighted(q, np.roll(weight, 1), case)
+
+
+@wrong("weights passed to a kernel that applies them, and again outside")
+class WeightTwice(CrossEntropy):
+    """Class weights are squared."""
+
+    def weighted(self, q: Floats, weight: Floats, case: Case) -> Floats:
+        return super().weighted(q, weight * weight, case)
+
+
+@wrong("MLX: mx.mean of weighted losses; the sum of weights is declared here")
+class WeightedMeanOverRows(CrossEntropy):
+    """The weighted mean divides by the number of rows that count."""
+
+    def divisor(self, case: Case, ignored: Bools) -> float:
+        del case
+        return float(np.count_nonzero(~ignored))
+
+
+@wrong("means over a padded batch")
+class MeanCountsIgnoredRows(CrossEntropy):
+    """The mean divides by all rows, ignored ones too."""
+
+    def divisor(self, case: Case, ignored: Bools) -> float:
+        weight = np.ones(case.inputs.shape[1])
+        if case.options.weight is not None:
+            weight = np.array(case.options.weight)
+        return super().divisor(case, ignored) + float(ignored.sum()) * float(weight[0])
+
+
+@wrong("torch before 1.11, Keras and Liger give 0; NaN is declared here")
+class MeanOfNothingIsZero(CrossEntropy):
+    """The mean over no row is 0."""
+
+    def reduced(
+        self, case: Case, ignored: Bools, loss: Floats, gradient: Floats
+    ) -> tuple[Floats, Floats]:
+        loss, gradient = super().reduced(case, ignored, loss, gradient)
+        return np.where(np.isnan(loss) & ignored.all(), 0.0, loss), gradient
+
+
+@wrong("gradient accumulation: every chunk has its own mean")
+class SumOfChunkMeans(CrossEntropy):
+    """Two chunks, each with its mean, added."""
+
+    def divisor(self, case: Case, ignored: Bools) -> float:
+        return super().divisor(case, ignored) / 2.0
+
+
+@wrong("reduction names mixed up")
+class SumIsMean(CrossEntropy):
+    """reduction="sum" divides by the rows."""
+
+    def reduced(
+        self, case: Case, ignored: Bools, loss: Floats, gradient: Floats
+    ) -> tuple[Floats, Floats]:
+        loss, gradient = super().reduced(case, ignored, loss, gradient)
+        return (loss / max(case.rows, 1) if case.options.reduction == "sum" else loss), gradient
+
+
+@wrong("Apex: padding_idx=0")
+class ClassZeroIgnored(CrossEntropy):
+    """Label 0 is ignored unasked."""
+
+    def ignored(self, case: Case) -> Bools:
+        named = super().ignored(case)
+        unasked = case.options.ignore_index is None
+        return np.asarray(named | ((case.target == 0) & unasked))
+
+
+@wrong("kernels that compare with the default whatever was passed")
+class IgnoreIndexFixed(CrossEntropy):
+    """-100 is ignored, whatever `ignore_index` says; the label named is clamped."""
+
+    def demand_valid(self, case: Case) -> None:
+        """Nothing is refused."""
+
+    def ignored(self, case: Case) -> Bools:
+        return np.asarray(case.target == NOTHING_PASSED)
+
+    def target(self, case: Case, ignored: Bools) -> Floats:
+        del ignored
+        labels = np.clip(case.target, 0, case.inputs.shape[1] - 1)
+        return (np.arange(case.inputs.shape[1]) == labels[:, None]).astype(np.float64)
+
+
+@wrong("a mask that multiplies: NaN times 0")
+class NanOfIgnoredRows(CrossEntropy):
+    """An ignored row is multiplied by 0, and NaN in it stays."""
+
+    def without(self, ignored: Bools, loss: Floats, gradient: Floats) -> tuple[Floats, Floats]:
+        kept = np.where(ignored, 0.0, 1.0)
+        return loss * kept, gradient * kept[:, None]
+
+
+@wrong("a backward kernel without the mask of the forward one")
+class IgnoredRowsHaveGradient(CrossEntropy):
+    """The gradient of an ignored row is that of label 0."""
+
+    def without(self, ignored: Bools, loss: Floats, gradient: Floats) -> tuple[Floats, Floats]:
+        return np.where(ignored, 0.0, loss), gradient
+
+
+@wrong("one-hot targets: a label outside the classes has no 1 in its row")
+class OutsideLabelHasNoTarget(CrossEntropy):
+    """A label outside [0, K) has a loss of 0."""
+
+    def demand_valid(self, case: Case) -> None:
+        """Nothing is refused."""
+
+
+@wrong("gathers that clamp their indices, as XLA's do")
+class OutsideLabelClamped(CrossEntropy):
+    """A label outside [0, K) becomes 0 or K - 1."""
+
+    def demand_valid(self, case: Case) -> None:
+        """Nothing is refused."""
+
+    def target(self, case: Case, ignored: Bools) -> Floats:
+        labels = np.clip(np.where(ignored, 0, case.target), 0, case.inputs.shape[1] - 1)
+        return (np.arange(case.inputs.shape[1]) == labels[:, None]).astype(np.float64)
+
+
+@wrong("indexing from the end, as NumPy does")
+class NegativeLabelWraps(CrossEntropy):
+    """Label -1 is class K - 1."""
+
+    def demand_valid(self, case: Case) -> None:
+        """Nothing is refused."""
+
+    def target(self, case: Case, ignored: Bools) -> Floats:
+        labels = np.where(ignored, 0, case.target) % case.inputs.shape[1]
+        return (np.arange(case.inputs.shape[1]) == labels[:, None]).astype(np.float64)
+
+
+@wrong("compiled modes that cannot raise: XLA, torch.compile", mode="jit")
+class SilentWhereCompiled(CrossEntropy):
+    """Compiled, a label outside [0, K) has a loss of 0."""
+
+    def demand_valid(self, case: Case) -> None:
+        """Nothing is refused."""
+
+
+@wrong("labels kept in int8")
+class LabelsInABytes(CrossEntropy):
+    """Labels wrap at 128."""
+
+    def target(self, case: Case, ignored: Bools) -> Floats:
+        labels = np.where(ignored, 0, case.target) % 128
+        return (np.arange(case.inputs.shape[1]) == labels[:, None]).astype(np.float64)
+
+
+@wrong("labels cast to the format of the logits, as Keras did")
+class LabelsInBfloat16(CrossEntropy):
+    """Labels are rounded to bfloat16, which holds integers up to 256."""
+
+    def target(self, case: Case, ignored: Bools) -> Floats:
+        labels = round_to_format(np.where(ignored, 0, case.target).astype(np.float64), BRAIN)
+        return (np.arange(case.inputs.shape[1]) == labels[:, None]).astype(np.float64)
+
+
+@wrong("a shard that does not own the label contributes nothing, and the sum over shards is lost")
+class LabelOfTheOtherShard(CrossEntropy):
+    """Labels of the second half have no target."""
+
+    def target(self, case: Case, ignored: Bools) -> Floats:
+        hot = super().target(case, ignored)
+        owned = np.arange(hot.shape[1]) < max(hot.shape[1] // 2 + 1, 1)
+        return hot * owned
+
+
+@wrong("probabilities cast to an integer type", target="distribution")
+class DistributionTruncated(CrossEntropy):
+    """A distribution is read as the index of its first entry of 1, or 0."""
+
+    def target(self, case: Case, ignored: Bools) -> Floats:
+        del ignored
+        whole = np.asarray(case.target) == 1.0
+        first = np.where(whole.any(axis=1), whole.argmax(axis=1), 0) if whole.size else 0
+        return (np.arange(case.inputs.shape[1]) == np.reshape(first, (-1, 1))).astype(np.float64)
+
+
+@wrong("implementations that normalise what they are given", target="distribution")
+class DistributionNormalised(CrossEntropy):
+    """sum q is taken for 1 in the gradient: p - q."""
+
+    def slopes(self, case: Case, a: Floats, p: Floats, complement: Floats) -> Floats:
+        if case.options.weight is not None or case.options.label_smoothing:
+            return super().slopes(case, a, p, complement)
+        return p - a
+
+
+@wrong("KL divergence called cross-entropy", target="distribution")
+class DivergenceInstead(CrossEntropy):
+    """The entropy of the target is taken off."""
+
+    def losses(self, a: Floats, surprise: Floats) -> Floats:
+        return super().losses(a, surprise) + times(a, np.log(a)).sum(axis=1)
+
+
+@wrong("losses that take the argmax of a soft target", target="distribution")
+class ArgmaxOfTheTarget(CrossEntropy):
+    """A soft target becomes its largest class."""
+
+    def target(self, case: Case, ignored: Bools) -> Floats:
+        q = super().target(case, ignored)
+        if not q.size:
+            return q
+        hot = np.arange(q.shape[1]) == q.argmax(axis=1)[:, None]
+        return hot * q.sum(axis=1, keepdims=True)
+
+
+# --- gradients --------------------------------------------------------------------------------
+
+
+@wrong("a hand-written backward without the mean")
+class GradientOfTheSum(CrossEntropy):
+    """The gradient of a mean is not divided."""
+
+    def reduced(
+        self, case: Case, ignored: Bools, loss: Floats, gradient: Floats
+    ) -> tuple[Floats, Floats]:
+        return super().reduced(case, ignored, loss, gradient)[0], gradient
+
+
+@wrong("a backward that divides by the batch, a forward by the rows that count")
+class GradientDividedByAllRows(CrossEntropy):
+    """The gradient of a mean is divided by all rows."""
+
+    def reduced(
+        self, case: Case, ignored: Bools, loss: Floats, gradient: Floats
+    ) -> tuple[Floats, Floats]:
+        whole = super().reduced(case, ignored, loss, gradient)[0]
+        divided = case.options.reduction == "mean" and case.rows
+        return whole, gradient / case.rows if divided else gradient
+
+
+@wrong("a gradient made in the forward pass, and returned as it is")
+class CotangentIgnored(CrossEntropy):
+    """The incoming gradient is taken for 1."""
+
+    def pulled(self, cotangent: Floats, gradient: Floats) -> Floats:
+        del cotangent
+        return gradient
+
+
+@wrong("fused linear kernels that scale by the first incoming number")
+class FirstCotangentForAll(CrossEntropy):
+    """The incoming gradient of the first row scales every row."""
+
+    def pulled(self, cotangent: Floats, gradient: Floats) -> Floats:
+        return gradient * cotangent[:1, None]
+
+
+@wrong("probabilities kept in bfloat16 for the backward pass")
+class ProbabilitiesSavedInBfloat16(CrossEntropy):
+    """The gradient is made of probabilities that were rounded to bfloat16."""
+
+    def slopes(self, case: Case, a: Floats, p: Floats, complement: Floats) -> Floats:
+        p = round_to_format(p, BRAIN)
+        return super().slopes(case, a, p, round_to_format(complement, BRAIN))
+
+
+@wrong("Cut Cross-Entropy filters small entries, and declares it; nothing is declared here")
+class SmallGradientsDropped(CrossEntropy):
+    """Entries of the gradient below 2^-12 are 0."""
+
+    def slopes(self, case: Case, a: Floats, p: Floats, complement: Floats) -> Floats:
+        found = super().slopes(case, a, p, complement)
+        return np.where(np.abs(found) < 2.0**-12, 0.0, found)
+
+
+@wrong("a custom VJP for one-hot targets, used with smoothing")
+class GradientWithoutSmoothing(CrossEntropy):
+    """The gradient is that of the label alone."""
+
+    def slopes(self, case: Case, a: Floats, p: Floats, complement: Floats) -> Floats:
+        if not case.options.label_smoothing or case.options.weight is not None:
+            return super().slopes(case, a, p, complement)
+        hot = self.target(case, self.ignored(case))
+        return super().slopes(case, hot, p, complement)
+
+
+@wrong("a custom VJP that forgets the class weights")
+class GradientWithoutWeights(CrossEntropy):
+    """The gradient has no class weights."""
+
+    def slopes(self, case: Case, a: Floats, p: Floats, complement: Floats) -> Floats:
+        if case.options.weight is None or case.options.label_smoothing:
+            return super().slopes(case, a, p, complement)
+        return super().slopes(case, self.target(case, self.ignored(case)), p, complement)
+
+
+@wrong("softmax without - y in one class, an index error of a kernel")
+class LabelMissedInTheGradient(CrossEntropy):
+    """Label 0 is not subtracted."""
+
+    def slopes(self, case: Case, a: Floats, p: Floats, complement: Floats) -> Floats:
+        found = super().slopes(case, a, p, complement)
+        found[:, :1] = np.where(a[:, :1] > 0, p[:, :1], found[:, :1])
+        return found
+
+
+@wrong("Liger writes the gradient into the logits, and says so; nothing is declared here")
+class LogitsShiftedInPlace(CrossEntropy):
+    """The maximum is subtracted from the caller's own logits."""
+
+    def logits(self, case: Case) -> Floats:
+        z = case.inputs.copy()
+        if z.size:
+            np.subtract(case.inputs, self.largest(z), out=case.inputs)
+        return z
+
+
+# --- binary -----------------------------------------------------------------------------------
+
+
+@wrong("PyTorch's form: (1 - y) z - logsigmoid(z) cancels")
+class NegativeTailLost(BinaryCrossEntropy):
+    """(1 - y) z + softplus(-z): a confidently right negative has a loss of 0."""
+
+    def softplus(self, z: Floats) -> Floats:
+        one = round_to_format(1.0 + np.exp(-np.abs(z)), SINGLE)
+        return np.maximum(z, 0.0) + np.log(one)
+
+
+@wrong("the textbook's formula")
+class LogOfASigmoid(BinaryCrossEntropy):
+    """-log(sigmoid(z)) in float32: infinite below -104."""
+
+    def softplus(self, z: Floats) -> Floats:
+        return -np.log(round_to_format(self.sigmoid(-z), SINGLE))
+
+
+@wrong("the other half of the textbook's formula")
+class LogOfOneMinusASigmoid(BinaryCrossEntropy):
+    """-log(1 - sigmoid(z)): infinite from 17 on in float32."""
+
+    def softplus(self, z: Floats) -> Floats:
+        return -np.log(1.0 - round_to_format(self.sigmoid(z), SINGLE))
+
+
+@wrong("softplus with a threshold of 20, as torch.nn.functional.softplus has it")
+class SoftplusIsLinear(BinaryCrossEntropy):
+    """softplus(z) = z past 20, and 0 below -20."""
+
+    def softplus(self, z: Floats) -> Floats:
+        return np.where(np.abs(z) > 20, np.maximum(z, 0.0), super().softplus(z))
+
+
+@wrong("logits clipped for stability")
+class LogitsClipped(BinaryCrossEntropy):
+    """Logits are clipped to [-15, 15]."""
+
+    def logits(self, case: Case) -> Floats:
+        return np.clip(case.inputs, -15.0, 15.0)
+
+
+@wrong("pos_weight taken for a weight of the row")
+class PosWeightOnBothTerms(BinaryCrossEntropy):
+    """pos_weight multiplies the negative term too."""
+
+    def coefficients(self, case: Case, y: Floats) -> tuple[Floats, Floats]:
+        yes, no = super().coefficients(case, y)
+        return yes, no * self.emphasis(case)
+
+
+@wrong("a backward that was not told of pos_weight")
+class GradientWithoutPosWeight(BinaryCrossEntropy):
+    """The gradient is sigmoid(z) - y, whatever pos_weight is."""
+
+    def rows(self, case: Case, ignored: Bools) -> tuple[Floats, Floats, Floats]:
+        loss, _, by_target = super().rows(case, ignored)
+        y = self.target(case)
+        return loss, self.slopes(case.inputs, y, 1.0 - y), by_target
+
+
+@wrong("weighted means elsewhere")
+class MeanOverPosWeights(BinaryCrossEntropy):
+    """The mean divides by the sum of the weights."""
+
+    def divisor(self, case: Case, ignored: Bools) -> float:
+        del ignored
+        return float((1 + (self.emphasis(case) - 1) * np.asarray(case.target)).sum())
+
+
+@wrong("targets cast to bool")
+class SoftLabelsCut(BinaryCrossEntropy):
+    """A label above 1/2 is 1, any other 0."""
+
+    def target(self, case: Case) -> Floats:
+        return (np.asarray(case.target) > 0.5).astype(np.float64)
+
+
+@wrong("sigmoid(z) - y with a sigmoid in float32")
+class GradientByDifference(BinaryCrossEntropy):
+    """sigmoid(z) - y cancels where the label is confidently right."""
+
+    def slopes(self, z: Floats, yes: Floats, no: Floats) -> Floats:
+        return (yes + no) * round_to_format(self.sigmoid(z), SINGLE) - yes
+
+
+@wrong("labels of -1 and 1 in place of 0 and 1")
+class SignFlipped(BinaryCrossEntropy):
+    """The classes are swapped."""
+
+    def logits(self, case: Case) -> Floats:
+        return -case.inputs
+
+
+@wrong("MLX and torch clamp the logarithm at -100, and declare it; nothing is declared here")
+class LogClamped(BinaryLikelihood):
+    """No logarithm is below -100."""
+
+    def surprises(self, p: Floats) -> tuple[Floats, Floats]:
+        yes, no = super().surprises(p)
+        return np.minimum(yes, 100.0), np.minimum(no, 100.0)
+
+
+@wrong("losses that take any number for a label")
+class AnyTargetAccepted(BinaryLikelihood):
+    """A target of 2 has a loss."""
+
+    def demand_valid(self, case: Case) -> None:
+        Kernel.demand_valid(self, case)
+
+
+@wrong("1 - p rounded before its logarithm")
+class OneMinusPRounded(BinaryLikelihood):
+    """log(1 - p) in float32: a small p loses its digits."""
+
+    def surprises(self, p: Floats) -> tuple[Floats, Floats]:
+        return -np.log(p), -np.log(round_to_format(1.0 - p, SINGLE))
+
+
+@wrong("a floor in the denominator of the gradient alone, as PyTorch has it and declares it")
+class GradientFloored(BinaryLikelihood):
+    """(p - y) / max(p (1 - p), 1e-3)."""
+
+    def slopes(self, p: Floats, y: Floats) -> Floats:
+        return (p - y) / np.maximum(p * (1.0 - p), 1e-3)
+
+
+# --- from probabilities, and focal --------------------------------------------------------------
+
+
+@wrong("a probability loss that is given logits, or normalises what it is given")
+class ProbabilitiesNormalised(Likelihood):
+    """p is divided by its sum, which is not 1 in the format."""
+
+    def probabilities(self, case: Case) -> Floats:
+        p = case.inputs
+        return p / p.sum(axis=1, keepdims=True)
+
+    def slopes(self, q: Floats, p: Floats) -> Floats:
+        return super().slopes(q, p) + 1.0
+
+
+@wrong("arguments in the other order")
+class ArgumentsSwapped(Likelihood):
+    """-sum p log q for -sum q log p, with q kept from 0."""
+
+    def rows(self, case: Case, ignored: Bools) -> tuple[Floats, Floats, Floats]:
+        _, gradient, by_target = super().rows(case, ignored)
+        labels = np.where(ignored, 0, case.target)
+        q = (np.arange(case.inputs.shape[1]) == labels[:, None]) + 1e-7
+        return times(case.inputs, -np.log(q)).sum(axis=1), gradient, by_target
+
+
+@wrong("a softmax in a probability loss")
+class ProbabilitiesSoftmaxed(Likelihood):
+    """The probabilities are put through a softmax."""
+
+    def probabilities(self, case: Case) -> Floats:
+        e = np.exp(case.inputs)
+        return e / e.sum(axis=1, keepdims=True)
+
+
+@wrong("focal loss written with p for 1 - p")
+class ModulatedByTheWrongSide(Focal):
+    """p_t^gamma in place of (1 - p_t)^gamma."""
+
+    def modulator(self, share: Floats, rest: Floats, gamma: float) -> Floats:
+        del rest
+        return share**gamma
+
+
+@wrong("a modulating factor that is detached from the graph")
+class ModulatorDetached(Focal):
+    """The factor (1 - p_t)^gamma is taken for a constant by the gradient."""
+
+    def focal_slopes(
+        self, picked: tuple[Floats, Floats, Floats], p: Floats, hot: Bools, gamma: float
+    ) -> Floats:
+        _, _, rest = picked
+        slope = np.where(hot, -rest[:, None], p)
+        return rest[:, None] ** gamma * slope
+
+
+@wrong("gamma (1 - p_t)^(gamma - 1) at p_t = 1 and gamma < 1")
+class PowerOfZero(Focal):
+    """0^(gamma - 1) times 0 is NaN where the target has everything."""
+
+    def focal_slopes(
+        self, picked: tuple[Floats, Floats, Floats], p: Floats, hot: Bools, gamma: float
+    ) -> Floats:
+        own, share, rest = picked
+        pull = gamma * share * own * rest ** (gamma - 1.0) + rest**gamma
+        return np.where(hot, -(pull * rest)[:, None], p * pull[:, None])
+
+
+@wrong("a default of 2 where another was passed")
+class GammaFixed(Focal):
+    """gamma is 2, whatever is passed."""
+
+    def factors(self, case: Case) -> tuple[float, float]:
+        return 2.0, super().factors(case)[1]
+
+
+@wrong("alpha forgotten in the backward pass")
+class AlphaIgnored(Focal):
+    """alpha changes nothing."""
+
+    def factors(self, case: Case) -> tuple[float, float]:
+        return super().factors(case)[0], 1.0
+
+
+CANNOT_EXIST: dict[str, str] = {
+    "temperature or softcap lost in the gradient": "no operation has a temperature or a softcap",
+    "z-loss gradient without its factor 2": "no operation has a z-loss",
+    "32-bit row offsets": "takes more than 2^31 logits in one batch, 8 GiB in float32",
+    "binary smoothing of eps in place of eps/2": "binary operations have no smoothing option",
+    "maximum over padded columns": "where leaves classes out of no mutant's kernel here",
+}
+"""Mistakes of which there is no mutant, and why."""

@@ -1,0 +1,268 @@
+"""The trial: every law about every mutant, its right twin, and the controls.
+
+Killed means that a law finds the mutant wrong, and has nothing to say about the right twin on the
+very case that showed it.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+
+from ...adapters.in_process import InProcess
+from ...adapters.subject import Subject
+from ...reference.vocabulary import Case, Floats
+from ..bench import Failed
+from ..cell import FIRST_FINDING
+from ..engine import CONVENTIONS, Auditor, Settings, audit
+from ..events import Event
+from ..laws.registry import law as law_of
+from ..records import from_record
+from ..run import Finding, Incident
+from .controls import CONTROLS
+from .kernels import RIGHT
+from .mutants import MUTANTS, Mutant
+from .subjects import DTYPES, subject_of
+
+FIRST_DTYPE = ("float32",)
+"""A mutant that lives elsewhere is looked for in the other formats then."""
+
+TWINS = (
+    ("cross_entropy", "index"),
+    ("cross_entropy", "distribution"),
+    ("binary_cross_entropy_with_logits", "binary"),
+    ("cross_entropy_probabilities", "index"),
+    ("binary_cross_entropy", "binary"),
+    ("focal", "index"),
+)
+INDEX_TWIN, BINARY_TWIN = "right.cross_entropy.index", "right.binary_cross_entropy_with_logits"
+JIT_SHAPE = (64, 3)
+
+Implementation = Callable[[Case], tuple[Floats, ...]]
+
+
+class TrialFault(Exception):
+    """The trial itself went wrong: a mistake of lossaudit's own."""
+
+
+@dataclass(frozen=True)
+class Killed:
+    """What became of a mutant.
+
+    Attributes:
+        mutant: its name.
+        says, seen: the mistake, and where it was made.
+        laws: how many findings each law had that the right twin had none of.
+        smallest: the smallest input among them, or None for a survivor.
+    """
+
+    mutant: str
+    says: str
+    seen: str
+    laws: dict[str, int]
+    smallest: Finding | None
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What was said of a control: its false alarms, and how many findings were its due."""
+
+    control: str
+    seed: int
+    due: int
+    alarms: tuple[Finding, ...]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The whole of it."""
+
+    killed: tuple[Killed, ...]
+    heard: tuple[Heard, ...]
+
+    @property
+    def survivors(self) -> tuple[Killed, ...]:
+        return tuple(k for k in self.killed if k.smallest is None)
+
+    @property
+    def alarms(self) -> tuple[Heard, ...]:
+        return tuple(h for h in self.heard if h.alarms)
+
+
+Step = Killed | Heard
+
+
+def names() -> tuple[str, ...]:
+    """What may be chosen."""
+    return (*(m.name for m in MUTANTS), *(c.name for c in CONTROLS))
+
+
+def trial(
+    depth: str = "quick",
+    seeds: int = 1,
+    jobs: int = 2,
+    chosen: Iterable[str] = (),
+    said: Callable[[Step], None] = lambda _: None,
+) -> Trial:
+    """Try the laws on every mutant and control.
+
+    Args:
+        depth: of the search, see `lossaudit run --depth`.
+        seeds: of the controls; all four formats under the first, one of them in turn under others.
+        jobs: processes.
+        chosen: names of mutants and controls; all where there is none.
+        said: is told of each as it ends.
+
+    Raises:
+        TrialFault: if a law or the engine raised.
+    """
+    names = set(chosen)
+    wanted = [
+        *(partial(_kill, m, depth) for m in MUTANTS if not names or m.name in names),
+        *(
+            partial(
+                _hear, c.name, depth, seed, DTYPES if seed == 0 else (DTYPES[seed % len(DTYPES)],)
+            )
+            for seed in range(seeds)
+            for c in CONTROLS
+            if not names or c.name in names
+        ),
+    ]
+    steps = []
+    for step in _in_processes(wanted, jobs):
+        steps.append(step)
+        said(step)
+    return Trial(
+        tuple(s for s in steps if isinstance(s, Killed)),
+        tuple(s for s in steps if isinstance(s, Heard)),
+    )
+
+
+def _in_processes(wanted: list[Callable[[], Step]], jobs: int) -> Iterator[Step]:
+    """What the calls return, in their order."""
+    if jobs <= 1:
+        yield from (call() for call in wanted)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+        try:
+            yield from pool.map(_called, wanted)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _called(call: Callable[[], Step]) -> Step:
+    return call()
+
+
+# --- mutants --------------------------------------------------------------------------------------
+
+
+def _twins(dtypes: tuple[str, ...]) -> tuple[list[Subject], dict[str, Implementation]]:
+    """The right implementations, as subjects and as functions by their names."""
+    found = [_twin(operation, target, dtypes) for operation, target in TWINS]
+    return found, {s.op: RIGHT[s.operation]() for s in found}
+
+
+def _twin(operation: str, target: str, dtypes: tuple[str, ...]) -> Subject:
+    name = BINARY_TWIN if target == "binary" else f"right.{operation}.{target}"
+    if operation == "binary_cross_entropy":
+        name = "right.binary_cross_entropy"
+    return _related(subject_of(name, operation, target, dtypes))
+
+
+def _related(subject: Subject) -> Subject:
+    """With the siblings that laws about two ops ask for."""
+    if subject.operation != "cross_entropy":
+        return subject
+    index = INDEX_TWIN if subject.target == "distribution" else None
+    return replace(subject, index_sibling=index, binary_sibling=BINARY_TWIN)
+
+
+def _kill(mutant: Mutant, depth: str) -> Killed:
+    others = tuple(dtype for dtype in DTYPES if dtype not in FIRST_DTYPE)
+    findings: list[Finding] = []
+    for dtypes in (FIRST_DTYPE, others):
+        findings = _confirmed(mutant, dtypes, depth)
+        if findings:
+            break
+    laws: dict[str, int] = {}
+    for finding in findings:
+        laws[finding.law] = laws.get(finding.law, 0) + 1
+    smallest = min(findings, key=_size, default=None)
+    return Killed(mutant.name, mutant.says, mutant.seen, laws, smallest)
+
+
+def _size(finding: Finding) -> tuple[bool, int, int, int]:
+    """Few rows and classes, few digits; a measured convention only where there is nothing else."""
+    case = finding.case
+    classes = len(case.inputs[0]) if case.inputs else 0
+    digits = sum(len(x) for row in case.inputs for x in row)
+    return finding.law == CONVENTIONS.name, len(case.inputs), classes, digits
+
+
+def _confirmed(mutant: Mutant, dtypes: tuple[str, ...], depth: str) -> list[Finding]:
+    """The findings about a mutant that its twin gives no cause for on the same case."""
+    twins, functions = _twins(dtypes)
+    subject = _related(subject_of(mutant.name, mutant.operation, mutant.target, dtypes))
+    if mutant.mode != "eager":
+        # Compiled for one shape, beside a right one that is not.
+        eager = subject
+        subject = replace(subject, mode=mutant.mode, shape=JIT_SHAPE, reductions=("none",))
+        twins, functions = [*twins, eager], {**functions, eager.name: RIGHT[eager.operation]()}
+    functions[subject.name] = mutant.make()
+    found = _findings(subject, twins, functions, Settings(depth))
+    right = {**functions, subject.name: RIGHT[mutant.operation]()}
+    auditor = Auditor(InProcess(right), [*twins, subject], Settings(depth), lambda _: None)
+    return [f for f in found if _passes(auditor, subject, f)]
+
+
+def _findings(
+    subject: Subject,
+    context: list[Subject],
+    functions: dict[str, Implementation],
+    settings: Settings,
+) -> list[Finding]:
+    events: list[Event] = []
+    audit([subject], settings, events.append, InProcess(functions), context)
+    faults = [e for e in events if isinstance(e, Incident) and e.message.startswith("internal:")]
+    if faults:
+        raise TrialFault(f"{subject.op}, law {faults[0].law}: {faults[0].message}")
+    return [e for e in events if isinstance(e, Finding)]
+
+
+def _passes(auditor: Auditor, subject: Subject, finding: Finding) -> bool:
+    """Whether the law of a finding has nothing to say of a right implementation in its place."""
+    if finding.law == CONVENTIONS.name:
+        # The probe asks the same calls of both; the right one declares what it does.
+        return auditor.probe(subject) == subject.semantics
+    try:
+        case = from_record(finding.case)
+        verdicts = law_of(finding.law).verdicts(auditor.bench(subject, finding.dtype), case)
+    except Failed:
+        return finding.kind == "policy"
+    return not any(bool((np.asarray(v.grade) >= FIRST_FINDING).any()) for v in verdicts)
+
+
+# --- controls -------------------------------------------------------------------------------------
+
+
+def _hear(name: str, depth: str, seed: int, dtypes: tuple[str, ...]) -> Heard:
+    control = next(c for c in CONTROLS if c.name == name)
+    subject = subject_of(control.name, control.operation, control.target, dtypes)
+    arithmetic = {
+        dtype: replace(a, form=control.form, gradient=control.gradient)
+        for dtype, a in subject.arithmetic.items()
+    }
+    subject = _related(replace(subject, arithmetic=arithmetic))
+    twins, functions = _twins(dtypes)
+    functions[subject.name] = control.make()
+    found = _findings(subject, twins, functions, Settings(depth, seed))
+    alarms = tuple(f for f in found if control.false_alarm(f))
+    return Heard(control.name, seed, len(found) - len(alarms), alarms)

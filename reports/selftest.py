@@ -1,0 +1,89 @@
+"""The kill matrix: which law finds which wrong implementation, and on which input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from ..conformance.run import Finding
+from ..conformance.selftest.mutants import CANNOT_EXIST
+from ..conformance.selftest.trial import Killed, Trial
+from . import text
+from .digest import call_text, outcome_text
+
+FOUND, SILENT = "●", "·"
+
+
+def print_trial(trial: Trial, console: Console) -> None:
+    """A line for each mutant: its marks by law, and the smallest input that shows it."""
+    laws = _laws(trial.killed)
+    for number, law in enumerate(laws, start=1):
+        kills = sum(law in k.laws for k in trial.killed)
+        alone = sum(list(k.laws) == [law] for k in trial.killed)
+        only = f", {alone} of them alone" if alone else ""
+        console.print(Text(f"{_column(number)} {law}: finds {text.count(kills, 'mutant')}{only}"))
+    head = "".join(_column(number) for number in range(1, len(laws) + 1))
+    width = max((len(k.mutant) for k in trial.killed), default=0)
+    if trial.killed:
+        console.print(Text(f"\n{'':{width}} {head}", style="dim"))
+    for killed in trial.killed:
+        marks = "".join(FOUND if law in killed.laws else SILENT for law in laws)
+        style = "" if killed.smallest else "bold red"
+        shown = _shown(killed.smallest) if killed.smallest else "SURVIVED: no law finds it"
+        line = f"{killed.mutant:{width}} {marks} {shown}"
+        console.print(Text(line, style=style), soft_wrap=True)
+    for heard in trial.alarms:
+        for finding in heard.alarms:
+            words = f"FALSE ALARM about {heard.control}, seed {heard.seed}: {finding.law} "
+            words += f"{finding.dtype} {finding.kind}, {_shown(finding)}"
+            console.print(Text(words, style="bold red"), soft_wrap=True)
+    console.print(Text("\n" + summary(trial)))
+    if trial.killed:
+        console.print(Text("There are no mutants of:", style="dim"))
+        for mistake, reason in CANNOT_EXIST.items():
+            console.print(Text(f"  {mistake}: {reason}", style="dim"), soft_wrap=True)
+
+
+def summary(trial: Trial) -> str:
+    """The verdict in words."""
+    killed = len(trial.killed) - len(trial.survivors)
+    seeds = len({heard.seed for heard in trial.heard})
+    controls = len({heard.control for heard in trial.heard})
+    alarms = sum(len(heard.alarms) for heard in trial.heard)
+    return (
+        f"{killed} of {text.count(len(trial.killed), 'wrong implementation')} found, each on a "
+        f"case on which its right twin passes; {text.count(alarms, 'false alarm')} about "
+        f"{text.count(controls, 'right implementation')} under {text.count(seeds, 'seed')}."
+    )
+
+
+def _laws(killed: Sequence[Killed]) -> list[str]:
+    """The laws that found any, those that found most first."""
+    counts: dict[str, int] = {}
+    for each in killed:
+        for law in each.laws:
+            counts[law] = counts.get(law, 0) + 1
+    return sorted(counts, key=lambda law: (-counts[law], law))
+
+
+def _column(number: int) -> str:
+    """One character for the column of a law."""
+    return "123456789abcdefghijklmnopqrstuvwxyz"[number - 1]
+
+
+def _shown(finding: Finding) -> str:
+    value, right = outcome_text(finding)
+    return text.one_line(f"{finding.dtype} {call_text(finding)} -> {value}, right {right}", 160)
+
+
+def as_data(trial: Trial) -> dict[str, Any]:
+    """What `--json` writes."""
+    return {
+        "verdict": summary(trial),
+        "mutants": trial.killed,
+        "controls": trial.heard,
+        "cannot exist": CANNOT_EXIST,
+    }

@@ -1,0 +1,112 @@
+"""The trial of the laws: mutants are found, right implementations are not accused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from lossaudit import cli
+from lossaudit.conformance.selftest import trial as module
+from lossaudit.conformance.selftest.controls import CONTROLS
+from lossaudit.conformance.selftest.kernels import CrossEntropy
+from lossaudit.conformance.selftest.mutants import MUTANTS, Mutant
+from lossaudit.conformance.selftest.trial import names, trial
+
+# One that a value shows, a gradient, an option, a policy in a compiled mode, a mask.
+SOME = (
+    "log-of-softmax",
+    "modulator-detached",
+    "smoothed-over-the-others",
+    "silent-where-compiled",
+    "nan-of-ignored-rows",
+)
+
+
+def test_some_mutants_are_found_by_the_laws_that_are_about_them():
+    found = {killed.mutant: killed for killed in trial(jobs=1, chosen=SOME).killed}
+    assert set(found) == set(SOME)
+    assert "value" in found["log-of-softmax"].laws
+    assert set(found["modulator-detached"].laws) == {"gradient-identity"}
+    assert "smoothing-convention" in found["smoothed-over-the-others"].laws
+    assert "modes-agree" in found["silent-where-compiled"].laws
+    assert set(found["nan-of-ignored-rows"].laws) == {"ignored-rows"}
+    for killed in found.values():
+        assert killed.smallest is not None
+        assert len(killed.smallest.case.inputs) <= 1, killed.mutant
+
+
+def test_a_lossy_class_has_its_due_and_no_more():
+    heard = {h.control: h for h in trial(jobs=1, chosen=["class-b-index", "split"]).heard}
+    assert heard["class-b-index"].due > 0
+    assert heard["split"].due == 0
+    assert not heard["class-b-index"].alarms
+    assert not heard["split"].alarms
+
+
+class Right(CrossEntropy):
+    """Nothing is wrong with it."""
+
+
+@pytest.fixture
+def harmless(monkeypatch: pytest.MonkeyPatch) -> Mutant:
+    mutant = Mutant("harmless", "cross_entropy", "index", "no mistake", "nowhere", Right)
+    monkeypatch.setattr(module, "MUTANTS", [mutant])
+    return mutant
+
+
+def test_a_survivor_is_told_and_fails(harmless: Mutant, tmp_path: Path):
+    path = tmp_path / "kills.json"
+    options = ["selftest", "--only", harmless.name, "--jobs", "1", "--json", str(path)]
+    done = CliRunner().invoke(cli.app, options)
+    assert done.exit_code == 1, done.output
+    assert "SURVIVED: no law finds it" in done.output
+    assert "0 of 1 wrong implementation found" in done.output
+    assert json.loads(path.read_text())["mutants"][0]["smallest"] is None
+
+
+def test_a_false_alarm_is_told_and_fails(monkeypatch: pytest.MonkeyPatch):
+    """A control that is declared better than it is: class A held to the bounds of class C."""
+    boast = next(c for c in CONTROLS if c.name == "class-a-index")
+    monkeypatch.setattr(module, "CONTROLS", [type(boast)("boast", *boast_of(boast), lossy=False)])
+    done = CliRunner().invoke(cli.app, ["selftest", "--only", "boast", "--jobs", "1"])
+    assert done.exit_code == 1, done.output
+    assert "FALSE ALARM about boast, seed 0: value" in done.output
+
+
+def boast_of(control):
+    return control.operation, control.target, "C", "relative", control.make
+
+
+def test_an_unknown_name_is_wrong_use():
+    done = CliRunner().invoke(cli.app, ["selftest", "--only", "no-such-mutant"])
+    assert isinstance(done.exception, cli.WrongUse)
+    assert "no-such-mutant" in str(done.exception)
+
+
+def test_every_mutant_says_its_mistake_and_where_it_was_seen():
+    assert len(set(names())) == len(names())
+    for mutant in MUTANTS:
+        assert mutant.says.endswith("."), mutant.name
+        assert len(mutant.seen) > 10, mutant.name
+
+
+@pytest.mark.slow
+def test_every_mutant_is_found_and_no_control_accused():
+    """Slow: all mutants and controls, minutes on two cores."""
+    found = trial(jobs=1)
+    assert not found.survivors, [k.mutant for k in found.survivors]
+    assert not found.alarms, [(h.control, h.alarms[0].message) for h in found.alarms]
+    assert len(found.killed) >= 80
+    assert len(found.heard) >= 12
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 4))
+def test_no_control_is_accused_under_other_seeds(seed: int):
+    """Slow: each in one format, in turn."""
+    for control in CONTROLS:
+        heard = module._hear(control.name, "quick", seed, (module.DTYPES[seed],))
+        assert not heard.alarms, (control.name, heard.alarms[0].message)
