@@ -28,7 +28,7 @@ from .probability_rows import (
 )
 from .related_rows import RELATED, related_truth
 from .softmax_rows import cross_entropy_truth, log_softmax, logsumexp, softmax
-from .truth import Factor, Truth
+from .truth import Factor, Truth, nothing_times
 from .vocabulary import Case, Floats, Semantics
 
 __all__ = [
@@ -65,11 +65,9 @@ def truth(case: Case, semantics: Semantics) -> Truth:
         ValueError: the operation is unknown, or the case is invalid (a label out of range, ...).
     """
     if case.operation in RELATED:
-        if case.sample_weight is not None:
-            raise ValueError(f"{case.operation} has no sample weights here")
         if case.direction is not None:
             raise ValueError(f"{case.operation} has no second derivative here")
-        return _pulled(related_truth(case, semantics), case)
+        return _pulled(_weighed(related_truth(case, semantics), case), case)
     case = present(case)
     weights = [] if case.sample_weight is None else [case.sample_weight]
     found = _truth(case, semantics, weights)
@@ -78,6 +76,22 @@ def truth(case: Case, semantics: Semantics) -> Truth:
     pulled = weights if case.cotangent is None else [*weights, case.cotangent]
     along = _truth if case.direction is None else _hessian_product
     return replace(found, gradient=along(case, semantics, pulled).gradient)
+
+
+def _weighed(found: Truth, case: Case) -> Truth:
+    """Loss and gradient of each row times its sample weight; what weighs nothing is 0."""
+    if case.sample_weight is None:
+        return found
+    # What has no value at all has none with a weight of 0 either.
+    weight = np.where(np.isnan(found.loss.hi), np.nan, case.sample_weight)
+    factor = Exact.from_float(weight)
+    each, doubts = factor.reshape(-1, 1), Exact.from_float(np.abs(weight))
+    return replace(
+        found,
+        loss=nothing_times(factor, found.loss, scale(found.loss, weight)),
+        gradient=nothing_times(each, found.gradient, scale(found.gradient, weight[:, None])),
+        doubt=nothing_times(doubts, found.doubt, scale(found.doubt, np.abs(weight))),
+    )
 
 
 def _pulled(found: Truth, case: Case) -> Truth:

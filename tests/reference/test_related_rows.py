@@ -122,6 +122,27 @@ def test_a_cotangent_multiplies_the_gradient_alone() -> None:
     )
 
 
+def test_a_sample_weight_multiplies_loss_and_gradient() -> None:
+    """Powers of two and 0, so the products are exact; a row that weighs nothing costs nothing."""
+    p, q = np.array([[0.25, 0.75], [0.0, 1.0], [0.0, 1.0]]), np.eye(2)[[0, 0, 0]]
+    weight = np.array([4.0, 0.0, 0.5])
+    case = Case("focal_probabilities", "float64", p, q)
+    plain = truth(case, Semantics())
+    found = truth(replace(case, sample_weight=weight), Semantics())
+    assert np.isinf(to_float(plain.loss)).tolist() == [False, True, True]
+    assert to_float(found.loss).tolist() == [4 * to_float(plain.loss)[0], 0.0, np.inf]
+    slope = to_float(plain.gradient)[0]
+    assert to_float(found.gradient).tolist() == [(4 * slope).tolist(), [0, 0], [-np.inf, 0]]
+    pulled = replace(case, sample_weight=weight, cotangent=np.array([2.0, 1.0, 1.0]))
+    assert to_float(truth(pulled, Semantics()).gradient)[0].tolist() == (8 * slope).tolist()
+
+
+def test_no_weight_makes_a_value_of_nan() -> None:
+    case = Case("focal", "float64", np.array([[np.nan, 0.0]]), np.eye(2)[[0]])
+    found = truth(replace(case, sample_weight=np.zeros(1)), Semantics())
+    assert np.isnan(to_float(found.loss)).all()
+
+
 @pytest.mark.parametrize("near", [False, True])
 def test_divergence_from_log_probabilities(near: bool) -> None:
     p = probabilities()
@@ -492,6 +513,25 @@ def test_bounds_of_plain_implementations_hold_and_are_near(name: str) -> None:
     ratio = np.abs(found[0].astype(float) - to_float(exact.loss)) / limits.loss
     # No bound stands for the worst case of every rounding at once; none is farther off than this.
     assert np.nanmax(ratio) > 1 / 32
+
+
+@pytest.mark.parametrize("name", sorted(cases()))
+def test_bounds_hold_for_weighted_rows(name: str) -> None:
+    case, semantics = cases()[name]
+    weight = np.resize([0.75, 0.0, 1.25], case.rows)
+    with np.errstate(all="ignore"):
+        loss, gradient = by_hand(case)
+        loss, gradient = loss * weight.astype(real), gradient * weight.astype(real)[:, None]
+    case = replace(case, sample_weight=weight)
+    exact, limits = truth(case, semantics), bounds(case, semantics, NUMPY)
+    for got, right, limit in (
+        (loss, exact.loss, limits.loss),
+        (gradient, exact.gradient, limits.gradient),
+    ):
+        want = to_float(right)
+        judged = np.isfinite(want) & np.isfinite(limit)
+        assert judged.mean() > 0.8
+        assert (np.abs(got.astype(float) - want)[judged] <= limit[judged]).all()
 
 
 @pytest.mark.parametrize("name", sorted(cases()))
