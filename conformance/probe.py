@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from ..adapters.subject import Subject
 from ..reference.vocabulary import Case, Semantics
 from .bench import Bench, Failed
-from .probes import calls, formulas, guards, labels
+from .probes import calls, factors, formulas, guards, labels
 from .probes.cases import in_words
 from .probes.choice import Found, Undecided
 from .run import Convention
@@ -122,6 +122,7 @@ FIELDS = (
         guards.renormalise,
         lambda s: s.operation == "cross_entropy_probabilities",
     ),
+    _Field("focal", factors.focal, lambda s: "focal" in s.operation, any_operation=True),
     _Field("class_axis", calls.class_axis, _is("index", "distribution"), any_shape=True),
     _Field("last_axis", calls.last_axis, _is("binary"), any_shape=True),
     _Field("broadcasting", calls.broadcasting, lambda _: True, any_shape=True),
@@ -215,6 +216,8 @@ def declared(subject: Subject, field: str, semantics: Semantics) -> str:
         return guards.guard_text(semantics)
     if field == "guard_gradient":
         return guards.gradient_text(semantics)
+    if field == "focal":
+        return factors.focal_text(semantics)
     if field == "output":
         return "dtype of the inputs" if semantics.output == "input" else semantics.output
     if hasattr(semantics, field):

@@ -29,6 +29,7 @@ TITLES = {
     "guard": "guard of probabilities near 0 and 1",
     "guard_gradient": "gradient where the guard acts",
     "renormalise": "probabilities divided by their sum, before or after the guard",
+    "focal": "factors of a focal loss that a call does not name",
     "class_axis": "axis of the classes",
     "last_axis": "last axis of binary losses",
     "broadcasting": "a target of another shape",

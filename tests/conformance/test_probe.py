@@ -27,6 +27,10 @@ BINARY = "keras:BinaryCrossentropy.probabilities[eager,cpu]"
 SMOOTHED = "keras:BinaryCrossentropy.logits[eager,cpu]"
 CLASSES = "keras:CategoricalCrossentropy.probabilities[eager,cpu]"
 DIVERGENCE = "torch:kl_div[eager,cpu]"
+FOCAL = "keras:CategoricalFocalCrossentropy.logits[eager,cpu]"
+FOCAL_SHARES = "keras:CategoricalFocalCrossentropy.probabilities[eager,cpu]"
+FOCAL_BINARY = "keras:BinaryFocalCrossentropy.logits[eager,cpu]"
+FOCAL_SHARE = "keras:BinaryFocalCrossentropy.probabilities[eager,cpu]"
 OPTAX = "jax:softmax_cross_entropy[eager,cpu]"
 
 
@@ -81,7 +85,7 @@ def test_what_a_subject_declares_is_measured_on_one_that_does_it(behaving, name)
 def test_every_field_of_the_interface_is_measured():
     names = {field.name for field in FIELDS}
     assert {f.name for f in fields(Interface)} <= names
-    # The guard's numbers are measured as a part of it; those of a focal loss are not.
+    # The guard's numbers are measured as a part of it, those of a focal loss as one field.
     unmeasured = {"guard_eps", "guard_floor", "gamma", "alpha"}
     assert {f.name for f in fields(Semantics)} - names == unmeasured
 
@@ -119,6 +123,13 @@ OTHERS = [
     (CLASSES, "guard", "none", {"guard_eps": 0.0}),
     (CLASSES, "renormalise", "no", {}),
     (CLASSES, "renormalise", "after", {}),
+    (FOCAL, "focal", "gamma 1.5, alpha 0.25", {"gamma": 1.5}),
+    (FOCAL, "focal", "gamma 2.0, no alpha", {"alpha": None}),
+    (FOCAL, "focal", "gamma 0.0, alpha 0.75", {"gamma": 0.0, "alpha": 0.75}),
+    (FOCAL_SHARES, "focal", "gamma 2.5, alpha 0.125", {"gamma": 2.5, "alpha": 0.125}),
+    (FOCAL_BINARY, "focal", "gamma 2.0, alpha 0.25", {"alpha": 0.25}),
+    (FOCAL_BINARY, "focal", "gamma 0.5, no alpha", {"gamma": 0.5}),
+    (FOCAL_SHARE, "focal", "gamma 5.0, alpha 0.6", {"gamma": 5.0, "alpha": 0.6}),
     (INDEX, "class_axis", "last", {}),
     (SOFT, "class_axis", "last", {}),
     (CLASSES, "class_axis", "second", {}),
@@ -198,6 +209,8 @@ UNKNOWN = [
     (BINARY, "mean", lambda c: c.options.reduction == "mean"),
     (CLASSES, "renormalise", lambda c: float(c.inputs[0].sum()) == 0.5),
     (BINARY, "guard", lambda c: 1e-8 < c.inputs[0, 0] < 1e-3),
+    (FOCAL, "focal", lambda c: not c.options.passed()),
+    (FOCAL_BINARY, "focal", lambda c: c.target[0, 0] == 1),
     (INDEX, "class_axis", lambda c: c.inputs.ndim == 3),
     (LOGITS, "last_axis", lambda c: c.inputs.shape == (1, 2)),
 ]
@@ -263,6 +276,32 @@ def test_an_epsilon_inside_the_logarithm_is_no_clip():
 
     found = measured(EAGER[BINARY], call)["guard"]
     assert found.measured == "no known formula"
+
+
+@pytest.mark.parametrize(
+    "does",
+    [
+        lambda p, _, w: w * (1 - p) ** 2 * -np.log(p),  # the weight of 1 for 0 too
+        lambda p, *_: p**2 * -np.log(p),  # the power of the wrong probability
+        lambda p, y, w: np.where(y == 1, w, 1 - w) * -np.log(p) - (1 - p) ** 2,
+    ],
+)
+def test_what_is_no_focal_loss_is_said_to_be_none(does):
+    def call(case):
+        y = case.target[:, 0]
+        p = np.where(y == 1, case.inputs[:, 0], 1 - case.inputs[:, 0])
+        return does(p, y, 0.25).astype(np.float32).astype(np.float64), np.zeros_like(case.inputs)
+
+    found = measured(EAGER[FOCAL_SHARE], call)["focal"]
+    assert (found.measured, found.agrees) == ("no known formula", False), found
+
+
+def test_factors_that_a_format_cannot_tell_apart_are_as_declared(behaving):
+    """In bfloat16 a gamma of 2.001 makes no difference."""
+    subject = replace(EAGER[FOCAL_SHARE], dtypes=("bfloat16",))
+    found = measured(changed(subject, gamma=2.001), behaving(subject))["focal"]
+    assert (found.measured, found.agrees) == ("gamma 2.001, no alpha", True)
+    assert found.evidence.endswith("in this format the same as gamma 2.0, no alpha")
 
 
 def test_a_dtype_of_the_output_is_measured(behaving):
