@@ -12,12 +12,21 @@ from typing import Any
 
 from ..reference.vocabulary import Arithmetic, Case, Semantics
 from .jax_optax import NARROW, SUMMATION, XLA
-from .keras_losses import CLASS_OPS, Backend, BackendRuntime, Declaration, clipped, framework
+from .keras_losses import (
+    BINARY_FOCAL_CLIPPED,
+    CATEGORICAL_FOCAL_CLIPPED,
+    CLASS_OPS,
+    FLOORED,
+    Backend,
+    BackendRuntime,
+    Declaration,
+    clipped,
+    framework,
+)
 from .runtime import Call
 from .snippets import nested
 
-# Eager JAX compiles every primitive for every shape: bfloat16, and the outputs of activations,
-# are left to the compiled mode.
+# Eager JAX compiles every primitive for every shape: bfloat16 is left to the compiled mode.
 DTYPES = ("float32",)
 
 # ---------------------------------------------------------------------- declarations
@@ -65,11 +74,27 @@ DECLARED = {
         clipped(BINARY), _arithmetic("log p", "difference")
     ),
     # The logits of an activation are not recovered: its output is clipped like any probability.
+    "SparseCategoricalCrossentropy.softmax": Declaration(
+        SPARSE, _arithmetic("log softmax / sum", "softmax product")
+    ),
     "CategoricalCrossentropy.softmax": Declaration(
         CATEGORICAL, _arithmetic("log softmax / sum", "softmax product")
     ),
     "BinaryCrossentropy.sigmoid": Declaration(
         BINARY, _arithmetic("log sigmoid", "sigmoid product")
+    ),
+    "KLDivergence": Declaration(FLOORED, _arithmetic("log p", "quotient")),
+    "BinaryFocalCrossentropy.logits": Declaration(
+        BINARY_FOCAL_CLIPPED, _arithmetic("log sigmoid", "sigmoid product")
+    ),
+    "BinaryFocalCrossentropy.probabilities": Declaration(
+        BINARY_FOCAL_CLIPPED, _arithmetic("log p", "quotient")
+    ),
+    "CategoricalFocalCrossentropy.logits": Declaration(
+        CATEGORICAL_FOCAL_CLIPPED, _arithmetic("log softmax / sum", "softmax product")
+    ),
+    "CategoricalFocalCrossentropy.probabilities": Declaration(
+        CATEGORICAL_FOCAL_CLIPPED, _arithmetic("log p", "quotient")
     ),
 }
 
@@ -112,8 +137,7 @@ FRAMEWORK = framework(
         declared=DECLARED,
         snippet=_snippet,
         compiled="jit",
-        compiled_ops=tuple(DECLARED),
-        eager_ops=CLASS_OPS,
+        compiled_ops=(*CLASS_OPS, "CategoricalCrossentropy.softmax", "BinaryCrossentropy.sigmoid"),
     )
 )
 

@@ -6,8 +6,8 @@ each needs a process, and packages, of its own; `--backend keras` means all of t
 
 Each class is made with `dtype=` the format of its inputs, because a Keras loss otherwise casts
 what it is given to float32. That also casts integer labels: from 257 on, bfloat16 cannot hold each.
-The functions, which cast nothing, are audited on TensorFlow only. So is float64: elsewhere Keras
-takes float32 for the common type of float64 and anything (BIT64_TO_BIT32_DTYPE in
+The functions cast nothing. float64 is audited on TensorFlow only: elsewhere Keras takes float32 for
+the common type of float64 and anything (BIT64_TO_BIT32_DTYPE in
 keras/src/backend/common/dtypes.py), so that a loss in float64 is right to float32 at most.
 
 Conventions were read in keras/src/losses/losses.py, losses/loss.py and backend/*/nn.py and
@@ -42,6 +42,7 @@ from .tensorflow_nn import (
     XLA,
     TensorFlowRuntime,
     constants,
+    labelled,
     sigmoid_arithmetic,
     softmax_arithmetic,
     taped,
@@ -62,6 +63,9 @@ class _Op:
         operation, target: as in Subject.
         options: as in Subject.
         activation: the function of keras.ops whose output it is given, or "".
+        like: the op whose declaration holds for it too, or "" for its own.
+        arranged: "multilabel" where the rows of a batch lie side by side as labels of an example,
+            "masked" where the ignored rows are named by a mask of the inputs, or "".
         index_sibling, binary_sibling: as in Subject.
         takes_logits: whether it has the argument `from_logits`.
     """
@@ -71,6 +75,8 @@ class _Op:
     target: str
     options: frozenset[str]
     activation: str = ""
+    like: str = ""
+    arranged: str = ""
     index_sibling: str | None = None
     binary_sibling: str | None = None
     takes_logits: bool = True
@@ -86,89 +92,181 @@ class _Op:
 
     @property
     def is_variant(self) -> bool:
-        """Of a class for logits that is audited in full: here fewer options and formats will do."""
-        return bool(self.activation) or not self.is_class
+        """Of a class that is audited in full: here fewer options and formats will do."""
+        return bool(self.activation or self.arranged) or not self.is_class
+
+    @property
+    def reductions(self) -> tuple[str, ...]:
+        if self.arranged == "multilabel":
+            return ("none", "mean")  # "sum" adds the means of examples, which is another number
+        return ("none",) if self.activation or not self.is_class else tuple(REDUCTIONS)
 
 
-IGNORING = frozenset({"ignore_index", "sample_weight"})
-SMOOTHING = frozenset({"label_smoothing", "sample_weight"})
-SPARSE, CATEGORICAL = "SparseCategoricalCrossentropy", "CategoricalCrossentropy"
-BINARY_LOGITS = "BinaryCrossentropy.logits"
-OPS: dict[str, _Op] = {
-    f"{SPARSE}.logits": _Op(
-        SPARSE, "cross_entropy", "index", IGNORING, binary_sibling=BINARY_LOGITS
-    ),
-    f"{SPARSE}.probabilities": _Op(SPARSE, "cross_entropy_probabilities", "index", IGNORING),
-    f"{CATEGORICAL}.logits": _Op(
-        CATEGORICAL,
-        "cross_entropy",
-        "distribution",
-        SMOOTHING,
-        index_sibling=f"{SPARSE}.logits",
-        binary_sibling=BINARY_LOGITS,
-    ),
-    f"{CATEGORICAL}.probabilities": _Op(
-        CATEGORICAL,
-        "cross_entropy_probabilities",
-        "distribution",
-        SMOOTHING,
-        index_sibling=f"{SPARSE}.probabilities",
-    ),
-    BINARY_LOGITS: _Op(
-        "BinaryCrossentropy", "binary_cross_entropy_with_logits", "binary", SMOOTHING
-    ),
-    "BinaryCrossentropy.probabilities": _Op(
-        "BinaryCrossentropy", "binary_cross_entropy", "binary", SMOOTHING
-    ),
-    f"{CATEGORICAL}.softmax": _Op(
-        CATEGORICAL, "cross_entropy", "distribution", frozenset(), activation="softmax"
-    ),
-    "BinaryCrossentropy.sigmoid": _Op(
-        "BinaryCrossentropy",
-        "binary_cross_entropy_with_logits",
-        "binary",
-        frozenset(),
-        activation="sigmoid",
-    ),
-    "sparse_categorical_crossentropy.logits": _Op(
-        "sparse_categorical_crossentropy", "cross_entropy", "index", frozenset({"ignore_index"})
-    ),
-    "categorical_crossentropy.logits": _Op(
-        "categorical_crossentropy",
-        "cross_entropy",
-        "distribution",
-        frozenset({"label_smoothing"}),
-        index_sibling="sparse_categorical_crossentropy.logits",
-    ),
-    "binary_crossentropy.logits": _Op(
-        "binary_crossentropy",
-        "binary_cross_entropy_with_logits",
-        "binary",
-        frozenset({"label_smoothing"}),
-    ),
-}
-CLASS_OPS = tuple(name for name, op in OPS.items() if not op.is_variant)
-# What is no cross-entropy, audited in eager mode alone.
-FACTORS = frozenset({"alpha", "gamma"})
+@dataclass(frozen=True)
+class _Loss:
+    """A loss of keras.losses, which is there as a class and as a function.
+
+    Attributes:
+        name, function: its two names.
+        target: as in Subject.
+        operations: what it is from logits and from probabilities; of one alone it is not told.
+        options: of both; the class takes sample weights beside them.
+        activation: the function of keras.ops that makes its probabilities.
+    """
+
+    name: str
+    function: str
+    target: str
+    operations: Mapping[str, str]
+    options: frozenset[str]
+    activation: str = ""
+
+    @property
+    def takes_logits(self) -> bool:
+        return len(self.operations) > 1
+
+    def op(self, name: str, form: str) -> str:
+        """The op that one of its names is in one form."""
+        return f"{name}.{form}" if self.takes_logits else name
+
+
+SPARSE, CATEGORICAL, BINARY_CE = (
+    "SparseCategoricalCrossentropy",
+    "CategoricalCrossentropy",
+    "BinaryCrossentropy",
+)
 BINARY_FOCAL, CATEGORICAL_FOCAL = "BinaryFocalCrossentropy", "CategoricalFocalCrossentropy"
-RELATED_OPS = {
-    "KLDivergence": _Op(
-        "KLDivergence",
-        "kl_divergence_probabilities",
+BINARY_LOGITS = f"{BINARY_CE}.logits"
+FACTORS = frozenset({"alpha", "gamma"})
+CROSS_ENTROPIES = (
+    _Loss(
+        SPARSE,
+        "sparse_categorical_crossentropy",
+        "index",
+        {"logits": "cross_entropy", "probabilities": "cross_entropy_probabilities"},
+        frozenset({"ignore_index"}),
+        "softmax",
+    ),
+    _Loss(
+        CATEGORICAL,
+        "categorical_crossentropy",
         "distribution",
+        {"logits": "cross_entropy", "probabilities": "cross_entropy_probabilities"},
+        frozenset({"label_smoothing"}),
+        "softmax",
+    ),
+    _Loss(
+        BINARY_CE,
+        "binary_crossentropy",
+        "binary",
+        {"logits": "binary_cross_entropy_with_logits", "probabilities": "binary_cross_entropy"},
+        frozenset({"label_smoothing"}),
+        "sigmoid",
+    ),
+)
+# What is no cross-entropy, audited in eager mode alone.
+RELATED = (
+    _Loss(
+        "KLDivergence",
+        "kl_divergence",
+        "distribution",
+        {"probabilities": "kl_divergence_probabilities"},
         frozenset(),
-        takes_logits=False,
     ),
-    f"{BINARY_FOCAL}.logits": _Op(BINARY_FOCAL, "binary_focal", "binary", FACTORS),
-    f"{BINARY_FOCAL}.probabilities": _Op(
-        BINARY_FOCAL, "binary_focal_probabilities", "binary", FACTORS
+    _Loss(
+        BINARY_FOCAL,
+        "binary_focal_crossentropy",
+        "binary",
+        {"logits": "binary_focal", "probabilities": "binary_focal_probabilities"},
+        FACTORS,
+        "sigmoid",
     ),
-    f"{CATEGORICAL_FOCAL}.logits": _Op(CATEGORICAL_FOCAL, "focal", "distribution", FACTORS),
-    f"{CATEGORICAL_FOCAL}.probabilities": _Op(
-        CATEGORICAL_FOCAL, "focal_probabilities", "distribution", FACTORS
+    _Loss(
+        CATEGORICAL_FOCAL,
+        "categorical_focal_crossentropy",
+        "distribution",
+        {"logits": "focal", "probabilities": "focal_probabilities"},
+        FACTORS,
+        "softmax",
     ),
+)
+
+
+def _classes(losses: tuple[_Loss, ...]) -> Iterator[tuple[str, _Op]]:
+    for loss in losses:
+        for form, operation in loss.operations.items():
+            of_classes = operation == "cross_entropy"
+            yield (
+                loss.op(loss.name, form),
+                _Op(
+                    loss.name,
+                    operation,
+                    loss.target,
+                    loss.options | {"sample_weight"},
+                    index_sibling=f"{SPARSE}.{form}" if loss.name == CATEGORICAL else None,
+                    binary_sibling=BINARY_LOGITS if of_classes else None,
+                    takes_logits=loss.takes_logits,
+                ),
+            )
+
+
+def _functions() -> Iterator[tuple[str, _Op]]:
+    """The same as the classes, without sample weights."""
+    sparse, categorical, _ = CROSS_ENTROPIES
+    for loss in (*CROSS_ENTROPIES, *RELATED):
+        for form, operation in loss.operations.items():
+            sibling = sparse.op(sparse.function, form) if loss is categorical else None
+            yield (
+                loss.op(loss.function, form),
+                _Op(
+                    loss.function,
+                    operation,
+                    loss.target,
+                    loss.options,
+                    like=loss.op(loss.name, form),
+                    index_sibling=sibling,
+                    takes_logits=loss.takes_logits,
+                ),
+            )
+
+
+def _activated() -> Iterator[tuple[str, _Op]]:
+    """A focal loss of logits is that of their softmax or sigmoid; a cross-entropy is not always."""
+    for loss in (*CROSS_ENTROPIES, *RELATED):
+        if loss.activation:
+            yield (
+                f"{loss.name}.{loss.activation}",
+                _Op(
+                    loss.name,
+                    loss.operations["logits"],
+                    loss.target,
+                    frozenset(),
+                    activation=loss.activation,
+                    like="" if loss in CROSS_ENTROPIES else f"{loss.name}.logits",
+                ),
+            )
+
+
+def _arranged() -> Iterator[tuple[str, _Op]]:
+    multilabel = replace(
+        CLASS_OPS[BINARY_LOGITS],
+        options=frozenset({"label_smoothing"}),
+        like=BINARY_LOGITS,
+        arranged="multilabel",
+    )
+    yield f"{BINARY_CE}.multilabel", multilabel
+    masked = replace(CLASS_OPS[f"{SPARSE}.logits"], like=f"{SPARSE}.logits", arranged="masked")
+    yield f"{SPARSE}.masked", replace(masked, binary_sibling=None)
+
+
+CLASS_OPS = dict(_classes(CROSS_ENTROPIES))
+OPS = {
+    **CLASS_OPS,
+    **dict(_activated()),
+    **dict(_functions()),
+    **dict(_arranged()),
+    **dict(_classes(RELATED)),
 }
-OPS.update(RELATED_OPS)
 
 
 # losses/losses.py: reduction="sum_over_batch_size" where none is passed, `ignore_class` compared
@@ -232,13 +330,13 @@ class Backend:
         imports: the lines that a script starts with.
         worker: name and environment of its worker.
         dtypes: in which it is audited.
-        declared: by op.
+        declared: by op; `_Op.like` says which others it holds for.
         snippet: how a script differentiates.
         compiled: its compiled mode, or "".
         compiled_ops: the ops that are audited in that mode.
-        eager_ops: those that are audited without it; all that it declares where None.
         compiled_policy: the label policy of that mode, where it differs.
         gradients: whether it can differentiate.
+        few_dtypes: of `dtypes`, those of an op that is like another.
     """
 
     name: str
@@ -252,9 +350,9 @@ class Backend:
     snippet: Snippet
     compiled: str = ""
     compiled_ops: tuple[str, ...] = ()
-    eager_ops: tuple[str, ...] | None = None
     compiled_policy: str = ""
     gradients: bool = True
+    few_dtypes: tuple[str, ...] = ("float32",)
 
 
 def framework(backend: Backend) -> Framework:
@@ -280,17 +378,18 @@ def framework(backend: Backend) -> Framework:
 
 
 def _subjects(backend: Backend) -> Iterator[Subject]:
-    for name in backend.eager_ops or backend.declared:
+    for name in OPS:
         yield _subject(backend, name, "eager")
     for name in backend.compiled_ops:
         yield _subject(backend, name, backend.compiled)
 
 
 def _subject(backend: Backend, name: str, mode: str) -> Subject:
-    op, declared, compiled = OPS[name], backend.declared[name], mode != "eager"
+    op, declared, compiled = OPS[name], _declared(backend, name), mode != "eager"
     dtypes = COMPILED_DTYPES if compiled else backend.dtypes
     if op.is_variant:
-        dtypes = tuple(dtype for dtype in dtypes if dtype in COMPILED_DTYPES)
+        few = backend.few_dtypes if op.like else COMPILED_DTYPES
+        dtypes = tuple(dtype for dtype in dtypes if dtype in few)
     semantics = declared.semantics
     if "label_smoothing" not in op.options:
         semantics = replace(semantics, smoothing="none")
@@ -304,7 +403,7 @@ def _subject(backend: Backend, name: str, mode: str) -> Subject:
         mode=mode,
         dtypes=dtypes,
         options=op.options,
-        reductions=("none",) if op.is_variant else tuple(REDUCTIONS),
+        reductions=op.reductions,
         semantics=semantics,
         arithmetic={dtype: declared.arithmetic(dtype, compiled) for dtype in dtypes},
         shape=(BINARY if op.target == "binary" else CLASSES) if compiled else None,
@@ -315,10 +414,18 @@ def _subject(backend: Backend, name: str, mode: str) -> Subject:
     )
 
 
+def _declared(backend: Backend, name: str) -> Declaration:
+    return backend.declared[OPS[name].like or name]
+
+
 def _interface(backend: Backend, name: str) -> Interface:
     """How a call is taken: as by its class, and by a function without reduction and reshaping."""
-    op, domain = OPS[name], backend.declared[name].target_domain
+    op, domain = OPS[name], _declared(backend, name).target_domain
     taken = CALLS[op.target]
+    if op.arranged == "multilabel":  # the shapes are those of the arrangement
+        taken = replace(taken, last_axis="", broadcasting="")
+    if op.operation.startswith("kl"):  # a product of whatever shapes, which nothing compares
+        taken = replace(taken, broadcasting="broadcasts")
     if domain:
         taken = replace(taken, target_domain=domain)
     if op.activation:  # audited without the reductions that would tell
@@ -339,7 +446,7 @@ def _keywords(op: _Op, options: Options, dtype: str) -> dict[str, Any]:
             keywords["reduction"] = REDUCTIONS[options.reduction]
     if options.label_smoothing:
         keywords["label_smoothing"] = options.label_smoothing
-    if options.ignore_index is not None:
+    if options.ignore_index is not None and op.arranged != "masked":
         keywords["ignore_class"] = options.ignore_index
     if options.gamma is not None:
         keywords["gamma"] = options.gamma
@@ -352,24 +459,65 @@ def _keywords(op: _Op, options: Options, dtype: str) -> dict[str, Any]:
 
 def _snippet(backend: Backend, subject: Subject, case: Case) -> str:
     op, x, y = OPS[subject.op], input_name(subject), target_name(case)
-    keywords = _keywords(op, case.options, case.dtype)
-    inside = ", ".join(f"{name}={value!r}" for name, value in keywords.items())
-    output = f"keras.ops.{op.activation}({x})" if op.activation else x
-    weight = "" if case.sample_weight is None else ", w"
-    made, expression = [], f"keras.losses.{op.loss}({y}, {output}, {inside})"
-    if op.is_class:
-        made = [f"loss_of = keras.losses.{op.loss}({inside})"]
-        expression = f"loss_of({y}, {output}{weight})"
     lines = [
         "import os",
         "",
         f'os.environ["KERAS_BACKEND"] = "{backend.name}"',
         *backend.imports,
         "",
-        *made,
-        *backend.snippet(subject.mode, case, x, y, expression),
+        *_made(op, case),
+        *backend.snippet(subject.mode, case, x, y, _expression(op, case, x, y)),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _made(op: _Op, case: Case) -> list[str]:
+    """The lines that make what `_expression` calls."""
+    if not op.is_class:
+        return []
+    lines = [f"loss_of = keras.losses.{op.loss}({_arguments(op, case)})"]
+    if op.arranged != "masked" or case.options.ignore_index is None:
+        return lines
+    return [
+        *lines,
+        "",
+        "",
+        "def masked(y, z, *w):",
+        f"    keras.src.backend.set_keras_mask(z, y != {case.options.ignore_index})",
+        f"    return loss_of(keras.ops.where(y != {case.options.ignore_index}, y, 0), z, *w)",
+        "",
+        "",
+    ]
+
+
+def _arguments(op: _Op, case: Case) -> str:
+    keywords = _keywords(op, case.options, case.dtype)
+    return ", ".join(f"{name}={value!r}" for name, value in keywords.items())
+
+
+def _expression(op: _Op, case: Case, x: str, y: str) -> str:
+    """The loss of x and y in a script."""
+    if op.arranged == "multilabel":
+        shape = _labelled(case.rows, case.options)
+        reshaped = ", ".join(f"keras.ops.reshape({name}, {shape})" for name in (y, x))
+        loss = f"loss_of({reshaped})"
+        return f"keras.ops.reshape({loss}, [-1])" if len(shape) > 2 else loss
+    output = f"keras.ops.{op.activation}({x})" if op.activation else x
+    weight = "" if case.sample_weight is None else ", w"
+    if not op.is_class:
+        arguments = ", ".join(filter(None, (y, output, _arguments(op, case))))
+        return f"keras.losses.{op.loss}({arguments})"
+    masked = op.arranged == "masked" and case.options.ignore_index is not None
+    return f"{'masked' if masked else 'loss_of'}({y}, {output}{weight})"
+
+
+def _labelled(rows: int, options: Options) -> tuple[int, ...]:
+    """The shape in which a batch of single labels is one of several labels an example.
+
+    The class gives the mean of the labels of an example; a last axis keeps their losses apart.
+    """
+    shape = labelled(rows)
+    return (*shape, 1) if options.reduction == "none" else shape
 
 
 # ---------------------------------------------------------------------- Keras on TensorFlow
@@ -419,11 +567,9 @@ _FROM_LOGITS = {
     "SparseCategoricalCrossentropy.logits": Declaration(TF_SPARSE, softmax_arithmetic),
     "CategoricalCrossentropy.logits": Declaration(TF_CATEGORICAL, softmax_arithmetic),
     "BinaryCrossentropy.logits": Declaration(TF_BINARY, sigmoid_arithmetic),
+    "SparseCategoricalCrossentropy.softmax": Declaration(TF_SPARSE, softmax_arithmetic),
     "CategoricalCrossentropy.softmax": Declaration(TF_CATEGORICAL, softmax_arithmetic),
     "BinaryCrossentropy.sigmoid": Declaration(TF_BINARY, sigmoid_arithmetic),
-    "sparse_categorical_crossentropy.logits": Declaration(TF_SPARSE, softmax_arithmetic),
-    "categorical_crossentropy.logits": Declaration(TF_CATEGORICAL, softmax_arithmetic),
-    "binary_crossentropy.logits": Declaration(TF_BINARY, sigmoid_arithmetic),
 }
 _FROM_PROBABILITIES = {
     "SparseCategoricalCrossentropy.probabilities": Declaration(
@@ -464,7 +610,6 @@ _RELATED = {
         CATEGORICAL_FOCAL_CLIPPED, _probability_arithmetic
     ),
 }
-_DECLARED = {**_FROM_LOGITS, **_FROM_PROBABILITIES, **_RELATED}
 
 FRAMEWORK = framework(
     Backend(
@@ -475,11 +620,12 @@ FRAMEWORK = framework(
         imports=("import keras", "import tensorflow as tf"),
         worker=("tensorflow", ENVIRONMENT),
         dtypes=DTYPES,
-        declared={name: _DECLARED[name] for name in OPS},
+        declared={**_FROM_LOGITS, **_FROM_PROBABILITIES, **_RELATED},
         snippet=_tensorflow_snippet,
         compiled="xla",
-        compiled_ops=CLASS_OPS,
+        compiled_ops=tuple(CLASS_OPS),
         compiled_policy="nan",
+        few_dtypes=COMPILED_DTYPES,
     )
 )
 
@@ -490,10 +636,36 @@ def loss_function(keras: Any, op: _Op, options: Options, dtype: str) -> Callable
     """(inputs, target, and the sample weights where there are any) -> loss."""
     loss, keywords = getattr(keras.losses, op.loss), _keywords(op, options, dtype)
     activated = getattr(keras.ops, op.activation) if op.activation else lambda inputs: inputs
-    if op.is_class:
-        made = loss(**keywords)
-        return lambda inputs, target, *weights: made(target, activated(inputs), *weights)
-    return lambda inputs, target: loss(target, activated(inputs), **keywords)
+    if not op.is_class:
+        return lambda inputs, target: loss(target, activated(inputs), **keywords)
+    made = loss(**keywords)
+    if op.arranged == "multilabel":
+        return _multilabel(keras, made, options)
+    if op.arranged == "masked" and options.ignore_index is not None:
+        return _masked(keras, made, options.ignore_index)
+    return lambda inputs, target, *weights: made(target, activated(inputs), *weights)
+
+
+def _multilabel(keras: Any, made: Any, options: Options) -> Callable[..., Any]:
+    """Several labels an example, as `_labelled` arranges them."""
+
+    def loss_of(inputs: Any, target: Any) -> Any:
+        shape = _labelled(inputs.shape[0], options)
+        loss = made(keras.ops.reshape(target, shape), keras.ops.reshape(inputs, shape))
+        return keras.ops.reshape(loss, [-1]) if len(shape) > 2 else loss
+
+    return loss_of
+
+
+def _masked(keras: Any, made: Any, ignored: int) -> Callable[..., Any]:
+    """The rows of one label masked, as by a layer that the inputs came through."""
+
+    def loss_of(inputs: Any, target: Any, *weights: Any) -> Any:
+        mask = keras.ops.not_equal(target, ignored)
+        keras.src.backend.set_keras_mask(inputs, mask)
+        return made(keras.ops.where(mask, target, 0), inputs, *weights)
+
+    return loss_of
 
 
 def imported_keras(backend: str) -> Any:

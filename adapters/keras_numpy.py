@@ -80,6 +80,7 @@ DECLARED = {
     "BinaryCrossentropy.logits": Declaration(BINARY, _arithmetic("log sigmoid", flush=True)),
     "BinaryCrossentropy.probabilities": Declaration(clipped(BINARY), _arithmetic("log p")),
     # The logits of an activation are not recovered: its output is clipped like any probability.
+    "SparseCategoricalCrossentropy.softmax": Declaration(SPARSE, _arithmetic("log softmax / sum")),
     "CategoricalCrossentropy.softmax": Declaration(CATEGORICAL, _arithmetic("log softmax / sum")),
     "BinaryCrossentropy.sigmoid": Declaration(BINARY, _arithmetic("log sigmoid", flush=True)),
     "KLDivergence": Declaration(FLOORED, _arithmetic("log p")),

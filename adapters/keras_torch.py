@@ -77,6 +77,9 @@ DECLARED = {
         clipped(BINARY), _arithmetic("log p", "quotient"), target_domain="raises"
     ),
     # The logits of an activation are not recovered: its output is clipped like any probability.
+    "SparseCategoricalCrossentropy.softmax": Declaration(
+        SPARSE, _arithmetic("log softmax / sum", "softmax product")
+    ),
     "CategoricalCrossentropy.softmax": Declaration(
         CATEGORICAL, _arithmetic("log softmax / sum", "softmax product")
     ),
