@@ -10,10 +10,15 @@ that of the sum of what it returned. Which options it is called with, its signat
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import inspect
+import sys
+import sysconfig
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Optional, TypeVar
 
 from ..reference.bounds import ALTERNATIVES
@@ -174,6 +179,7 @@ def declare(
         device=device,
         tensors=framework,
         source=_source(function),
+        imported=_imported(function, sys.modules.get(getattr(function, "__module__", None) or "")),
         takes_reduction="reduction" in taken,
     )
     return Declared(function, _with_conventions(found, conventions))
@@ -204,7 +210,7 @@ def arithmetic_of(operation: str, dtype: str, form: Optional[str] = None) -> Ari
     )
 
 
-def declarations(module: Any) -> tuple[Declared, ...]:
+def declarations(module: ModuleType) -> tuple[Declared, ...]:
     """What the functions of a module declare, in the order in which they stand there.
 
     Raises:
@@ -219,7 +225,7 @@ def declarations(module: Any) -> tuple[Declared, ...]:
             continue
         if isinstance(marked, tuple) and id(value) not in seen:
             seen.add(id(value))
-            found += [each for each in marked if isinstance(each, Declared)]
+            found += [_found_in(module, each) for each in marked if isinstance(each, Declared)]
     names = [each.subject.op for each in found]
     for name in names:
         if names.count(name) > 1:
@@ -243,6 +249,7 @@ def from_fields(fields: dict[str, Any]) -> Subject:
         **{
             **fields,
             "dtypes": tuple(fields["dtypes"]),
+            "imported": tuple(fields["imported"]),
             "options": frozenset(fields["options"]),
             "undeclared": frozenset(fields["undeclared"]),
             "reductions": tuple(fields["reductions"]),
@@ -286,6 +293,46 @@ def _source(function: Callable[..., Any]) -> str:
         return inspect.getsourcefile(inspect.unwrap(function)) or ""
     except TypeError:  # a callable object, or one that was not written in Python
         return ""
+
+
+def _found_in(module: ModuleType, declared: Declared) -> Declared:
+    """A declaration with the way to its function, which had no name yet when it was decorated."""
+    place = _imported(declared.function, module)
+    if not any(place):
+        return declared
+    return dataclasses.replace(
+        declared, subject=dataclasses.replace(declared.subject, imported=place)
+    )
+
+
+def _imported(function: Callable[..., Any], module: Optional[ModuleType]) -> tuple[str, str, str]:
+    """The folder and the name by which a module can be imported, and a function's name in it."""
+    file = Path(getattr(module, "__file__", None) or "")
+    name = "" if module is None else _name_in(module, function)
+    if module is None or not name or not file.is_file():
+        return ("", "", "")
+    file = file.absolute()
+    parts = file.parent.parts if file.stem == "__init__" else file.with_suffix("").parts
+    dotted = tuple(module.__name__.split("."))
+    if parts[-len(dotted) :] != dotted:  # a script, or a file that was loaded by its path
+        dotted = parts[-1:]
+    folder = str(Path(*parts[: -len(dotted)]))
+    installed = folder in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
+    return ("" if installed else folder, ".".join(dotted), name)
+
+
+def _name_in(module: ModuleType, function: Callable[..., Any]) -> str:
+    """What a function is called in a module, or ''.
+
+    A decorator above ours may have put its wrapper there, which is not what was declared.
+    """
+    by_itself = str(getattr(function, "__qualname__", ""))
+    with contextlib.suppress(AttributeError, KeyError, TypeError):
+        there, steps = functools.reduce(getattr, by_itself.split("."), module), ""
+        while there is not function:
+            there, steps = vars(there)["__wrapped__"], f"{steps}.__wrapped__"
+        return by_itself + steps
+    return next((name for name, value in vars(module).items() if value is function), "")
 
 
 def _options(function: Callable[..., Any], name: str) -> frozenset[str]:

@@ -20,7 +20,8 @@ import numpy as np
 from ..reference.vocabulary import Options
 from .declare import Declared, to_fields
 from .protocol import RawArray
-from .runtime import NUMPY_TYPES, Call, Result, per_row, raw
+from .runtime import NUMPY_TYPES, Call, Result, Unsupported, per_row, raw
+from .subject import Subject
 from .torch_bits import to_bits, to_tensor
 
 
@@ -32,9 +33,9 @@ class Library(Protocol):
     def call_function(self, declared: Declared, call: Call) -> Result: ...
 
 
-def doubled(declared: Declared, call: Call) -> float:
+def doubled(subject: Subject, options: Options) -> int:
     """What a reduced loss is pulled back with; 1 for the losses of rows."""
-    return 2.0 if declared.subject.from_logits and call.options.reduction != "none" else 1.0
+    return 2 if subject.from_logits and options.reduction != "none" else 1
 
 
 def passed(declared: Declared, options: Options, vector: Callable[[Any], Any]) -> dict[str, Any]:
@@ -79,16 +80,16 @@ class TorchLibrary:
         def vector(values: Any) -> Any:
             return torch.from_numpy(values).to(inputs)
 
+        wanted = [inputs, target.requires_grad_()] if call.by_target else [inputs]
         loss = declared.function(inputs, target, **passed(declared, call.options, vector))
         _demand_tensor(loss, torch.Tensor, declared)
-        factor = doubled(declared, call)
+        factor = doubled(subject, call.options)
         asked = torch.ones_like(loss) * factor
         if call.cotangent is not None:
             asked = tensor(call.cotangent, call.dtype).to(loss).reshape(loss.shape)
-        (gradient,) = torch.autograd.grad(loss, inputs, asked)
-        gradient = gradient / factor
+        gradients = [gradient / factor for gradient in torch.autograd.grad(loss, wanted, asked)]
         loss = loss[:, 0] if per_row(tuple(loss.shape), len(call.inputs)) else loss
-        return Result(to_bits(torch, loss), to_bits(torch, gradient))
+        return Result(*(to_bits(torch, tensor) for tensor in (loss, *gradients)))
 
 
 class JaxLibrary:
@@ -116,17 +117,23 @@ class JaxLibrary:
                 return jax.numpy.asarray(values.astype(kind))
 
             keywords = passed(declared, call.options, vector)
-            loss, pull_back = jax.vjp(lambda x: declared.function(x, target, **keywords), inputs)
+            wanted = (inputs, target) if call.by_target else (inputs,)
+
+            def loss_of(x: Any, y: Any = target) -> Any:
+                return declared.function(x, y, **keywords)
+
+            loss, pull_back = jax.vjp(loss_of, *wanted)
             _demand_tensor(loss, jax.Array, declared)
-            asked = jax.numpy.ones_like(loss) * doubled(declared, call)
+            factor = doubled(subject, call.options)
+            asked = jax.numpy.ones_like(loss) * factor
             if call.cotangent is not None:
                 rows = jax.numpy.asarray(call.cotangent.view(kind))
                 asked = rows.astype(loss.dtype).reshape(loss.shape)
-            (gradient,) = pull_back(asked)
+            gradients = pull_back(asked)
         loss = loss[:, 0] if per_row(tuple(loss.shape), len(call.inputs)) else loss
         return Result(
             raw(jax.device_get(loss), loss.dtype.name),
-            _divided(jax.device_get(gradient), doubled(declared, call)),
+            *(_divided(jax.device_get(gradient), factor) for gradient in gradients),
         )
 
     def _wide(self, dtype: str) -> Any:
@@ -160,21 +167,25 @@ class TensorFlowLibrary:
             def vector(values: Any) -> Any:
                 return tf.constant(values.astype(kind))
 
+            wanted = [inputs, target] if call.by_target else [inputs]
             with tf.GradientTape() as tape:
-                tape.watch(inputs)
+                tape.watch(wanted)
                 loss = declared.function(inputs, target, **passed(declared, call.options, vector))
             _demand_tensor(loss, tf.Tensor, declared)
-            asked = tf.ones_like(loss) * doubled(declared, call)
+            factor = doubled(subject, call.options)
+            asked = tf.ones_like(loss) * factor
             if call.cotangent is not None:
                 rows = tf.constant(call.cotangent.view(kind))
                 asked = tf.reshape(tf.cast(rows, loss.dtype), loss.shape)
-            gradient = tape.gradient(loss, inputs, asked)
-        if gradient is None:
+            gradients = tape.gradient(loss, wanted, asked)
+        if gradients[0] is None:
             raise ValueError(f"the loss of {subject.op} has no gradient in its inputs")
+        if gradients[-1] is None:
+            raise Unsupported(f"the loss of {subject.op} has no gradient in its target")
         loss = loss[:, 0] if per_row(tuple(loss.shape), len(call.inputs)) else loss
-        gradient = tf.convert_to_tensor(gradient).numpy()
+        dense = [tf.convert_to_tensor(gradient).numpy() for gradient in gradients]
         return Result(
-            raw(loss.numpy(), loss.dtype.name), _divided(gradient, doubled(declared, call))
+            raw(loss.numpy(), loss.dtype.name), *(_divided(array, factor) for array in dense)
         )
 
 
@@ -185,6 +196,8 @@ class NumpyLibrary:
         return {"numpy": np.__version__}
 
     def call_function(self, declared: Declared, call: Call) -> Result:
+        if call.by_target:
+            raise Unsupported("a function of NumPy arrays returns no gradient in its target")
         kind = NUMPY_TYPES[call.dtype]
         inputs = call.inputs.view(kind)
         target = call.target if call.index else call.target.view(kind)
@@ -200,7 +213,7 @@ class NumpyLibrary:
         return Result(raw(loss, loss.dtype.name), raw(gradient, gradient.dtype.name))
 
 
-def _divided(gradient: Any, factor: float) -> RawArray:
+def _divided(gradient: Any, factor: int) -> RawArray:
     """The gradient without its cotangent. The library's bfloat16 is one that NumPy can divide."""
     array = np.asarray(gradient)
     return raw(array / array.dtype.type(factor), array.dtype.name)

@@ -16,10 +16,13 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
+
+from numpy.typing import NDArray
 
 from ..reference.vocabulary import Case, Semantics
 from .declare import from_fields
+from .functions import doubled
 from .snippets import arguments, nested, vector
 from .subject import Framework, Subject
 
@@ -117,82 +120,139 @@ IMPORTS = {
     "tensorflow": ["import tensorflow as tf"],
     "numpy": ["import numpy as np"],
 }
+MAKERS = {"torch": "torch", "jax": "jnp", "tensorflow": "tf", "numpy": "np"}
 ARRAYS = {
     "torch": "torch.tensor({0}, dtype=torch.{1})",
     "jax": "jnp.array({0}, jnp.{1})",
     "tensorflow": "tf.constant({0}, tf.{1})",
     "numpy": "np.array({0}, np.{1})",
 }
+COTANGENTS = {
+    "torch": "{0}.to(loss).reshape(loss.shape)",
+    "jax": "{0}.astype(loss.dtype).reshape(loss.shape)",
+    "tensorflow": "tf.reshape(tf.cast({0}, loss.dtype), loss.shape)",
+}
 CALLS = {
     "torch": [
-        "{x}.requires_grad_()",
         "loss = {call}",
-        "(gradient,) = torch.autograd.grad(loss, {x}, {cotangent})",
-        "print(loss.tolist())",
-        "print(gradient.tolist())",
+        "{gradients} = torch.autograd.grad(loss, {at}, {cotangent})",
     ],
     "jax": [
-        "loss, pull_back = jax.vjp(lambda {x}: {call}, {x})",
-        "(gradient,) = pull_back({cotangent})",
-        "print(loss.tolist())",
-        "print(gradient.tolist())",
+        "loss, pull_back = jax.vjp(lambda {wanted}: {call}, {wanted})",
+        "{gradients} = pull_back({cotangent})",
     ],
     "tensorflow": [
         "with tf.GradientTape() as tape:",
-        "    tape.watch({x})",
+        "    tape.watch({at})",
         "    loss = {call}",
-        "gradient = tape.gradient(loss, {x}, {cotangent})",
-        "print(loss.numpy().tolist())",
-        "print(gradient.numpy().tolist())",
+        "{unpacked} = tape.gradient(loss, {at}, {cotangent})",
     ],
-    "numpy": [
-        "loss, gradient = {call}",
-        "print(loss.tolist())",
-        "print(gradient.tolist())",
-    ],
+    "numpy": ["loss, gradient = {call}"],
 }
+PLACES = {
+    "torch": "torch.set_default_device({0!r})",
+    "jax": 'jax.config.update("jax_default_device", jax.devices({0!r})[0])',
+}
+NAMES = ("logits", "probabilities", "target", "sys", "torch", "jax", "jnp", "tf", "np")
+"""What a script calls other things than the function."""
 
 
 def snippet(subject: Subject, case: Case) -> str:
     """A script that reproduces a call with the function and its library alone."""
     x = "logits" if subject.from_logits else "probabilities"
-    array = ARRAYS[subject.tensors]
-    ones = {"torch": "torch", "jax": "jnp", "tensorflow": "tf"}.get(subject.tensors)
-    cotangent = f"{ones}.ones_like(loss)"
-    if case.cotangent is not None:
-        cotangent = array.format(nested(case.cotangent), case.dtype)
+    function, imports = _import_of(subject)
+    wanted = [x, "target"] if case.by_target else [x]
+    given = [
+        f"{x} = {_array(subject, case.inputs, case.dtype)}",
+        f"target = {_target(subject, case)}",
+    ]
+    if subject.tensors == "torch":
+        given += [f"{name}.requires_grad_()" for name in wanted]
     pieces = {
-        "x": x,
-        "call": f"{subject.op}({x}, target{arguments(_options(subject, case))})",
-        "cotangent": cotangent,
+        "call": f"{function}({x}, target{arguments(_options(subject, case))})",
+        "cotangent": _cotangent(subject, case),
+        "wanted": ", ".join(wanted),
+        "at": "[" + ", ".join(wanted) + "]" if case.by_target else x,
+        "gradients": "gradient, target_gradient" if case.by_target else "(gradient,)",
+        "unpacked": "gradient, target_gradient" if case.by_target else "gradient",
     }
-    calls = [line.format(**pieces) for line in CALLS[subject.tensors]]
-    wide = subject.tensors == "jax" and case.dtype == "float64"
     lines = [
         *IMPORTS[subject.tensors],
-        *_import_of(subject),
+        *imports,
         "",
-        *(['jax.config.update("jax_enable_x64", True)'] if wide else []),
-        f"{x} = " + array.format(nested(case.inputs), case.dtype),
-        f"target = {_target(array, case)}",
-        *calls,
+        *_settings(subject, case),
+        *given,
+        *(line.format(**pieces) for line in CALLS[subject.tensors]),
+        f"print({_listed(subject, 'loss', 1)})",
+        *(
+            f"print({_listed(subject, name, doubled(subject, case.options))})"
+            for name in ("gradient", "target_gradient")[: len(wanted)]
+        ),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _target(array: str, case: Case) -> str:
+def _settings(subject: Subject, case: Case) -> list[str]:
+    lines = []
+    if subject.device != "cpu" and subject.tensors in PLACES:
+        lines.append(PLACES[subject.tensors].format(subject.device))
+    if subject.tensors == "jax" and case.dtype == "float64":
+        lines.append('jax.config.update("jax_enable_x64", True)')
+    return lines
+
+
+def _array(subject: Subject, values: NDArray[Any], dtype: str) -> str:
+    if values.size == 0:  # lists do not tell its shape
+        keyword = "dtype=" if subject.tensors == "torch" else ""
+        maker = MAKERS[subject.tensors]
+        return f"{maker}.zeros({values.shape}, {keyword}{maker}.{dtype})"
+    return ARRAYS[subject.tensors].format(nested(values), dtype)
+
+
+def _target(subject: Subject, case: Case) -> str:
     if case.target_kind != "index":
-        return array.format(nested(case.target), case.dtype)
-    if array == ARRAYS["jax"]:  # which has int64 only where it is asked for
-        return f"jnp.array({nested(case.target)})"
-    return array.format(nested(case.target), "int64")
+        return _array(subject, case.target, case.dtype)
+    if subject.tensors == "jax":  # which has int64 only where it is asked for
+        return _array(subject, case.target, "int64" if case.dtype == "float64" else "int32")
+    return _array(subject, case.target, "int64")
 
 
-def _import_of(subject: Subject) -> list[str]:
-    if not subject.source:
-        return [f"# {subject.op}: the function that was checked"]
-    module = Path(subject.source).stem
-    return [f"from {module} import {subject.op}  # {subject.source}"]
+def _cotangent(subject: Subject, case: Case) -> str:
+    """What the loss is pulled back with; a function of NumPy arrays has no use for it."""
+    if case.cotangent is not None and subject.tensors in COTANGENTS:
+        rows = _array(subject, case.cotangent, case.dtype)
+        return COTANGENTS[subject.tensors].format(rows)
+    factor = "" if doubled(subject, case.options) == 1 else "2 * "
+    return f"{factor}{MAKERS[subject.tensors]}.ones_like(loss)"
+
+
+def _listed(subject: Subject, name: str, factor: int) -> str:
+    """A result as lists, without the factor of its cotangent.
+
+    NumPy divides, as in the worker: others may flush what becomes subnormal.
+    """
+    if subject.tensors == "tensorflow":
+        name = f"{name}.numpy()"
+    if factor != 1 and subject.tensors != "numpy":
+        name = f"jax.device_get({name})" if subject.tensors == "jax" else name
+        return f"({name} / {factor}).tolist()"
+    return f"{name}.tolist()"
+
+
+def _import_of(subject: Subject) -> tuple[str, list[str]]:
+    """What a script calls the function, and the lines that get hold of it."""
+    folder, module, name = subject.imported
+    if not name:
+        called = subject.op if subject.op.isidentifier() else "function"
+        return called, [f"# {called}: the function that was checked; no import finds it"]
+    first, *attributes = name.split(".")
+    called = "function" if first in NAMES else first
+    lines = ["import sys", "", f"sys.path.insert(0, {folder!r})"] if folder else []
+    if all(part.isidentifier() for part in module.split(".")):
+        lines.append(f"from {module} import {first}{f' as {called}' if called != first else ''}")
+    else:
+        lines += ["import importlib", f"{called} = importlib.import_module({module!r}).{first}"]
+    return ".".join([called, *attributes]), lines
 
 
 def _options(subject: Subject, case: Case) -> dict[str, str]:

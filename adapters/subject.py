@@ -78,6 +78,9 @@ class Subject:
         interface: the other conventions that it declares.
         tensors: for a function of a user, the library whose arrays it takes, else "".
         source: for a function of a user, the file that it is defined in, else "".
+        imported: for a function of a user, how a script gets hold of it: the folder to look in (""
+            where Python looks anyway), the module, and its name there; three times "" where no
+            script can.
         takes_reduction: for a function of a user, whether it is told the reduction.
         undeclared: fields of `semantics` about which it declares nothing: they are measured and
             judged under what was measured, and no measurement contradicts them.
@@ -102,6 +105,7 @@ class Subject:
     interface: Interface = Interface()
     tensors: str = ""
     source: str = ""
+    imported: Tuple[str, str, str] = ("", "", "")  # noqa: UP006
     takes_reduction: bool = False
     undeclared: FrozenSet[str] = frozenset()  # noqa: UP006
     gradients: bool = True

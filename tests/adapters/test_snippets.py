@@ -14,7 +14,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from lossaudit.adapters import modules
 from lossaudit.adapters.client import UnusableFramework, WorkerPool
+from lossaudit.adapters.declare import declare
+from lossaudit.adapters.environments import availability
 from lossaudit.adapters.registry import FRAMEWORKS, subjects
 from lossaudit.adapters.snippets import nested
 from lossaudit.adapters.subject import Framework, Subject
@@ -224,6 +227,232 @@ def test_scripts_are_short_python_of_the_framework_alone(subject: Subject):
         script = script.replace(", pos_weight=1.0", "")
     for option in ("weight=", "ignore", "smooth"):
         assert option not in script
+
+
+# --- functions of a user --------------------------------------------------------------------------
+
+IN_TORCH = """
+import torch
+import torch.nn.functional as F
+CE, BCE = F.cross_entropy, F.binary_cross_entropy_with_logits
+soft = lambda z, q: -(q * F.log_softmax(z, -1)).sum(-1)
+"""
+IN_JAX = """
+import jax
+import jax.numpy as jnp
+import optax
+REDUCED = {"none": lambda x: x, "sum": jnp.sum, "mean": jnp.mean}
+def CE(z, y, weight=None, ignore_index=-100, label_smoothing=0.0, reduction="mean"):
+    q = optax.smooth_labels(jax.nn.one_hot(y, z.shape[1], dtype=z.dtype), label_smoothing)
+    loss = -jnp.where(q == 0, 0, q * jax.nn.log_softmax(z) * (1 if weight is None else weight))
+    return REDUCED[reduction](jnp.where(y == ignore_index, 0, loss.sum(-1)))
+def BCE(z, y, pos_weight=None, reduction="mean"):
+    scale = 1 if pos_weight is None else pos_weight
+    loss = -scale * y * jax.nn.log_sigmoid(z) - (1 - y) * jax.nn.log_sigmoid(-z)
+    return REDUCED[reduction](loss)
+soft = lambda z, q: -(jnp.where(q == 0, 0, q * jax.nn.log_softmax(z))).sum(-1)
+"""
+IN_TENSORFLOW = """
+import tensorflow as tf
+REDUCED = {"none": tf.identity, "sum": tf.reduce_sum, "mean": tf.reduce_mean}
+def CE(z, y, weight=None, ignore_index=-100, label_smoothing=0.0, reduction="mean"):
+    classes = z.shape[1]
+    q = tf.one_hot(y, classes, dtype=z.dtype) * (1 - label_smoothing) + label_smoothing / classes
+    if weight is not None:
+        q = q * weight
+    loss = tf.nn.softmax_cross_entropy_with_logits(labels=q, logits=z)
+    return REDUCED[reduction](tf.where(y == ignore_index, tf.zeros_like(loss), loss))
+def BCE(z, y, pos_weight=None, reduction="mean"):
+    scale = tf.ones((), z.dtype) if pos_weight is None else pos_weight
+    return REDUCED[reduction](tf.nn.weighted_cross_entropy_with_logits(y, z, scale))
+soft = lambda z, q: tf.nn.softmax_cross_entropy_with_logits(labels=q, logits=z)
+"""
+IN_NUMPY = """
+import numpy as np
+REDUCED = {"none": lambda x: x, "sum": np.sum, "mean": np.mean}
+def soft(z, q):
+    with np.errstate(all="ignore"):
+        d = z - z.max(axis=1, keepdims=True)
+        s = np.exp(d).sum(axis=1, keepdims=True)
+        loss = np.where(q == 0, 0, q * (np.log(s) - d)).sum(axis=1, dtype=z.dtype)
+        return loss, np.exp(d) / s - q
+def CE(z, y, weight=None, ignore_index=-100, label_smoothing=0.0, reduction="mean"):
+    q = np.eye(z.shape[1], dtype=z.dtype)[y] * z.dtype.type(1 - label_smoothing)
+    loss, gradient = soft(z, q if weight is None else q * weight)
+    return REDUCED[reduction](np.where(y == ignore_index, z.dtype.type(0), loss)), gradient
+def BCE(z, y, pos_weight=None, reduction="mean"):
+    p = 1 / (1 + np.exp(-z))
+    return REDUCED[reduction](-y * np.log(p) - (1 - y) * np.log1p(-p)), p - y
+"""
+# Everything that a script has to see through: another name, a name that it uses itself, none at
+# all, a wrapper that is not what was declared, and one that only another module knows.
+DECLARATIONS = """
+import functools
+import lossaudit
+
+mark = functools.partial(lossaudit.subject, framework=FRAMEWORK, dtypes=["float32", "float16"])
+
+@mark(operation="cross_entropy", name="another name")
+def cross_entropy(
+    z, y, *, weight=None, ignore_index=-100, label_smoothing=0.0, reduction="mean"
+):
+    given = {} if weight is None else {"weight": weight}
+    return CE(
+        z, y, **given, ignore_index=ignore_index, label_smoothing=label_smoothing,
+        reduction=reduction,
+    )
+
+@mark(operation="binary_cross_entropy_with_logits")
+def logits(z, y, *, pos_weight=None, reduction="mean"):
+    return BCE(z, y, pos_weight=pos_weight, reduction=reduction)
+
+nameless = mark(operation="cross_entropy", target="distribution", name="nameless")(
+    lambda z, q: soft(z, q)
+)
+
+def wrapped(function):
+    @functools.wraps(function)
+    def zeros(z, q):
+        raise AssertionError("this is not what was declared")
+    return zeros
+
+@wrapped
+@mark(operation="cross_entropy", target="distribution")
+def inner(z, q):
+    return soft(z, q)
+"""
+PACKAGES = {
+    "numpy": IN_NUMPY,
+    "torch": IN_TORCH,
+    "jax": IN_JAX,
+    "tensorflow": IN_TENSORFLOW,
+}
+IN_LIBRARIES = [
+    pytest.param(name, marks=[] if name == "numpy" else [pytest.mark.frameworks])
+    for name in PACKAGES
+]
+REEXPORTED = """
+import lossaudit
+from . import losses
+
+mark = lossaudit.subject(
+    operation="cross_entropy", framework=losses.FRAMEWORK, dtypes=["float32"], name="reexported"
+)
+kernel = mark(losses.cross_entropy)
+"""
+
+
+def of_user(library: str, folder: Path, place: str) -> Framework:
+    """The functions of DECLARATIONS in a file that no import finds, or in a package."""
+    if library != "numpy" and (reason := availability(FRAMEWORKS[library])):
+        pytest.skip(reason)
+    text = PACKAGES[library] + f"FRAMEWORK = {library!r}\n" + DECLARATIONS
+    if place == "file":
+        path = folder / "my-losses.py"
+        path.write_text(text, encoding="utf-8")
+        return modules.from_path(path)
+    package = folder / "my_package" / "kernels"
+    package.mkdir(parents=True)
+    (package.parent / "__init__.py").write_text("", encoding="utf-8")
+    (package / "__init__.py").write_text(REEXPORTED, encoding="utf-8")
+    (package / "losses.py").write_text(text, encoding="utf-8")
+    return modules.described("kernels", f"{folder}::my_package.kernels")
+
+
+@pytest.mark.parametrize(
+    ("library", "place"),
+    [*(pytest.param(*p.values, "file", marks=p.marks) for p in IN_LIBRARIES), ("numpy", "package")],
+)
+def test_scripts_of_a_users_functions_print_what_the_worker_returned(
+    library: str, place: str, tmp_path: Path
+):
+    framework = of_user(library, tmp_path, place)
+    assert not framework.unusable
+    names = {
+        "file": ["another name", "logits", "nameless", "inner"],
+        "package": ["another name", "reexported"],
+    }
+    assert {s.op for s in framework.subjects} == set(names[place])
+    with WorkerPool(frameworks={framework.name: framework}) as users:
+        for dtype in {d for s in framework.subjects for d in s.dtypes}:
+            folder = tmp_path / dtype
+            folder.mkdir()
+            chosen = [(s, dtype) for s in framework.subjects if dtype in s.dtypes]
+            compared(users, framework, chosen, folder)
+
+
+@pytest.mark.parametrize("library", IN_LIBRARIES)
+def test_scripts_of_a_users_functions_pull_back_as_the_worker_does(library: str, tmp_path: Path):
+    framework = of_user(library, tmp_path, "file")
+    by_op = {s.op: s for s in framework.subjects}
+    cotangent, nothing = np.array([1.0, -2.0, 0.25]), np.zeros((0, 4))
+    of_rows = Options(reduction="none")
+    cases = {}
+    for op in ("another name", "logits", "nameless"):
+        case = example(by_op[op], "float32")
+        by_target = by_op[op].target != "index" and library != "numpy"
+        pulled = replace(case, options=of_rows, cotangent=cotangent, by_target=by_target)
+        cases[f"{op} pulled"] = (by_op[op], pulled)
+    if library != "numpy":
+        reduced = replace(example(by_op["logits"], "float32"), by_target=True)
+        cases["both reduced"] = (by_op["logits"], reduced)
+    empty = Case("cross_entropy", "float32", nothing, nothing, of_rows)
+    cases["empty"] = (by_op["nameless"], empty)
+    scripts = {name: framework.snippet(*pair) for name, pair in cases.items()}
+    found = printed(framework, scripts, tmp_path)
+    with WorkerPool(frameworks={framework.name: framework}) as users:
+        for name, (subject, case) in cases.items():
+            outcome = users.ask(subject, case)
+            assert outcome.returned, (name, outcome.message)
+            arrays = [outcome.loss, outcome.gradient, outcome.target_gradient]
+            assert (outcome.target_gradient is not None) == case.by_target
+            for shown, array in zip(found[name], arrays[: 2 + case.by_target], strict=True):
+                assert array is not None
+                np.testing.assert_array_equal(np.reshape(shown, array.shape), array, name)
+
+
+FORGETFUL = """
+import torch
+import lossaudit
+
+class Forgets(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, z, y):
+        ctx.save_for_backward(torch.softmax(z, -1) - torch.eye(z.shape[1], dtype=z.dtype)[y])
+        return torch.nn.functional.cross_entropy(z, y, reduction="sum")
+
+    @staticmethod
+    def backward(ctx, cotangent):
+        return ctx.saved_tensors[0], None
+
+@lossaudit.subject(operation="cross_entropy", framework="torch", dtypes=["float32"])
+def forgets(z, y, *, reduction="sum"):
+    return Forgets.apply(z, y)
+"""
+
+
+@pytest.mark.frameworks
+def test_scripts_show_a_backward_pass_that_forgets_its_cotangent(tmp_path: Path):
+    path = tmp_path / "forgetful.py"
+    path.write_text(FORGETFUL, encoding="utf-8")
+    framework = modules.from_path(path)
+    (subject,) = framework.subjects
+    inputs, options = np.zeros((1, 2)), Options(reduction="sum")
+    case = Case("cross_entropy", "float32", inputs, np.array([0]), options)
+    with WorkerPool(frameworks={framework.name: framework}) as users:
+        outcome = users.ask(subject, case)
+    assert outcome.gradient is not None
+    assert outcome.gradient.tolist() == [[-0.25, 0.25]], "half of what it has to be"
+    script = framework.snippet(subject, case)
+    assert printed(framework, {"": script}, tmp_path)[""][1] == outcome.gradient.tolist()
+
+
+def test_a_function_that_no_import_finds_is_said_to_be_one():
+    found = declare(lambda z, y: (z[y], z), operation="cross_entropy", framework="numpy")
+    case = example(found.subject, "float32")
+    script = modules.snippet(found.subject, case)
+    ast.parse(script)
+    assert "\n# function: the function that was checked; no import finds it\n" in script
 
 
 def test_numbers_in_scripts_read_back_exactly():
