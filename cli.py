@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .adapters.environments import Environment
     from .conformance.engine import Settings
     from .conformance.run import Run
@@ -115,7 +117,9 @@ def run(
     _demand_one_of("--fail-on", fail_on, ("any", "violates"))
     settings = _settings(depth, seed, law, known, memory, device)
     environments = _environments(python, env or [])
-    frameworks = _on_device(_frameworks(backend, adapter), device, environments, backend or [])
+    frameworks = _frameworks(backend, adapter, environments)
+    asked_for = frameworks if backend or adapter else []
+    frameworks = _on_device(frameworks, device, environments, asked_for)
     for path in (out, html):
         _demand_writable(path)
     recorder = Recorder(settings)
@@ -137,7 +141,6 @@ def run(
     print_summary(result, Console(), html, out)
     if interrupted:
         raise typer.Exit(INTERRUPTED)
-    asked_for = frameworks if backend or adapter else []
     raise typer.Exit(exit_code(result, asked_for, fail_on))
 
 
@@ -173,7 +176,7 @@ def conventions(
     from .conformance.run import write_json
     from .reports.conventions import as_data, print_conventions
 
-    frameworks = _frameworks(backend, None)
+    frameworks = _frameworks(backend)
     _demand_writable(json)
     # That law is the probe itself: no other is looked at.
     settings = Settings("standard", 0, (CONVENTIONS.name,), load(FILE))
@@ -191,7 +194,7 @@ def conventions(
     print_conventions(result, Console(), differences=differences)
     if interrupted:
         raise typer.Exit(INTERRUPTED)
-    raise typer.Exit(exit_code(result, backend or []))
+    raise typer.Exit(exit_code(result, frameworks if backend else []))
 
 
 @app.command()
@@ -318,12 +321,18 @@ def list_(
 
 
 def _frameworks(
-    names: list[str] | None, adapters: list[Path] | None, *, beside: bool = False
+    names: list[str] | None,
+    adapters: list[Path] | None = None,
+    environments: Sequence[Environment] = (),
+    *,
+    beside: bool = False,
 ) -> list[str]:
     """Those named; else the adapters, if any, beside or instead of all that are known."""
     from .adapters.registry import FRAMEWORKS, members
 
-    added = [_added(path) for path in {path.resolve(): path for path in adapters or ()}.values()]
+    pythons = [environment.python for environment in environments] or [sys.executable]
+    paths = {path.resolve(): path for path in adapters or ()}.values()
+    added = [_added(path, pythons) for path in paths]
     for name in names or ():
         _demand_one_of("--backend", name, tuple(FRAMEWORKS))
     if names:
@@ -331,8 +340,8 @@ def _frameworks(
     return list(FRAMEWORKS) if beside or not added else added
 
 
-def _added(path: Path) -> str:
-    """Know the framework that a file declares, and return its name."""
+def _added(path: Path, pythons: Sequence[str]) -> str:
+    """Know the framework that a file declares in some interpreters, and return its name."""
     from .adapters.modules import from_path
     from .adapters.registry import FRAMEWORKS
 
@@ -340,7 +349,7 @@ def _added(path: Path) -> str:
         raise WrongUse(f"--adapter: {path} is no Python file.")
     if path.stem in FRAMEWORKS:
         raise WrongUse(f"--adapter: {path.stem!r} is a framework already; rename {path}.")
-    FRAMEWORKS.add(from_path(path))
+    FRAMEWORKS.add(from_path(path, pythons))
     return path.stem
 
 
@@ -397,7 +406,7 @@ def _settings(
     gibibytes: float | None,
     device: str,
 ) -> Settings:
-    from .adapters.registry import DEVICES
+    from .adapters.subject import DEVICES
     from .conformance.cell import PROFILES
     from .conformance.engine import Settings
     from .conformance.known import FILE, load

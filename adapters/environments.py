@@ -52,13 +52,15 @@ def examine(environment: Environment) -> None:
 
 
 def availability(framework: Framework, environment: Environment | None = None) -> str:
-    """'' where the packages of a framework are installed in an environment, or the reason."""
-    if framework.unusable:
-        return framework.unusable
-    absent = lacks(environment or Environment(), framework.packages)
-    if not absent:
-        return ""
-    return f"{' and '.join(absent)} not installed; install with: {framework.install}"
+    """'' where a framework can be used in an environment, or the reason.
+
+    Its packages are installed there, and it loads, as far as that was tried.
+    """
+    environment = environment or Environment()
+    absent = lacks(environment, framework.packages)
+    if absent:
+        return f"{' and '.join(absent)} not installed; install with: {framework.install}"
+    return framework.placed(framework, environment.python).unusable
 
 
 def lacks(environment: Environment, packages: tuple[str, ...]) -> list[str]:
@@ -120,14 +122,15 @@ def _unusable(environment: Environment, reason: str) -> UnusableEnvironment:
 
 def missing_device(framework: Framework, device: str, environment: Environment) -> str:
     """Why a framework cannot be audited on a device, or ''. Starts a worker to see."""
-    if not any(framework.on(subject, device) for subject in framework.subjects):
+    here = framework.placed(framework, environment.python)
+    if here.subjects and not any(here.on(subject, device) for subject in here.subjects):
         return "is not audited there"
     if reason := availability(framework, environment):
         return reason
     from .client import UnusableFramework, WorkerPool
 
     try:
-        with WorkerPool(environment.python) as pool:
+        with WorkerPool(environment.python, frameworks={framework.name: here}) as pool:
             there = pool.facts(framework.name).get("devices", "cpu").split(", ")
     except UnusableFramework as error:
         return error.reason

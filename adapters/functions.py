@@ -12,6 +12,7 @@ import contextlib
 import importlib
 import importlib.metadata
 import platform
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -20,15 +21,26 @@ import numpy as np
 from ..reference.vocabulary import Options
 from .declare import Declared, to_fields
 from .protocol import RawArray
-from .runtime import NUMPY_TYPES, Call, Result, Unsupported, per_row, raw
-from .subject import Subject
+from .runtime import NUMPY_TYPES, Call, Result, Unsupported, flags, per_row, raw, subnormals
+from .subject import DEVICES, Subject
 from .torch_bits import to_bits, to_tensor
+
+TENSORFLOW_DEVICES = {"cuda": "GPU:0", "mps": "GPU:0"}
+"""TensorFlow's words for the devices that have other names everywhere else."""
 
 
 class Library(Protocol):
     """How one library's tensors are made, and how it differentiates."""
 
     def versions(self) -> dict[str, str]: ...
+
+    def facts(self) -> dict[str, str]:
+        """What moves its numbers, as the worker of its own framework says it."""
+        ...
+
+    def devices(self) -> list[str]:
+        """Those of "cpu", "cuda" and "mps" that are there."""
+        ...
 
     def call_function(self, declared: Declared, call: Call) -> Result: ...
 
@@ -68,6 +80,16 @@ class TorchLibrary:
     def versions(self) -> dict[str, str]:
         return {"torch": self._torch.__version__}
 
+    def facts(self) -> dict[str, str]:
+        from .pytorch import facts_of
+
+        return facts_of(self._torch)
+
+    def devices(self) -> list[str]:
+        from .pytorch import devices_of
+
+        return devices_of(self._torch)
+
     def call_function(self, declared: Declared, call: Call) -> Result:
         torch, subject = self._torch, declared.subject
 
@@ -104,6 +126,20 @@ class JaxLibrary:
     def versions(self) -> dict[str, str]:
         version = importlib.metadata.version
         return {"jax": self._jax.__version__, "jaxlib": version("jaxlib")}
+
+    def facts(self) -> dict[str, str]:
+        from .jax_optax import facts_of
+
+        return facts_of(self._jax)
+
+    def devices(self) -> list[str]:
+        return ["cpu", *(name for name in ("cuda", "mps") if self._has(name))]
+
+    def _has(self, device: str) -> bool:
+        try:
+            return bool(self._jax.devices(device))
+        except RuntimeError:  # no such backend, or one that cannot be started
+            return False
 
     def call_function(self, declared: Declared, call: Call) -> Result:
         jax, subject = self._jax, declared.subject
@@ -157,10 +193,19 @@ class TensorFlowLibrary:
     def versions(self) -> dict[str, str]:
         return {"tensorflow": self._tf.__version__}
 
+    def facts(self) -> dict[str, str]:
+        from .tensorflow_nn import facts_of
+
+        return facts_of(self._tf)
+
+    def devices(self) -> list[str]:
+        there = self._tf.config.list_physical_devices("GPU")
+        return ["cpu", *(["mps" if sys.platform == "darwin" else "cuda"] if there else [])]
+
     def call_function(self, declared: Declared, call: Call) -> Result:
         tf, subject = self._tf, declared.subject
         kind = NUMPY_TYPES.get(call.dtype, self._bfloat16)
-        with tf.device(subject.device):
+        with tf.device(TENSORFLOW_DEVICES.get(subject.device, subject.device)):
             inputs = tf.constant(call.inputs.view(kind))
             target = tf.constant(call.target if call.index else call.target.view(kind))
 
@@ -194,6 +239,18 @@ class NumpyLibrary:
 
     def versions(self) -> dict[str, str]:
         return {"numpy": np.__version__}
+
+    def facts(self) -> dict[str, str]:
+        features = getattr(np, "_core", None) or np.core
+        there: dict[str, bool] = features._multiarray_umath.__cpu_features__  # noqa: SLF001
+        return {
+            "cpu features": ", ".join(name for name, is_there in there.items() if is_there),
+            "subnormals": subnormals(lambda x: x * np.float32(0.5)),
+            **flags("NPY_DISABLE_CPU_FEATURES", "NPY_ENABLE_CPU_FEATURES", "OMP_NUM_THREADS"),
+        }
+
+    def devices(self) -> list[str]:
+        return ["cpu"]
 
     def call_function(self, declared: Declared, call: Call) -> Result:
         if call.by_target:
@@ -243,7 +300,22 @@ class FunctionsRuntime:
         return found
 
     def facts(self) -> dict[str, str]:
-        return {"machine": platform.machine()}
+        """What each library says of itself; "devices" are those that `--device` may name."""
+        found = {"machine": platform.machine()}
+        several = len(self._libraries) > 1
+        for name, library in self._libraries.items():
+            said = library.facts()
+            if "devices" in said:
+                said[f"{name} devices"] = said.pop("devices")
+            for key, value in said.items():
+                found[f"{name} {key}" if several and not key.startswith(name) else key] = value
+        return {**found, "devices": ", ".join(self._devices())}
+
+    def _devices(self) -> list[str]:
+        """Where all functions can be called that can be called anywhere but on the CPU."""
+        movable = [library for name, library in self._libraries.items() if name != "numpy"]
+        there = [set(library.devices()) for library in movable] or [{"cpu"}]
+        return [name for name in DEVICES if name in set.intersection(*there)]
 
     def subjects(self) -> list[dict[str, Any]]:
         """What is declared, as JSON can hold it."""

@@ -458,6 +458,21 @@ FRAMEWORK = Framework(
 # ---------------------------------------------------------------------- in the worker
 
 
+def facts_of(jax: Any) -> dict[str, str]:
+    """What moves the numbers of jax where it runs."""
+    config = jax.config
+    return {
+        "x64": str(bool(config.jax_enable_x64)),
+        "backend": jax.default_backend(),
+        "devices": ", ".join(f"{d} ({d.device_kind})" for d in jax.devices()),
+        "matmul precision": str(config.jax_default_matmul_precision),
+        "dtype promotion": str(config.jax_numpy_dtype_promotion),
+        "jit": "disabled" if config.jax_disable_jit else "enabled",
+        "subnormals": subnormals(lambda x: jax.numpy.asarray(x) * x.dtype.type(0.5)),
+        **flags("XLA_FLAGS", "JAX_PLATFORMS", "NPROC"),
+    }
+
+
 class JaxRuntime:
     """jax and optax, imported."""
 
@@ -478,17 +493,7 @@ class JaxRuntime:
         }
 
     def facts(self) -> dict[str, str]:
-        config = self._jax.config
-        return {
-            "x64": str(bool(config.jax_enable_x64)),
-            "backend": self._jax.default_backend(),
-            "devices": ", ".join(f"{d} ({d.device_kind})" for d in self._jax.devices()),
-            "matmul precision": str(config.jax_default_matmul_precision),
-            "dtype promotion": str(config.jax_numpy_dtype_promotion),
-            "jit": "disabled" if config.jax_disable_jit else "enabled",
-            "subnormals": subnormals(lambda x: self._jax.numpy.asarray(x) * x.dtype.type(0.5)),
-            **flags("XLA_FLAGS", "JAX_PLATFORMS", "NPROC"),
-        }
+        return facts_of(self._jax)
 
     def call(self, call: Call) -> Result:
         array = self._jax.numpy.asarray

@@ -11,9 +11,11 @@ loaded in a worker, which says what it declares, and never in this process.
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
@@ -22,7 +24,7 @@ from numpy.typing import NDArray
 
 from ..reference.vocabulary import Case, Semantics
 from .declare import from_fields
-from .functions import doubled
+from .functions import TENSORFLOW_DEVICES, doubled
 from .snippets import arguments, nested, vector
 from .subject import Framework, Subject
 
@@ -58,12 +60,38 @@ def framework_of(
 ) -> Framework:
     """A module of a user as a framework."""
     install = f"pip install {packages[0]}" if packages else ""
-    return Framework(name, module, packages, install, subjects, worker, snippet, unusable)
+    return Framework(
+        name, module, packages, install, subjects, worker, snippet, unusable, on, placed
+    )
 
 
-def from_path(path: Path) -> Framework:
-    """The framework that the file of a module is, called by the name of the file."""
-    return described(path.stem, str(path.resolve()))
+def on(subject: Subject, device: str) -> Optional[Subject]:
+    """A function with its tensors on a device; on the CPU they are where it was declared.
+
+    Its arithmetic is what its author declares, or the loosest: the functions of an accelerator are
+    not less accurate than that (CUDA's exp, log and log1p have at most 2 ulps).
+    """
+    if device == "cpu":
+        return subject
+    dtypes = tuple(dtype for dtype in subject.dtypes if (device, dtype) != ("mps", "float64"))
+    if subject.tensors == "numpy" or not dtypes:
+        return None
+    return replace(subject, device=device, dtypes=dtypes)
+
+
+def placed(framework: Framework, python: str) -> Framework:
+    """The framework of a module as a worker in another interpreter describes it."""
+    return described(framework.name, framework.module, framework.packages, python)
+
+
+def from_path(path: Path, pythons: Sequence[str] = (sys.executable,)) -> Framework:
+    """The framework that the file of a module is, called by the name of the file.
+
+    It is described in the interpreters that it is for, by the first in which it can be used.
+    """
+    every = (described(path.stem, str(path.resolve()), (), python) for python in pythons)
+    usable = (framework for framework in every if not framework.unusable)
+    return next(usable, None) or described(path.stem, str(path.resolve()), (), pythons[0])
 
 
 def entry_points(taken: tuple[str, ...]) -> dict[str, importlib.metadata.EntryPoint]:
@@ -92,8 +120,11 @@ def from_entry_point(name: str, entry: importlib.metadata.EntryPoint) -> Framewo
     return described(name, f"{folder}::{module}", (package,) if package else ())
 
 
-def described(name: str, module: str, packages: tuple[str, ...] = ()) -> Framework:
-    """The framework of a module, as a worker that has loaded it says.
+@functools.cache
+def described(
+    name: str, module: str, packages: tuple[str, ...] = (), python: str = sys.executable
+) -> Framework:
+    """The framework of a module, as a worker that has loaded it says; it is asked once.
 
     One that does not load is a framework without subjects that says why.
     """
@@ -101,7 +132,7 @@ def described(name: str, module: str, packages: tuple[str, ...] = ()) -> Framewo
 
     asked = framework_of(name, module, (_named(UNKNOWN, name),), packages)
     try:
-        with WorkerPool(frameworks={name: asked}) as pool:
+        with WorkerPool(python, frameworks={name: asked}) as pool:
             subjects = tuple(_named(from_fields(f), name) for f in pool.declared(name))
     except UnusableFramework as error:
         return framework_of(name, module, (), packages, error.reason)
@@ -150,6 +181,7 @@ CALLS = {
     "numpy": ["loss, gradient = {call}"],
 }
 PLACES = {
+    "tensorflow": "tf.device({0!r}).__enter__()",
     "torch": "torch.set_default_device({0!r})",
     "jax": 'jax.config.update("jax_default_device", jax.devices({0!r})[0])',
 }
@@ -177,6 +209,7 @@ def snippet(subject: Subject, case: Case) -> str:
         "unpacked": "gradient, target_gradient" if case.by_target else "gradient",
     }
     lines = [
+        *(["import sys", ""] if subject.imported[0] else []),
         *IMPORTS[subject.tensors],
         *imports,
         "",
@@ -195,7 +228,8 @@ def snippet(subject: Subject, case: Case) -> str:
 def _settings(subject: Subject, case: Case) -> list[str]:
     lines = []
     if subject.device != "cpu" and subject.tensors in PLACES:
-        lines.append(PLACES[subject.tensors].format(subject.device))
+        known = TENSORFLOW_DEVICES if subject.tensors == "tensorflow" else {}
+        lines.append(PLACES[subject.tensors].format(known.get(subject.device, subject.device)))
     if subject.tensors == "jax" and case.dtype == "float64":
         lines.append('jax.config.update("jax_enable_x64", True)')
     return lines
@@ -247,7 +281,7 @@ def _import_of(subject: Subject) -> tuple[str, list[str]]:
         return called, [f"# {called}: the function that was checked; no import finds it"]
     first, *attributes = name.split(".")
     called = "function" if first in NAMES else first
-    lines = ["import sys", "", f"sys.path.insert(0, {folder!r})"] if folder else []
+    lines = ["", f"sys.path.insert(0, {folder!r})"] if folder else []
     if all(part.isidentifier() for part in module.split(".")):
         lines.append(f"from {module} import {first}{f' as {called}' if called != first else ''}")
     else:

@@ -699,6 +699,37 @@ def failed_compiler(error: BaseException) -> str:
     return f"torch.compile could not build its C++ code: {str(error)[:2000]}"
 
 
+def facts_of(torch: Any) -> dict[str, str]:
+    """What moves the numbers of torch where it runs."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    return {
+        "devices": ", ".join(devices_of(torch)),
+        "accelerators": ", ".join(
+            torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())
+        ),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "mkldnn": str(torch.backends.mkldnn.is_available()),
+        "mkl": str(torch.backends.mkl.is_available()),
+        "threads": str(torch.get_num_threads()),
+        "threads between ops": str(torch.get_num_interop_threads()),
+        "cuda": str(torch.version.cuda),
+        "float32 matmul precision": torch.get_float32_matmul_precision(),
+        "allow_tf32": f"matmul {matmul.allow_tf32}, cudnn {cudnn.allow_tf32}",
+        "deterministic algorithms": str(torch.are_deterministic_algorithms_enabled()),
+        "default dtype": str(torch.get_default_dtype()),
+        "subnormals": subnormals(lambda x: (torch.from_numpy(x) * 0.5).numpy()),
+        "git": str(torch.version.git_version),
+        **flags("ATEN_CPU_CAPABILITY", "OMP_NUM_THREADS", "ONEDNN_DEFAULT_FPMATH_MODE"),
+    }
+
+
+def devices_of(torch: Any) -> list[str]:
+    """The kinds of devices that are there."""
+    mps = getattr(torch.backends, "mps", None)
+    there = {"cuda": torch.cuda.is_available(), "mps": mps is not None and mps.is_available()}
+    return ["cpu", *(name for name, is_there in there.items() if is_there)]
+
+
 class TorchRuntime:
     """torch, imported."""
 
@@ -708,41 +739,13 @@ class TorchRuntime:
         self._torch = torch
         self._dtypes = {name: getattr(torch, name) for name in DTYPES}
         self._programs: dict[Any, Any] = {}
-        self._devices = self._devices_here()
+        self._devices = devices_of(torch)
 
     def versions(self) -> dict[str, str]:
         return {"torch": self._torch.__version__}
 
     def facts(self) -> dict[str, str]:
-        torch = self._torch
-        matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-        return {
-            "devices": ", ".join(self._devices),
-            "accelerators": ", ".join(self._accelerators()),
-            "capability": torch.backends.cpu.get_cpu_capability(),
-            "mkldnn": str(torch.backends.mkldnn.is_available()),
-            "mkl": str(torch.backends.mkl.is_available()),
-            "threads": str(torch.get_num_threads()),
-            "threads between ops": str(torch.get_num_interop_threads()),
-            "cuda": str(torch.version.cuda),
-            "float32 matmul precision": torch.get_float32_matmul_precision(),
-            "allow_tf32": f"matmul {matmul.allow_tf32}, cudnn {cudnn.allow_tf32}",
-            "deterministic algorithms": str(torch.are_deterministic_algorithms_enabled()),
-            "default dtype": str(torch.get_default_dtype()),
-            "subnormals": subnormals(lambda x: (torch.from_numpy(x) * 0.5).numpy()),
-            "git": str(torch.version.git_version),
-            **flags("ATEN_CPU_CAPABILITY", "OMP_NUM_THREADS", "ONEDNN_DEFAULT_FPMATH_MODE"),
-        }
-
-    def _accelerators(self) -> list[str]:
-        cuda = self._torch.cuda
-        return [cuda.get_device_name(i) for i in range(cuda.device_count())]
-
-    def _devices_here(self) -> list[str]:
-        torch = self._torch
-        mps = getattr(torch.backends, "mps", None)
-        there = {"cuda": torch.cuda.is_available(), "mps": mps is not None and mps.is_available()}
-        return ["cpu", *(name for name, is_there in there.items() if is_there)]
+        return facts_of(self._torch)
 
     def call(self, call: Call) -> Result:
         if call.device not in self._devices:

@@ -95,9 +95,6 @@ def script(subject: Subject, case: Case) -> str:
     return FRAMEWORKS[subject.framework].snippet(subject, case)
 
 
-DEVICES = ("cpu", "cuda", "mps")
-
-
 def subjects(
     frameworks: Iterable[str] | None = None, depth: str = "standard", device: str = "cpu"
 ) -> tuple[Subject, ...]:
@@ -112,12 +109,17 @@ def subjects(
     if depth not in DEPTHS:
         raise ValueError(f"depth must be one of {', '.join(DEPTHS)}, not {depth!r}")
     names = FRAMEWORKS if frameworks is None else frameworks
-    every = [subject for name in names for subject in on_device(FRAMEWORKS[name], device)]
+    return tuple(s for name in names for s in offered(FRAMEWORKS[name], depth, device))
+
+
+def offered(framework: Framework, depth: str, device: str = "cpu") -> tuple[Subject, ...]:
+    """The subjects of one framework; see `subjects`."""
+    every = on_device(framework, device)
     if depth == "quick":
         return tuple(subject for subject in every if not subject.compiled)
     if depth == "standard":
         return tuple(_plain(subject) if subject.compiled else subject for subject in every)
-    return tuple(every)
+    return every
 
 
 def on_device(framework: Framework, device: str) -> tuple[Subject, ...]:

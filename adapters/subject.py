@@ -16,6 +16,9 @@ COMPILED = ("compile", "function", "xla", "jit")
 SECOND = "second"
 """The mode in which an op is differentiated twice: a Hessian times a vector."""
 
+DEVICES = ("cpu", "cuda", "mps")
+"""What `--device` may name."""
+
 
 @dataclass(frozen=True)
 class Interface:
@@ -144,6 +147,12 @@ def only_cpu(subject: Subject, device: str) -> Optional[Subject]:
     return subject if device == "cpu" else None
 
 
+def the_same(framework: Framework, python: str) -> Framework:
+    """For frameworks that declare the same wherever they run."""
+    del python
+    return framework
+
+
 @dataclass(frozen=True)
 class Framework:
     """One framework: what it offers, how its worker starts, how a user reproduces a call.
@@ -162,6 +171,8 @@ class Framework:
             of a user that does not load.
         on: (subject, device) -> the subject as it is audited there, or None. A framework with a
             device beside "cpu" lists those that are there in the fact "devices" of its worker.
+        placed: (framework, path of an interpreter) -> the framework as it is there: what a module
+            of a user declares may depend on what it finds.
     """
 
     name: str
@@ -173,3 +184,4 @@ class Framework:
     snippet: Callable[[Subject, Case], str]
     unusable: str = ""
     on: Callable[[Subject, str], Optional[Subject]] = only_cpu
+    placed: Callable[[Framework, str], Framework] = the_same

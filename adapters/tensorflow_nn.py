@@ -459,6 +459,24 @@ FRAMEWORK = Framework(
 # ---------------------------------------------------------------------- in the worker
 
 
+def facts_of(tf: Any) -> dict[str, str]:
+    """What moves the numbers of tensorflow where it runs."""
+    build, config = tf.sysconfig.get_build_info(), tf.config
+    threading = config.threading
+    return {
+        "cuda build": str(build.get("is_cuda_build", "")),
+        "devices": ", ".join(device.device_type for device in config.list_physical_devices()),
+        "oneDNN": _onednn(),
+        "tensor float 32": str(config.experimental.tensor_float_32_execution_enabled()),
+        "threads": f"{threading.get_intra_op_parallelism_threads()} (0: as many as cores)",
+        "threads between ops": f"{threading.get_inter_op_parallelism_threads()} (0: the same)",
+        "jit": str(config.optimizer.get_jit() or "where asked for"),
+        "subnormals": subnormals(lambda x: (tf.constant(x) * 0.5).numpy()),
+        "git": str(tf.version.GIT_VERSION),
+        **flags("TF_ENABLE_ONEDNN_OPTS", "XLA_FLAGS", "TF_XLA_FLAGS", "NVIDIA_TF32_OVERRIDE"),
+    }
+
+
 class TensorFlowRuntime:
     """tensorflow, imported. Keras builds on this class: only `make_loss` differs."""
 
@@ -473,22 +491,7 @@ class TensorFlowRuntime:
         return {"tensorflow": self._tf.__version__}
 
     def facts(self) -> dict[str, str]:
-        build, config = self._tf.sysconfig.get_build_info(), self._tf.config
-        threading = config.threading
-        return {
-            "cuda build": str(build.get("is_cuda_build", "")),
-            "devices": ", ".join(
-                device.device_type for device in self._tf.config.list_physical_devices()
-            ),
-            "oneDNN": _onednn(),
-            "tensor float 32": str(config.experimental.tensor_float_32_execution_enabled()),
-            "threads": f"{threading.get_intra_op_parallelism_threads()} (0: as many as cores)",
-            "threads between ops": f"{threading.get_inter_op_parallelism_threads()} (0: the same)",
-            "jit": str(config.optimizer.get_jit() or "where asked for"),
-            "subnormals": subnormals(lambda x: (self._tf.constant(x) * 0.5).numpy()),
-            "git": str(self._tf.version.GIT_VERSION),
-            **flags("TF_ENABLE_ONEDNN_OPTS", "XLA_FLAGS", "TF_XLA_FLAGS", "NVIDIA_TF32_OVERRIDE"),
-        }
+        return facts_of(self._tf)
 
     def call(self, call: Call) -> Result:
         inputs = self._constant(call.inputs, call.dtype)

@@ -24,8 +24,7 @@ import numpy as np
 
 from ..adapters.client import UnusableFramework, WorkerPool
 from ..adapters.environments import Environment, availability
-from ..adapters.registry import FRAMEWORKS, script
-from ..adapters.registry import subjects as all_subjects
+from ..adapters.registry import FRAMEWORKS, offered, script
 from ..adapters.subject import Framework, Subject
 from ..reference.vocabulary import Case, Outcome, Semantics
 from .bench import Bench, Memory, Session
@@ -345,14 +344,15 @@ def plan(
     for name in frameworks:
         for environment in environments:
             home = environment.home(name)
-            reason = availability(FRAMEWORKS[name], environment)
+            framework = FRAMEWORKS[name]
+            reason = availability(framework, environment)
             if reason:
-                hint = FRAMEWORKS[name].install
+                hint = framework.install
                 absent.append(Absence(framework=home, reason=reason, hint=hint))
                 continue
+            here = framework.placed(framework, environment.python)
             every = tuple(
-                replace(s, environment=environment.name)
-                for s in all_subjects([name], depth, device)
+                replace(s, environment=environment.name) for s in offered(here, depth, device)
             )
             for compiled in (True, False):
                 some = tuple(s for s in every if s.compiled is compiled)

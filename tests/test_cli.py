@@ -11,9 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from lossaudit.adapters.registry import FRAMEWORKS
-from lossaudit.cli import INTERNAL, NEW_FINDINGS, NOTHING_NEW, UNUSABLE, exit_code
+from lossaudit.cli import INTERNAL, NEW_FINDINGS, NOTHING_NEW, UNUSABLE, app, exit_code
 from lossaudit.conformance.engine import Settings
 from lossaudit.conformance.recorder import Recorder
 from lossaudit.conformance.run import Absence, Incident, KnownRecord, read_run, write_run
@@ -281,6 +282,23 @@ def test_absent_framework_asked_for_by_name_is_exit_code_3(tmp_path):
     assert done.returncode == 3, done.stderr
     assert "pip install" in done.stdout
     assert json.loads(run_file.read_text())["absent"][0]["framework"] == "jax"
+
+
+@pytest.mark.parametrize("verb", ["run", "conventions"])
+@pytest.mark.parametrize(
+    ("asked", "code"), [(("-b", "keras"), UNUSABLE), (("-b", "torch"), NOTHING_NEW)]
+)
+def test_an_absent_member_of_a_family_is_said_by_every_verb(monkeypatch, verb, asked, code):
+    def audit_all(frameworks, settings, emit, *_):
+        del settings
+        if "keras-torch" in frameworks:
+            emit(Absence(framework="keras-torch", reason="torch not installed", hint="pip"))
+
+    monkeypatch.setattr("lossaudit.conformance.engine.audit_all", audit_all)
+    done = CliRunner().invoke(app, [verb, *asked])
+    assert done.exit_code == code, done.output
+    assert ("keras-torch" in done.stdout) == (code == UNUSABLE)
+    assert ("torch not installed" in done.stdout) == (code == UNUSABLE)
 
 
 def test_the_reference_is_verified_on_this_machine():

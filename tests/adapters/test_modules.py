@@ -13,8 +13,10 @@ import pytest
 
 import lossaudit
 from lossaudit.adapters import modules
-from lossaudit.adapters.declare import declarations, from_fields, to_fields
+from lossaudit.adapters.client import WorkerPool
+from lossaudit.adapters.declare import declarations, declare, from_fields, to_fields
 from lossaudit.adapters.environments import availability
+from lossaudit.adapters.functions import FunctionsRuntime
 from lossaudit.adapters.registry import FRAMEWORKS, Frameworks
 from lossaudit.conformance.run import read_run
 
@@ -192,6 +194,110 @@ def test_a_module_that_cannot_be_used_has_its_exit_code(tmp_path, file, text, co
     assert "Traceback" not in done.stderr
 
 
+# --- environments and devices ---------------------------------------------------------------------
+
+WHERE = """
+import os
+import numpy as np
+import lossaudit
+
+place = os.environ.get("KERNELS")
+if place is None:
+    raise ImportError("the kernels were not built here")
+
+@lossaudit.subject(operation="cross_entropy", framework="numpy", dtypes=[place])
+def cross_entropy(z, y):
+    with np.errstate(all="ignore"):
+        d = z - z.max(axis=1, keepdims=True, initial=-np.inf)
+        e, rows = np.exp(d), np.arange(len(y))
+        s = e.sum(axis=1, keepdims=True)
+        gradient = e / s
+        gradient[rows, y] -= 1
+        return np.log(s[:, 0]) - d[rows, y], gradient
+"""
+
+
+def interpreter(folder, built=""):
+    """An interpreter of its own, whose kernels were built for a dtype, or not at all."""
+    path = folder / f"python-{built}"
+    variable = f"KERNELS={built} " if built else ""
+    path.write_text(f'#!/bin/sh\n{variable}exec "{sys.executable}" "$@"\n')
+    path.chmod(0o755)
+    return path
+
+
+QUICK = ("--depth", "quick", "--law", "finite-where-finite", "--fail-on", "violates", "--jobs", "1")
+
+
+def test_a_module_is_described_where_it_is_audited(tmp_path):
+    module, run_file = tmp_path / "kernels.py", tmp_path / "run.json"
+    module.write_text(WHERE)
+    python = interpreter(tmp_path, "float32")
+    arguments = ("run", "--adapter", module, *QUICK, "--out", run_file)
+    done = lossaudit_command(*arguments, "--python", python)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [s.dtypes for s in read_run(run_file).subjects] == [["float32"]]
+    done = lossaudit_command(*arguments)
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "the kernels were not built here" in done.stdout
+
+
+def test_a_module_is_described_in_each_environment_and_absent_where_it_does_not_load(tmp_path):
+    module, run_file = tmp_path / "kernels.py", tmp_path / "run.json"
+    module.write_text(WHERE)
+    chosen = {
+        "none": interpreter(tmp_path),
+        "wide": interpreter(tmp_path, "float64"),
+        "narrow": interpreter(tmp_path, "float16"),
+    }
+    environments = [f"--env={name}={path}" for name, path in chosen.items()]
+    done = lossaudit_command(
+        "run", "--adapter", module, *QUICK, "--out", run_file, *environments, "--jobs", 2
+    )
+    assert done.returncode == 3, done.stdout + done.stderr
+    run = read_run(run_file)
+    assert {s.name: s.dtypes for s in run.subjects} == {
+        "kernels@wide:cross_entropy[eager,cpu]": ["float64"],
+        "kernels@narrow:cross_entropy[eager,cpu]": ["float16"],
+    }
+    assert {t.dtype for t in run.tallies if t.law != "conventions"} == {"float64", "float16"}
+    assert not run.incidents
+    ((absent, reason),) = [(a.framework, a.reason) for a in run.absent]
+    assert (absent, reason) == ("kernels@none", "ImportError: the kernels were not built here")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (WHERE.replace('os.environ.get("KERNELS")', '"float32"'), "is not audited there."),
+        ("import no_such_package", "No module named 'no_such_package'."),
+    ],
+)
+def test_a_device_for_a_module_that_cannot_use_it_is_one_line(tmp_path, text, said):
+    module = tmp_path / "kernels.py"
+    module.write_text(text)
+    done = lossaudit_command("run", "--adapter", module, "--device", "cuda", "--depth", "quick")
+    assert done.returncode == 3, done.stderr
+    assert done.stderr.startswith("lossaudit: --device cuda: kernels: ")
+    assert done.stderr.endswith(said + "\n")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_functions_are_moved_to_a_device_by_their_library():
+    def made(library):
+        return declare(lambda z, y: z[y], operation="cross_entropy", framework=library).subject
+
+    for library in ("torch", "jax", "tensorflow"):
+        there = modules.on(made(library), "cuda")
+        assert there is not None
+        assert there.name.endswith("[eager,cuda]")
+        on_mac = modules.on(made(library), "mps")
+        assert on_mac is not None
+        assert on_mac.dtypes == ("float32", "bfloat16", "float16"), "MPS has no float64"
+        assert modules.on(made(library), "cpu") == made(library)
+    assert modules.on(made("numpy"), "cuda") is None
+
+
 # --- entry points ---------------------------------------------------------------------------------
 
 ENTRY_POINTS = """[lossaudit.adapters]
@@ -277,6 +383,53 @@ def test_a_module_of_torch_is_audited_and_torch_is_not_imported_here(tmp_path):
     run = read_run(run_file)
     assert run.subjects[0].dtypes == ["bfloat16"]
     assert set(run.subjects[0].versions) == {"torch"}
+    facts = run.environment.workers["in_torch"]
+    for fact in ("threads", "capability", "allow_tf32", "subnormals", "ATEN_CPU_CAPABILITY"):
+        assert [key for key in facts if key.endswith(fact)], facts
+
+
+@pytest.mark.frameworks
+@pytest.mark.parametrize("library", ["torch", "jax", "tensorflow"])
+def test_a_worker_says_of_a_library_what_the_worker_of_the_framework_says(pool, tmp_path, library):
+    if reason := availability(FRAMEWORKS[library]):
+        pytest.skip(reason)
+    path = tmp_path / "in_library.py"
+    path.write_text(
+        "import lossaudit\n"
+        f"@lossaudit.subject(operation='cross_entropy', framework='{library}')\n"
+        "def cross_entropy(z, y): ..."
+    )
+    framework = modules.from_path(path)
+    with WorkerPool(frameworks={framework.name: framework}) as users:
+        facts = users.facts(framework.name)
+        versions = users.versions(framework.name)
+    own = pool.facts(library)
+    assert set(own) <= set(facts)
+    assert facts[f"{library} devices"]
+    assert facts["devices"].split(", ")[0] == "cpu"
+    assert facts["subnormals"] == own["subnormals"]
+    assert versions.items() <= pool.versions(library).items()
+
+
+def test_facts_of_several_libraries_stay_apart():
+    class Stub:
+        def __init__(self, fact, *devices):
+            self._fact, self._devices = fact, devices
+
+        def facts(self):
+            return {"threads": self._fact, "devices": "its own words"}
+
+        def devices(self):
+            return list(self._devices)
+
+    runtime = FunctionsRuntime([])
+    runtime._libraries = {
+        "torch": Stub("1", "cpu", "mps", "cuda"), "jax": Stub("2", "cpu", "cuda")
+    }  # fmt: skip
+    facts = runtime.facts()
+    assert (facts["torch threads"], facts["jax threads"]) == ("1", "2")
+    assert facts["jax devices"] == "its own words"
+    assert facts["devices"] == "cpu, cuda", "where the functions of both can be called"
 
 
 def test_scripts_run_and_show_what_was_found(module):
