@@ -372,7 +372,8 @@ class WorkerPool:
         if worker is not None and not worker.loaded:  # it serves no other framework
             self._discard(name)
         absent = reason.startswith("ModuleNotFoundError")
-        hint = f"; install with: {framework.install}" if absent else ""
+        how = f"install with: {framework.install}" if framework.install else ""
+        hint = f"; {how or f'install it for {self._python}'}" if absent else ""
         kind = AbsentFramework if absent else UnusableFramework
         self._refusals[framework.name] = kind(framework.name, reason + hint)
         return self._refusals[framework.name]

@@ -31,7 +31,7 @@ from .bench import Bench, Memory, Session
 from .cell import PROFILES, Cell, Profile
 from .events import CellFinished, CellStarted, Event, PlanMade, WorkerReady
 from .known import Entry, Known, marked
-from .law import Law
+from .law import Law, cells, finder
 from .laws.registry import LAWS
 from .probe import Measured, probe
 from .records import is_recordable, to_record
@@ -113,17 +113,20 @@ class Auditor:
     ) -> None:
         self._session = Patience(session, emit)
         self._settings, self._emit = settings, emit
-        self._by_name = {(s.home, s.op, s.mode): s for s in subjects}
+        self._subjects, self._find = tuple(subjects), finder(subjects)
         self._truths = Memory(TRUTHS)
         self._semantics: dict[str, Semantics] = {}
         self._benches: dict[tuple[str, str], Bench] = {}
 
     def cells(self, subject: Subject) -> Iterator[tuple[Law, str]]:
         """The laws and dtypes in which a subject is looked at."""
-        for law in self._settings.chosen_laws():
-            if law.applies(subject):
-                for dtype in subject.dtypes:
-                    yield law, dtype
+        for _, law, dtype in cells(self._settings.chosen_laws(), [subject], self._subjects):
+            yield law, dtype
+
+    def record(self, subject: Subject, versions: dict[str, str]) -> SubjectRecord:
+        """What a run says of a subject before anything is known."""
+        fitting = [law.name for law in LAWS if law.dtypes(subject, self._find(subject))]
+        return record(subject, versions, fitting)
 
     def probe(self, subject: Subject) -> Semantics:
         """Measure the conventions of a subject, once, and say them; return the measured ones."""
@@ -197,11 +200,7 @@ class Auditor:
     def _bench(self, subject: Subject, semantics: Semantics) -> Bench:
         # float32 is what every subject has and what its conventions are declared for.
         dtype = "float32" if "float32" in subject.dtypes else subject.dtypes[0]
-
-        def others(op: str, mode: str) -> Subject | None:
-            return self._by_name.get((subject.home, op, mode))
-
-        return Bench(subject, dtype, self._session, semantics, others, self._truths)
+        return Bench(subject, dtype, self._session, semantics, self._find(subject), self._truths)
 
 
 CONVENTIONS = LawRecord(
@@ -258,7 +257,7 @@ def contradiction(
     )
 
 
-def record(subject: Subject, versions: dict[str, str]) -> SubjectRecord:
+def record(subject: Subject, versions: dict[str, str], laws: Iterable[str]) -> SubjectRecord:
     return SubjectRecord(
         name=subject.name,
         framework=subject.home,
@@ -268,7 +267,7 @@ def record(subject: Subject, versions: dict[str, str]) -> SubjectRecord:
         mode=subject.mode,
         device=subject.device,
         dtypes=list(subject.dtypes),
-        laws=[CONVENTIONS.name, *(law.name for law in LAWS if law.applies(subject))],
+        laws=[CONVENTIONS.name, *laws],
         versions=versions,
         arithmetic={dtype: _described(subject, dtype) for dtype in subject.dtypes},
     )
@@ -300,7 +299,7 @@ def audit(
 
 def _audit_subject(auditor: Auditor, subject: Subject, emit: Emit, session: Session) -> None:
     versions = session.versions(subject.framework)
-    emit(record(subject, versions))
+    emit(auditor.record(subject, versions))
     try:
         auditor.probe(subject)
     except UnusableFramework:
@@ -379,10 +378,7 @@ def audit_all(
     for absence in absent:
         emit(absence)
     laws = settings.chosen_laws()
-    cells = sum(
-        len(s.dtypes) for part in parts for s in part.subjects for law in laws if law.applies(s)
-    )
-    emit(PlanMade(cells))
+    emit(PlanMade(sum(1 for p in parts for _ in cells(laws, p.subjects, p.context))))
     if jobs <= 1:
         for part in parts:
             audit_part(part, settings, emit)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -47,6 +47,15 @@ class Verdict:
     told: tuple[str, str] | None = None
 
 
+Others = Callable[[str, str], "Subject | None"]
+"""(op, mode) -> that subject of the same framework, device and environment."""
+
+
+def alone(_: Subject) -> tuple[str, str] | None:
+    """For laws that need no other subject."""
+    return None
+
+
 @dataclass(frozen=True)
 class Law:
     """A statement with its source, the subjects that it fits, and how it is checked.
@@ -64,6 +73,7 @@ class Law:
         invalid: whether it also speaks about invalid labels.
         second: whether it is about second derivatives, and so about subjects of mode "second"; what
             those return beside is looked at under the op's other modes.
+        partner: the op and mode that it compares a subject with, or None.
     """
 
     name: str
@@ -77,12 +87,23 @@ class Law:
     options: str = "none"
     invalid: bool = False
     second: bool = False
+    partner: Callable[[Subject], tuple[str, str] | None] = alone
 
     def applies(self, subject: Subject) -> bool:
         """Whether the law fits a subject and judges anything that the subject returns."""
         if self.second is not (subject.mode == SECOND):
             return False
         return self.fits(subject) and bool(self.judged(subject))
+
+    def dtypes(self, subject: Subject, others: Others) -> tuple[str, ...]:
+        """The formats in which it applies: where it compares, those that the other has too."""
+        if not self.applies(subject):
+            return ()
+        key = self.partner(subject)
+        if key is None:
+            return subject.dtypes
+        other = others(*key)
+        return () if other is None else tuple(d for d in subject.dtypes if d in other.dtypes)
 
     def judged(self, subject: Subject) -> tuple[str, ...]:
         """The outputs of a subject that the law judges."""
@@ -148,6 +169,23 @@ def only(verdict: Verdict, rows: np.ndarray) -> Verdict:
     """The verdict with the other rows not judged."""
     grade = np.where(rows, verdict.grade, NOT_JUDGED)
     return replace(verdict, grade=grade)
+
+
+def finder(subjects: Iterable[Subject]) -> Callable[[Subject], Others]:
+    """For a subject, what finds the others beside it among some."""
+    by_name = {(s.home, s.op, s.mode): s for s in subjects}
+    return lambda subject: lambda op, mode: by_name.get((subject.home, op, mode))
+
+
+def cells(
+    laws: Iterable[Law], subjects: Iterable[Subject], context: Iterable[Subject]
+) -> Iterator[tuple[Subject, Law, str]]:
+    """What there is to look at: subjects, the laws that fit them, and formats."""
+    laws, find = tuple(laws), finder(context)
+    for subject in subjects:
+        for law in laws:
+            for dtype in law.dtypes(subject, find(subject)):
+                yield subject, law, dtype
 
 
 def always(_: Subject) -> bool:

@@ -119,6 +119,7 @@ ONE_HOT = Law(
     source="definition; keras, torch and optax document the two targets as equivalent",
     fits=lambda s: _distribution_of_logits(s) and s.index_sibling is not None,
     check=check_one_hot,
+    partner=lambda s: (s.index_sibling or "", s.mode),
 )
 
 TWO_CLASS = Law(
@@ -129,6 +130,7 @@ TWO_CLASS = Law(
         s.operation == "cross_entropy" and s.binary_sibling is not None and not s.compiled
     ),
     check=check_two_class,
+    partner=lambda s: (s.binary_sibling or "", s.mode),
     classes=(2,),
 )
 
@@ -136,9 +138,9 @@ MODES = Law(
     name="modes-agree",
     statement="an op raises in every mode where it does eagerly, and returns numbers of that kind",
     source="tensorflow#126005, pytorch#193757; bits may differ and are judged by the other laws",
-    # Another dtype of the loss has another range, and so infinities of its own. A session of ONNX
-    # Runtime has nothing eager beside it.
-    fits=lambda s: s.mode not in ("eager", "session") and s.semantics.output == "input",
+    # Another dtype of the loss has another range, and so infinities of its own.
+    fits=lambda s: s.mode != "eager" and s.semantics.output == "input",
     check=check_modes,
+    partner=lambda s: (s.op, "eager"),
     invalid=True,
 )

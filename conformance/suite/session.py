@@ -15,7 +15,7 @@ from ...adapters.environments import availability
 from ...adapters.registry import FRAMEWORKS, members
 from ...adapters.registry import subjects as all_subjects
 from ...adapters.subject import Subject
-from ..engine import Auditor, Settings, record, workers_ready
+from ..engine import Auditor, Settings, workers_ready
 from ..events import Event
 from ..known import load
 from ..law import Law
@@ -50,8 +50,9 @@ class Session:
         """Measure the conventions of a subject, once, and return what was said of them."""
         if subject.name not in self._probed:
             self._heard.clear()
-            self._hear(record(subject, self._pool.versions(subject.framework)))
-            self._auditor(subject.framework).probe(subject)
+            auditor = self._auditor(subject.framework)
+            self._hear(auditor.record(subject, self._pool.versions(subject.framework)))
+            auditor.probe(subject)
             self._probed[subject.name] = list(self._heard)
         return self._probed[subject.name]
 

@@ -10,7 +10,7 @@ from ...adapters.registry import subjects as all_subjects
 from ...adapters.subject import Subject
 from ..engine import CONVENTIONS
 from ..events import CellFinished, Event
-from ..law import Law
+from ..law import Law, cells
 from ..laws.registry import LAWS
 from ..message import told
 from ..plugin import OPTIONS, Options
@@ -24,14 +24,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "law" not in metafunc.fixturenames:
         metafunc.parametrize("subject", [pytest.param(s, id=s.name) for s in subjects])
         return
-    cells = [
+    found = [
         pytest.param(subject, law, dtype, id=f"{law.name}-{subject.name}-{dtype}")
-        for subject in subjects
-        for law in LAWS
-        if law.applies(subject)
-        for dtype in subject.dtypes
+        for subject, law, dtype in cells(LAWS, subjects, subjects)
     ]
-    metafunc.parametrize(("subject", "law", "dtype"), cells)
+    metafunc.parametrize(("subject", "law", "dtype"), found)
 
 
 def _subjects(options: Options) -> tuple[Subject, ...]:

@@ -11,6 +11,7 @@ from lossaudit.adapters.client import UnusableFramework, WorkerPool
 from lossaudit.adapters.registry import FRAMEWORKS
 from lossaudit.adapters.subject import Subject
 from lossaudit.conformance.engine import Settings, audit
+from lossaudit.conformance.law import finder
 from lossaudit.conformance.laws.registry import LAWS
 from lossaudit.conformance.run import Convention, Finding, Incident, Tally
 from lossaudit.reference.bounds import error_bound
@@ -105,7 +106,7 @@ def test_an_audit_judges_the_losses_alone(pool: WorkerPool) -> None:
     audit([subject], Settings("quick", 0, ()), events.append, pool, [subject])
     assert not [e for e in events if isinstance(e, Incident)]
     assert all(e.agrees for e in events if isinstance(e, Convention))
-    laws = [law for law in LAWS if law.applies(subject)]
+    laws = [law for law in LAWS if law.dtypes(subject, finder([subject])(subject))]
     tallies = [e for e in events if isinstance(e, Tally) and e.law != "conventions"]
     assert {t.law for t in tallies} == {law.name for law in laws}
     assert "value" in {t.law for t in tallies}

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from lossaudit.adapters.client import WorkerPool
-from lossaudit.adapters.registry import FRAMEWORKS, script
+from lossaudit.adapters.in_process import InProcess
+from lossaudit.adapters.registry import FRAMEWORKS, script, subjects
 from lossaudit.conformance.engine import (
     LOST_LIMIT,
     Auditor,
@@ -24,6 +25,7 @@ from lossaudit.conformance.engine import (
 )
 from lossaudit.conformance.events import CellFinished, CellStarted
 from lossaudit.conformance.known import Known, load
+from lossaudit.conformance.law import cells
 from lossaudit.conformance.laws.registry import LAWS, law
 from lossaudit.conformance.recorder import Recorder
 from lossaudit.conformance.regions import ROWS
@@ -175,7 +177,8 @@ def test_unsupported_is_neither_passed_nor_a_finding(faulty):
 
 
 def test_a_function_of_a_user_in_a_file_called_like_a_framework_has_its_own_script(faulty):
-    subject = replace(faulty.subject("echo", "jax"), tensors="numpy", source="/home/me/jax.py")
+    subject = replace(faulty.subject("echo", "jax"), tensors="numpy")
+    subject = replace(subject, imported=("my folder", "jax", "echo"))
     case = Case("cross_entropy", "float32", np.array([[1.0, 2.0]]), np.array([0]))
     convention = Convention(
         subject=subject.name,
@@ -186,9 +189,36 @@ def test_a_function_of_a_user_in_a_file_called_like_a_framework_has_its_own_scri
         evidence="seen",
     )
     finding = contradiction(convention, subject, case)
-    assert "from jax import echo  # /home/me/jax.py" in finding.snippet
+    assert "\nsys.path.insert(0, 'my folder')\nfrom jax import echo\n" in finding.snippet
     assert script(subject, case) == finding.snippet
     assert script(faulty.subject("echo"), case) == ""
+
+
+def test_a_law_that_compares_is_planned_where_there_is_something_to_compare_with(faulty):
+    eager = replace(faulty.subject("echo"), dtypes=("float32", "float16"))
+    compiled = replace(eager, mode="jit", dtypes=("float32", "bfloat16"))
+    lonely = replace(faulty.subject("raise"), mode="jit")
+    every = (eager, compiled, lonely)
+    assert list(cells([law("modes-agree")], every, every)) == [
+        (compiled, law("modes-agree"), "float32")
+    ]
+    auditor = Auditor(InProcess({}), every, Settings(), [].append)
+    named = {s.mode: auditor.record(s, {}).laws for s in every[:2]}
+    assert ("modes-agree" in named["eager"], "modes-agree" in named["jit"]) == (False, True)
+    assert "modes-agree" not in auditor.record(lonely, {}).laws
+    assert "value" in auditor.record(lonely, {}).laws
+
+
+def test_no_cell_is_planned_that_could_never_be_judged():
+    every = subjects(depth="deep")
+    present = {(s.framework, s.op, s.mode, dtype) for s in every for dtype in s.dtypes}
+    planned = list(cells(LAWS, every, every))
+    for subject, one, dtype in planned:
+        op, mode = one.partner(subject) or (subject.op, subject.mode)
+        assert (subject.framework, op, mode, dtype) in present, (one.name, subject.name, dtype)
+    planned_modes = {s.mode for s, one, _ in planned if one.name == "modes-agree"}
+    assert {"compile", "jit", "xla", "vmap", "forward"} <= planned_modes
+    assert not planned_modes & {"eager", "session"}
 
 
 def test_a_fault_of_a_law_is_an_incident_and_the_other_cells_go_on(faulty, monkeypatch):
