@@ -44,10 +44,10 @@ def _row(case: CaseRecord, row: int) -> str:
         )
         if value is not None
     ]
-    if case.reduction != "none":
-        shown = f"inputs {case.inputs}, target {case.target}"
-    elif not case.inputs:
+    if not case.inputs:
         shown = "an empty batch"
+    elif case.reduction != "none":
+        shown = f"inputs {case.inputs}, target {case.target}"
     else:
         target = case.target[row]
         shown = f"inputs {_joined(case.inputs[row])}, target {target}"

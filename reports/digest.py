@@ -59,6 +59,15 @@ def sign(grade: str) -> str:
     return SIGNS.get(grade, text.one_line(grade, 3)[:2].upper())
 
 
+FAILURES = {
+    "raised": "raises",
+    "crashed": "crashes:",
+    "timed out": "does not answer:",
+    "wrong shape": "returns another shape:",
+}
+"""What the status of a call that returned nothing to judge is called in a sentence."""
+
+
 def order(finding: Finding) -> tuple[float, ...]:
     """Sort key: new before known, then the worst kind, most ulps, and the smallest input."""
     ulps = finding.ulps if finding.ulps is not None and finding.ulps == finding.ulps else 0.0
@@ -326,8 +335,12 @@ def versions(subjects: Iterable[SubjectRecord]) -> str:
 def call_text(finding: Finding) -> str:
     """The smallest input in one short line: `x = [-inf, 0, 0], target 1`."""
     case = finding.case
-    if not case.inputs:
+    if not case.inputs and not case.operation:
         return "no single input"  # a convention is measured from several calls
+    if not case.inputs:
+        return ", ".join(
+            ["an empty batch", *(f"{key} = {value}" for key, value in options(finding))]
+        )
     row = min(max(finding.row, 0), len(case.inputs) - 1)
     inputs = case.inputs[row]
     probabilities = case.operation.endswith(("probabilities", "binary_cross_entropy"))
@@ -398,6 +411,25 @@ def outcome_text(finding: Finding) -> tuple[str, str]:
     if value == right:  # the same to six digits: show all of them
         value, right = (text.one_line(t[index], 40) for t in (finding.value, finding.right))
     return value, right
+
+
+def failure(finding: Finding) -> str:
+    """What a call did in place of returning numbers, in one line, or ''."""
+    if finding.value or finding.right:
+        return ""
+    for status, word in FAILURES.items():
+        before = f"the call {status}: "
+        if finding.message.startswith(before):
+            return text.one_line(f"{word} {finding.message[len(before) :]}", 200)
+    return ""
+
+
+def came(finding: Finding) -> str:
+    """What came of the smallest input: `loss 1, right 2`, or `raises ValueError: ...`."""
+    if said := failure(finding):
+        return said
+    value, right = outcome_text(finding)
+    return f"{text.one_line(finding.output, 12)} {value}, right {right}"
 
 
 def _strict_keys(digest: Digest, finding: Finding) -> set[tuple[str, ...]]:

@@ -102,6 +102,7 @@ def _environment() -> jinja2.Environment:
         anchor=text.anchor,
         call_text=digests.call_text,
         count=text.count,
+        failure=digests.failure,
         grades=GRADES,
         markdown=_card_markdown,
         meanings=digests.MEANINGS,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ..conformance.run import Finding, Run
 from . import text
-from .digest import Digest, call_text, outcome_text
+from .digest import Digest, call_text, failure, outcome_text
 from .views import smallest_input
 
 PLACEHOLDER = "<<snippet>>"
@@ -39,7 +39,6 @@ def finding_markdown(finding: Finding, digest: Digest, snippet: str | None = Non
         snippet: what to put in the snippet's place (the snippet itself where None).
     """
     subject, law = digest.subjects[finding.subject], digest.laws[finding.law]
-    value, right = outcome_text(finding)
     code = finding.snippet.rstrip("\n") if snippet is None else snippet
     where = f"`{_code(subject.name)}`, {_code(finding.dtype)}, {_code(finding.output)}"
     statement = f": `{_code(law.statement)}`" if law.statement else ""
@@ -48,7 +47,7 @@ def finding_markdown(finding: Finding, digest: Digest, snippet: str | None = Non
         f"versions: {_escaped(_versions(digest, finding))}",
         f"law: {_escaped(law.name)}{statement}",
         f"smallest input found: `{_code(call_text(finding))}`",
-        f"value: `{_code(value)}`, right: `{_code(right)}`{_hex_note(finding)}",
+        _came(finding),
         f"error: {text.ulps_text(finding.ulps)}{_bounds(finding)}",
     ]
     found_by = f"Found by lossaudit {_escaped(digest.run.lossaudit)}"
@@ -68,6 +67,13 @@ def finding_markdown(finding: Finding, digest: Digest, snippet: str | None = Non
 def _versions(digest: Digest, finding: Finding) -> str:
     found = digest.subjects[finding.subject].versions
     return ", ".join(f"{package} {version}" for package, version in found.items()) or "unknown"
+
+
+def _came(finding: Finding) -> str:
+    if said := failure(finding):
+        return f"came: `{_code(said)}`"
+    value, right = outcome_text(finding)
+    return f"value: `{_code(value)}`, right: `{_code(right)}`{_hex_note(finding)}"
 
 
 def _hex_note(finding: Finding) -> str:
@@ -126,7 +132,7 @@ def _framework_table(digest: Digest) -> str:
 def _finding_table(digest: Digest, limit: int = 10) -> str:
     lines = []
     for finding in digest.worst_findings(limit):
-        value, right = outcome_text(finding)
+        value, right = (said, "") if (said := failure(finding)) else outcome_text(finding)
         lines.append(
             (
                 f"{finding.kind} ({finding.status})",

@@ -21,7 +21,7 @@ from rich.text import Text
 from ..conformance.events import CellFinished, CellStarted, Event, PlanMade, WorkerReady
 from ..conformance.run import Absence, Finding, Incident, KnownRecord, Run
 from . import text
-from .digest import Digest, FrameworkLine, call_text, outcome_text, sign
+from .digest import Digest, FrameworkLine, call_text, came, failure, outcome_text, sign
 from .views import smallest_input, worst_counts
 
 QUIET_SECONDS = 10.0
@@ -248,14 +248,12 @@ def _print_worst(digest: Digest, console: Console, limit: int = 10) -> None:
         console, f"Worst findings, distinct in cause ({len(worst)} of {len(digest.findings):,})"
     )
     for finding in worst:
-        value, right = outcome_text(finding)
         kind = text.one_line(finding.kind, 12)
         subject = f" {text.one_line(finding.subject, 90)} {text.one_line(finding.dtype, 12)}"
         style = _STYLES.get(finding.kind, "")
         head = Text.assemble((f"{sign(finding.kind)} {kind}", style), subject)
         _print_indented(console, head)
-        called = f"{call_text(finding)} -> {text.one_line(finding.output, 12)} {value}"
-        _print_indented(console, f"{called}, right {right}", 5)
+        _print_indented(console, f"{call_text(finding)} -> {came(finding)}", 5)
         about = f"{finding.status}, law {text.one_line(finding.law, 40)}"
         _print_indented(console, f"{about}, id {text.one_line(finding.id, 40)}", 5, "dim")
 
@@ -356,6 +354,8 @@ def _numbers(finding: Finding) -> list[tuple[str, str]]:
             for e in row.elements
         ]
     value, right = (t[0] if len(t) == 1 else None for t in (finding.value, finding.right))
+    if said := failure(finding):
+        return [("came", said)]
     if value is None and right is None:
         short = outcome_text(finding)
         return [("value", short[0]), ("right", short[1])]

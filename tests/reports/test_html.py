@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
+import io
 import re
 import time
 from collections.abc import Callable
@@ -13,10 +15,11 @@ from typing import Any
 
 import msgspec
 import pytest
+from rich.console import Console
 
 from lossaudit.conformance.run import FINDING_GRADES, GRADES, CaseRecord, Finding, Run
 from lossaudit.reports import markdown, terminal, views
-from lossaudit.reports.digest import MEANINGS, SIGNS, Digest
+from lossaudit.reports.digest import MEANINGS, SIGNS, Digest, failure
 from lossaudit.reports.html import render_html, write_html
 
 HOSTILE = (
@@ -181,6 +184,48 @@ def test_a_convention_that_is_not_as_declared_has_a_card_without_input_or_snippe
     assert "no single input" in text
     assert "eps/K" in terminal.explain(finding, run)
     assert "```" not in markdown.finding_markdown(finding, Digest(run))
+
+
+def test_a_call_that_raises_on_an_empty_batch_says_so_everywhere(
+    make_run: Callable[..., Run], make_finding: Callable[..., Finding]
+):
+    case = CaseRecord(
+        operation="cross_entropy", dtype="float32", inputs=[], target=[], reduction="mean"
+    )
+    message = "the call raised: ValueError: zero-size array"
+    finding = make_finding(case=case, value=[], right=[], message=message, kind="policy", ulps=None)
+    run = make_run(findings=[finding])
+    shown = io.StringIO()
+    terminal.print_summary(run, Console(file=shown, width=200))
+    page = re.sub(r"<[^>]*>", "", render_html(run))
+    said = "an empty batch, reduction = mean", "raises ValueError: zero-size array"
+    for text in (
+        shown.getvalue(),
+        terminal.explain(finding, run),
+        markdown.finding_markdown(finding, Digest(run)),
+        markdown.summary_markdown(run).replace("\\", ""),
+        html.unescape(page),
+    ):
+        assert all(words in text for words in said), text
+        assert "no single input" not in text
+        assert "no value" not in text
+    assert " -> ".join(said) in shown.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("the call crashed: killed by SIGSEGV", "crashes: killed by SIGSEGV"),
+        ("the call timed out: no answer", "does not answer: no answer"),
+        ("the call wrong shape: the loss has (2,)", "returns another shape: the loss has (2,)"),
+        ("loss 1, right is 2", ""),
+    ],
+)
+def test_a_call_that_did_not_return_is_told_in_words(
+    make_finding: Callable[..., Finding], message: str, said: str
+):
+    assert failure(make_finding(value=[], right=[], message=message)) == said
+    assert failure(make_finding(value=["1.0"], right=["2.0"], message=message)) == ""
 
 
 def test_only_the_first_card_of_a_group_is_open(make_run: Callable[..., Run]):
