@@ -221,6 +221,25 @@ def test_no_cell_is_planned_that_could_never_be_judged():
     assert not planned_modes & {"eager", "session"}
 
 
+@pytest.mark.filterwarnings("error")
+def test_what_a_law_computes_at_the_end_of_a_format_warns_nobody(faulty):
+    """Where warnings are errors they would be faults; else they would stand on a user's screen."""
+    value, largest = law("value"), np.array([np.finfo(np.float64).max, np.inf])
+
+    def overflowing(bench, case):
+        doubled = largest * 2
+        assert np.isnan(doubled - doubled).all()
+        return value.check(bench, case)
+
+    subject = replace(subject_of(faulty, "echo"), dtypes=("float64",))
+    session = InProcess(lambda case: (case.inputs[:, 0], case.inputs))
+    events = []
+    auditor = Auditor(session, [subject], Settings("quick"), events.append)
+    auditor.cell(subject, replace(value, check=overflowing), "float64", {})
+    assert not [e.message for e in events if isinstance(e, Incident)]
+    assert [e.rows > 0 for e in events if isinstance(e, CellFinished)] == [True]
+
+
 def test_a_fault_of_a_law_is_an_incident_and_the_other_cells_go_on(faulty, monkeypatch):
     broken = replace(law("value"), check=lambda _bench, _case: 1 / 0)
     monkeypatch.setattr("lossaudit.conformance.engine.LAWS", (broken, law("finite-where-finite")))
