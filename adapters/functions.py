@@ -241,8 +241,8 @@ class NumpyLibrary:
         return {"numpy": np.__version__}
 
     def facts(self) -> dict[str, str]:
-        features = getattr(np, "_core", None) or np.core
-        there: dict[str, bool] = features._multiarray_umath.__cpu_features__  # noqa: SLF001
+        core: Any = getattr(np, "_core", None) or np.core  # its name before NumPy 2
+        there: dict[str, bool] = core._multiarray_umath.__cpu_features__  # noqa: SLF001
         return {
             "cpu features": ", ".join(name for name, is_there in there.items() if is_there),
             "subnormals": subnormals(lambda x: x * np.float32(0.5)),

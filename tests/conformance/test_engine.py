@@ -118,7 +118,7 @@ def test_worker_killed_from_outside_loses_one_call(faulty, struck):
     assert all("SIGKILL" in f.message for f in crashed)
     assert len({msgspec.json.encode(f.case) for f in crashed}) == 1
     assert struck in {f.law for f in crashed}
-    fits = sum(x.fits(subject_of(faulty, "echo")) for x in LAWS)
+    fits = sum(x.applies(subject_of(faulty, "echo")) for x in LAWS)
     assert sum(isinstance(e, CellFinished) and e.rows > 0 for e in events) == fits
 
 
