@@ -25,6 +25,7 @@ from .runtime import (
     Result,
     Unsupported,
     flags,
+    one_loss_a_row,
     per_row,
     raw,
     subnormals,
@@ -564,23 +565,36 @@ class JaxRuntime:
         return product
 
     def _pushed(self, loss_by: Callable[..., Any], arguments: Any, cotangent: Any) -> Any:
-        """The loss and its gradients, forward: rows are independent, so one tangent per class."""
+        """The loss and its gradients, forward."""
         jax, numpy = self._jax, self._jax.numpy
-        if any(argument.ndim != 2 for argument in arguments):
-            raise Unsupported("a tangent per class is made for (N, K) alone")
+        loss = loss_by(*arguments)
         still = [numpy.zeros_like(argument) for argument in arguments]
         gradients = []
         for i, argument in enumerate(arguments):
-            units = numpy.eye(argument.shape[1], dtype=argument.dtype)[:, None, :]
-            scale = numpy.ones_like(argument[:, :1]) if cotangent is None else cotangent[:, None]
 
             def push(tangent: Any, i: int = i) -> Any:
                 tangents = (*still[:i], tangent, *still[i + 1 :])
                 return jax.jvp(loss_by, arguments, tangents)[1]
 
-            columns = jax.vmap(push)(units * scale.astype(argument.dtype))
-            gradients.append(columns.reshape(argument.shape[::-1]).T)
-        return loss_by(*arguments), *gradients
+            by = self._by_class if one_loss_a_row(argument.shape, loss.shape) else self._by_element
+            gradients.append(by(jax.vmap(push), argument, cotangent))
+        return loss, *gradients
+
+    def _by_class(self, push: Callable[[Any], Any], argument: Any, cotangent: Any) -> Any:
+        """A gradient from one tangent per class, since rows are independent."""
+        numpy = self._jax.numpy
+        units = numpy.eye(argument.shape[1], dtype=argument.dtype)[:, None, :]
+        scale = numpy.ones_like(argument[:, :1]) if cotangent is None else cotangent[:, None]
+        columns = push(units * scale.astype(argument.dtype))
+        return columns.reshape(argument.shape[::-1]).T
+
+    def _by_element(self, push: Callable[[Any], Any], argument: Any, cotangent: Any) -> Any:
+        """A gradient from one tangent per element; only the probe asks for such shapes."""
+        units = self._jax.numpy.eye(argument.size, dtype=argument.dtype)
+        pushed = push(units.reshape(-1, *argument.shape))
+        weights = 1.0 if cotangent is None else cotangent.reshape(pushed.shape[1:])
+        losses = tuple(range(1, pushed.ndim))
+        return (pushed * weights).sum(axis=losses).reshape(argument.shape)
 
     def _loss(self, call: Call) -> Callable[[Any, Any], Any]:
         """The loss of inputs and target as the case has them, or of one row of them."""

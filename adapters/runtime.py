@@ -238,3 +238,11 @@ def flags(*names: str) -> dict[str, str]:
 def per_row(shape: tuple[int, ...], rows: int) -> bool:
     """True for the (N, 1) of a binary op, which stands for one loss a row."""
     return shape == (rows, 1)
+
+
+def one_loss_a_row(inputs: tuple[int, ...], loss: tuple[int, ...]) -> bool:
+    """Whether (N, K) inputs gave N losses, of which none then depends on another row.
+
+    Forward differentiation needs one tangent per class there, and one per element elsewhere.
+    """
+    return len(inputs) == 2 and (loss == inputs[:1] or per_row(loss, inputs[0]))

@@ -116,6 +116,30 @@ def test_the_gradient_in_the_target(pool: WorkerPool, mode: str) -> None:
     assert (distance(outcome.target_gradient, exact) <= factor * limit + 2.0**-23 * size).all()
 
 
+ODD = {
+    "index": [((1, 2, 2), np.array([[0, 1]]))],
+    "distribution": [((1, 2, 2), np.full((1, 2, 2), 0.5)), ((2, 2), np.ones((2, 1)))],
+    "binary": [((1, 2), np.array([[0.25, 1.0]])), ((2, 1), np.array([0.25, 1.0]))],
+}
+
+
+@pytest.mark.frameworks
+@pytest.mark.parametrize("subject", [s for s in EAGER if s.mode == "forward"], ids=lambda s: s.name)
+def test_forward_differentiation_takes_any_shape(pool: WorkerPool, subject: Subject) -> None:
+    """As eagerly; the gradients are sums of a few numbers below 2, whose ulp is 2^-23 at most."""
+    for shape, target in ODD[subject.target]:
+        inputs = np.arange(float(np.prod(shape))).reshape(shape) / 2
+        case = Case(subject.operation, "float32", inputs, target)
+        forward = asked(pool, subject, case)
+        backward = asked(pool, replace(subject, mode="eager"), case)
+        assert (forward.status, forward.message) == (backward.status, backward.message)
+        assert forward.loss is not None
+        np.testing.assert_array_equal(forward.loss, backward.loss)
+        assert forward.gradient is not None
+        assert forward.gradient.shape == shape
+        np.testing.assert_allclose(forward.gradient, backward.gradient, rtol=0, atol=8 * 2.0**-23)
+
+
 def one_class(subject: Subject, case: Case, j: int) -> Floats:
     hot = np.tile(np.arange(CLASSES) == j, (case.rows, 1)).astype(np.float64)
     alone = replace(case, target=hot, cotangent=None)
