@@ -140,6 +140,15 @@ def _divergence(dtype: str) -> Arithmetic:
     return _arithmetic(dtype, "log p", "quotient")
 
 
+def _divergence_from_logs(dtype: str) -> Arithmetic:
+    """e^l (l - x) with l = log q, summed; backward is -e^l."""
+    extra = (
+        "; log q is rounded before the op sees it, and q is exp of that: c_log u |log q| more, "
+        "relative to each term and to each entry of the gradient"
+    )
+    return _arithmetic(dtype, "log target", "target", extra)
+
+
 def _focal(dtype: str) -> Arithmetic:
     """That of the cross-entropy times exp(g log(1 - p_t)), log(1 - p_t) = log_sigmoid(z or -z)."""
     extra = "; log(1 - p_t) is a log1p with two roundings, its product with g is a third: c_log + 3"
@@ -170,6 +179,7 @@ class _Op:
 INTEGER = "softmax_cross_entropy_with_integer_labels"
 BINARY_CROSS_ENTROPY = "sigmoid_binary_cross_entropy"
 MULTILABEL = "sigmoid_binary_cross_entropy.multilabel"
+LOG_TARGETS = "kl_divergence_with_log_targets"  # people have targets, and pass their logarithms
 MASKED = frozenset({"axis", "where"})
 AXIS = frozenset({"axis"})
 OPS: dict[str, _Op] = {
@@ -262,6 +272,15 @@ OPS: dict[str, _Op] = {
         _divergence,
         "optax.kl_divergence({x}, {y}{more})",
     ),
+    LOG_TARGETS: _Op(
+        "kl_divergence",
+        "distribution",
+        AXIS,
+        Semantics(),
+        _divergence_from_logs,
+        "optax.losses.kl_divergence_with_log_targets({x}, jnp.log({y}){more})",
+        FEW_DTYPES,
+    ),
     "sigmoid_focal_loss": _Op(
         "binary_focal",
         "binary",
@@ -272,7 +291,7 @@ OPS: dict[str, _Op] = {
     ),
 }
 # Those that are audited in eager mode alone.
-ONLY_EAGER = ("softmax", "logsumexp", "kl_divergence", "sigmoid_focal_loss")
+ONLY_EAGER = ("softmax", "logsumexp", "kl_divergence", LOG_TARGETS, "sigmoid_focal_loss")
 # What people map over rows or differentiate forward: the losses themselves.
 PER_ROW = ("softmax_cross_entropy", "safe_softmax_cross_entropy", INTEGER, BINARY_CROSS_ENTROPY)
 
@@ -648,10 +667,13 @@ class JaxRuntime:
             log = self._jax.numpy.log
             return lambda z, t: -log(self._picked(softmax(z), t, options.axis))
         name = op.partition(".")[0]
-        if not hasattr(self._optax, name):
+        home = getattr(self._optax, "losses", None) if op == LOG_TARGETS else self._optax
+        if not hasattr(home, name):
             raise Unsupported(f"optax {self._optax.__version__} has no {name}")
-        keywords = {**axis, **focal_factors(options)}
-        return self._taking(getattr(self._optax, name), options, keywords)
+        function = self._taking(getattr(home, name), options, {**axis, **focal_factors(options)})
+        if op == LOG_TARGETS:
+            return lambda x, q: function(x, self._jax.numpy.log(q))
+        return function
 
     def _taking(
         self, function: Callable[..., Any], options: Options, keywords: dict[str, Any]

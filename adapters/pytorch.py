@@ -254,6 +254,18 @@ def _divergence(dtype: str) -> Arithmetic:
     return replace(plain, form="log p", gradient="target", origin=plain.origin + note + SUMMATION)
 
 
+def _divergence_from_logs(dtype: str) -> Arithmetic:
+    """e^l (l - x) with l = log q, summed over the classes; backward is -e^l."""
+    plain = _binary_probabilities(dtype)
+    note = (
+        "; exp(target) * (target - input) (at::kl_div in Loss.cpp), target = log q rounded before "
+        "the op sees it: c_log u |log q| more, relative to each term and to each entry of the "
+        "gradient; then a sum; "
+    )
+    origin = plain.origin + note + SUMMATION
+    return replace(plain, form="log target", gradient="target", origin=origin)
+
+
 def _of_sigmoid(dtype: str) -> Arithmetic:
     """A stored sigmoid, then the clamped logs of binary_cross_entropy."""
     binary = _binary_logits(dtype)
@@ -506,6 +518,17 @@ OPS: dict[str, _Op] = {
         _divergence,
         ops.kl_div,
         ops.kl_div_text,
+        interface=DIVERGENCE_CALL,
+    ),
+    "kl_div.log_target": _Op(
+        "kl_divergence",
+        "distribution",
+        frozenset(),
+        DIVERGENCE,
+        _divergence_from_logs,
+        ops.kl_div_log_target,
+        ops.kl_div_log_target_text,
+        dtypes=FEWER_DTYPES,
         interface=DIVERGENCE_CALL,
     ),
 }

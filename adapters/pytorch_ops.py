@@ -121,6 +121,15 @@ def kl_div_text(x: str, q: str, axis: int, keywords: str) -> str:
     return f"{call}.sum(dim=-1)" if repr("none") in keywords else call
 
 
+def kl_div_log_target(torch: Any, x: Any, q: Any, axis: int, **keywords: Any) -> Any:
+    """People have a distribution, and pass its logarithm."""
+    return kl_div(torch, x, torch.log(q), axis, log_target=True, **keywords)
+
+
+def kl_div_log_target_text(x: str, q: str, axis: int, keywords: str) -> str:
+    return kl_div_text(x, f"torch.log({q})", axis, f"{keywords}, log_target=True")
+
+
 # ---------------------------------------------------------------------- fused with a linear layer
 
 

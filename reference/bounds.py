@@ -1205,6 +1205,12 @@ def _divergence(case: Case, semantics: Semantics, arithmetic: Arithmetic) -> Bou
     each = arithmetic.c_log * u * (own + (0.0 if from_logs else cross)) + u * np.where(used, q, 0.0)
     sizes = own + cross
     each = each + _growth(3, u) * (sizes + each) + 3 * eta
+    recovered = np.zeros_like(q)
+    if arithmetic.form == "log target":
+        # The factor q is exp of the rounded log q, and may be lost where it is subnormal.
+        recovered = np.where(used, _recovered(q, arithmetic), 0.0)
+        distance = np.where(used, np.abs(np.log(np.where(used, q, 1.0))) + np.abs(x), 0.0)
+        each = each + recovered * (sizes + each) + eta * distance
     exact = np.abs(np.sum(np.where(used, q * (np.log(np.where(used, q, 1.0)) - x), 0.0), axis=1))
     error = np.sum(each, axis=1)
     whole = np.sum(sizes, axis=1)
@@ -1212,12 +1218,20 @@ def _divergence(case: Case, semantics: Semantics, arithmetic: Arithmetic) -> Bou
     error = error + half_ulp(exact + error, work)
     slope = np.where(used, q if from_logs else q / held, 0.0)
     spoiled = (0.0 if from_logs else _growth(3, u)) * slope + 2 * eta + half_ulp(slope, work)
+    spoiled = spoiled + recovered * (slope + spoiled)
     # What lies at a limit of the clip may be differentiated there or not.
     edge = (semantics.guard == "floor") & ((model == low) | (model == 1.0))
     spoiled = np.where(edge, slope + spoiled, spoiled)
     gradient = _finish(slope, spoiled, arithmetic, out)
     # A sum over rows may add the elements of all rows, of which those of one row cancel.
     return Bounds(_finish(exact, error, arithmetic, out), gradient, Sizes(whole, slope, slope))
+
+
+def _recovered(q: Floats, arithmetic: Arithmetic) -> Floats:
+    """Relative error of exp(log q): the error of a rounded log q is relative to |log q|."""
+    u = FORMATS[arithmetic.working].unit_roundoff
+    logs = np.abs(np.log(np.where(q > 0, q, 1.0)))
+    return np.expm1(arithmetic.c_log * u * logs + np.log1p(arithmetic.c_exp * u))
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,8 @@ class Arithmetic:
             "std" max(z,0) - z y + log1p(e^-|z|), "torch" (1-y) z - logsigmoid(z),
             "split" lam |z| + log1p(e^-|z|), "log sigmoid" the logs of p = sigmoid(z) and 1 - p,
             "clamped" the same with each log at least -100, for BCE with logits; "log p" from
-            probabilities; "A or B" and "std, torch or split" where it is one of these.
+            probabilities; "log target" e^l (l - x), l = log q, for a divergence; "A or B" and
+            "std, torch or split" where it is one of these.
         gradient: "division" (e^-d / s), "exp logp" (exp of the rounded log-probability),
             "sigmoid" (sigmoid(z) - y), "quotient" ((p - y) / (p (1 - p))), "difference"
             ((1 - y) / (1 - p) - y / p), "softmax product" ((g - sum g p) p, g = -q / p),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lossaudit.adapters.client import UnusableFramework, WorkerPool
-from lossaudit.adapters.jax_optax import JaxRuntime
+from lossaudit.adapters.jax_optax import LOG_TARGETS, JaxRuntime
 from lossaudit.adapters.registry import FRAMEWORKS, subjects
 from lossaudit.adapters.runtime import Unsupported
 from lossaudit.adapters.subject import Subject
@@ -31,6 +31,8 @@ def case_of(subject: Subject, options: Options, *, pulled: bool = True) -> Case:
     target = rng.integers(0, 5, (rows, classes)) / 4
     if subject.target == "index":
         target = 2 * rng.integers(0, 2, rows)
+    elif subject.op == LOG_TARGETS:
+        target += 0.25  # of zero there is no logarithm to pass
     elif not binary:
         target[:, 1] = 0.0
     elif "focal" in subject.operation:

@@ -132,6 +132,15 @@ def test_a_divergence_is_reduced_over_rows_or_elements(pool: WorkerPool):
         np.testing.assert_allclose(outcome.gradient, -q / divisor, rtol=allowed)
 
 
+def test_a_target_of_zero_has_no_logarithm_to_pass(pool: WorkerPool):
+    """e^-inf (-inf - x) is 0 times -inf."""
+    (subject,) = (s for s in SUBJECTS if s.op == "kl_div.log_target")
+    case = Case(subject.operation, "float32", np.array([[0.0, 0.0]]), np.array([[1.0, 0.0]]))
+    outcome = asked(pool, subject, case)
+    np.testing.assert_array_equal(outcome.loss, [np.nan])
+    np.testing.assert_array_equal(outcome.gradient, [[-1.0, 0.0]])
+
+
 def test_a_divergence_of_a_masked_class_is_nan(pool: WorkerPool):
     """0 * -inf, where the term is absent: xlogy is taken for the target alone."""
     (subject,) = (s for s in SUBJECTS if s.op == "kl_div")

@@ -573,6 +573,27 @@ def test_the_demand_is_no_looser_than_the_declared_bound(name: str) -> None:
     assert (demand.loss[finite] <= declared.loss[finite] * 1.01).all()
 
 
+def test_a_target_that_is_recovered_from_its_logarithm_has_a_bound_of_its_own() -> None:
+    """exp(log q): an error of log q is one of q relative to |log q|, in loss and gradient."""
+    rng = np.random.default_rng(84)
+    q = np.exp(-rng.uniform(0, 80, (ROWS, CLASSES))).astype(real)
+    x = np.log(rng.dirichlet(np.ones(CLASSES), ROWS)).astype(real)
+    case = Case("kl_divergence", "float32", x.astype(float), q.astype(float))
+    logs = np.log(q)
+    loss, gradient = (np.exp(logs) * (logs - x)).sum(axis=1), -np.exp(logs)
+    exact, own = truth(case, Semantics()), bounds(case, Semantics(), NUMPY)
+    limits = bounds(case, Semantics(), replace(NUMPY, form="log target"))
+    for got, right, limit in (
+        (loss, exact.loss, limits.loss),
+        (gradient, exact.gradient, limits.gradient),
+    ):
+        ratio = np.abs(got.astype(float) - to_float(right)) / limit
+        assert 1 / 32 < ratio.max() <= 1.0
+    # Where q is at hand its gradient is exact: the plain bound is none for this form.
+    assert (np.abs(gradient - to_float(exact.gradient)) > own.gradient).any()
+    assert (own.loss < limits.loss).all()
+
+
 def renormalised_by_hand(case: Case, *, logits: bool) -> tuple[np.ndarray, np.ndarray]:
     """keras.losses.categorical_focal_crossentropy in float32, differentiated by the chain rule."""
     x, y = case.inputs.astype(real), np.eye(CLASSES, dtype=real)[case.target]
