@@ -105,13 +105,17 @@ class CrossEntropy(Kernel):
         a = self.coefficients(case, ignored)
         loss = self.losses(a, surprise)
         gradient = self.slopes(case, a, p, complement)
-        lost = np.isnan(z).any(axis=1) | np.isposinf(z).any(axis=1) | np.isneginf(z).all(axis=1)
-        lost = lost & (z.shape[1] > 0)
+        lost = self.lost(z)
         loss = np.where(lost, np.nan, loss)
         return loss, np.where(lost[:, None], np.nan, gradient), surprise
 
     def logits(self, case: Case) -> Floats:
         return case.inputs
+
+    def lost(self, z: Floats) -> Bools:
+        """Rows without a value: NaN, +inf, or nothing but -inf."""
+        without = np.isnan(z).any(axis=1) | np.isposinf(z).any(axis=1) | np.isneginf(z).all(axis=1)
+        return np.asarray(without)
 
     def softmax(self, z: Floats) -> tuple[Floats, Floats, Floats]:
         """-log p_j, p_j and 1 - p_j."""
@@ -260,7 +264,7 @@ class Focal(CrossEntropy):
         gamma, alpha = self.factors(case)
         loss = alpha * times(self.modulator(share, rest, gamma), own)
         gradient = alpha * self.focal_slopes((own, share, rest), p, hot, gamma)
-        lost = np.isnan(z).any(axis=1) | np.isposinf(z).any(axis=1) | np.isneginf(z).all(axis=1)
+        lost = self.lost(z)
         loss = np.where(lost, np.nan, loss)
         return loss, np.where(lost[:, None], np.nan, gradient), np.zeros(p.shape)
 

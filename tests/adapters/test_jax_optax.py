@@ -139,6 +139,7 @@ def test_forward_differentiation_takes_any_shape(pool: WorkerPool, subject: Subj
         np.testing.assert_array_equal(forward.loss, backward.loss)
         assert forward.gradient is not None
         assert forward.gradient.shape == shape
+        assert backward.gradient is not None
         np.testing.assert_allclose(forward.gradient, backward.gradient, rtol=0, atol=8 * 2.0**-23)
 
 

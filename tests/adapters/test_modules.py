@@ -8,6 +8,8 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -130,11 +132,10 @@ def test_the_decorator_leaves_the_function_what_it_is():
     marked = lossaudit.subject(operation="cross_entropy", framework="torch")(cross_entropy)
     assert marked is cross_entropy
 
-    class Module:
-        one = marked
-        again = marked
+    module: Any = ModuleType("declared")
+    module.one = module.again = marked
 
-    (found,) = declarations(Module)
+    (found,) = declarations(module)
     assert found.function is cross_entropy
     assert found.subject.dtypes == ("float64", "float32", "bfloat16", "float16")
 
@@ -422,7 +423,7 @@ def test_facts_of_several_libraries_stay_apart():
         def devices(self):
             return list(self._devices)
 
-    runtime = FunctionsRuntime([])
+    runtime: Any = FunctionsRuntime([])
     runtime._libraries = {
         "torch": Stub("1", "cpu", "mps", "cuda"), "jax": Stub("2", "cpu", "cuda")
     }  # fmt: skip

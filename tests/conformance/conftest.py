@@ -205,7 +205,7 @@ def masked_by_a_product(subject: Subject) -> Function:
 
     def call(case: Case) -> tuple[Floats, ...]:
         loss, gradient, *_ = right(subject)(case)
-        lost = np.isnan(case.inputs).any(axis=1)
+        lost = np.asarray(np.isnan(case.inputs).any(axis=1))
         if case.options.reduction != "none":
             return np.where(lost.any(), np.nan, loss), gradient
         return np.where(lost, np.nan, loss), np.where(lost[:, None], np.nan, gradient)
