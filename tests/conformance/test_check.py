@@ -343,7 +343,8 @@ def torch_right(logits, target, *, label_smoothing=0.0, ignore_index=-100, reduc
 
     valid = target != ignore_index
     label = torch.where(valid, target, 0)
-    log_p = logits.log_softmax(-1)
+    # The backward of log_softmax would hand on NaN of an ignored row.
+    log_p = torch.where(valid[:, None], logits, 0.0).log_softmax(-1)
     loss = -log_p.gather(1, label[:, None])[:, 0]
     if label_smoothing:
         loss = (1 - label_smoothing) * loss - label_smoothing * log_p.mean(-1)
