@@ -255,6 +255,8 @@ class WorkerPool:
             Watched where /proc tells it; a limit of address space would forbid what frameworks
             reserve and never touch.
         frameworks: by name; those of lossaudit where None.
+        device: of the subjects that will be asked: versions and facts are those of the worker
+            that serves it.
     """
 
     def __init__(
@@ -264,6 +266,7 @@ class WorkerPool:
         start_seconds: float = 300.0,
         memory_bytes: int | None = None,
         frameworks: Mapping[str, Framework] | None = None,
+        device: str = "cpu",
     ) -> None:
         from .registry import FRAMEWORKS
 
@@ -272,6 +275,7 @@ class WorkerPool:
         self._start_seconds = start_seconds
         self._memory = default_memory() if memory_bytes is None else memory_bytes
         self._frameworks = FRAMEWORKS if frameworks is None else frameworks
+        self._device = device
         self._workers: dict[str, Worker] = {}
         self._refusals: dict[str, UnusableFramework] = {}
         self._lock = threading.RLock()
@@ -327,10 +331,15 @@ class WorkerPool:
     def _loaded_frame(self, name: str) -> Frame:
         with self._lock:
             framework = self._frameworks[name]
-            subject = framework.subjects[0]
+            subject = self._any_subject(framework)
             dtype = "float32" if "float32" in subject.dtypes else subject.dtypes[0]
             worker = self._ready(framework, subject, dtype)[1]
             return worker.loaded[framework.module]
+
+    def _any_subject(self, framework: Framework) -> Subject:
+        """A subject on the device, or the first one where none is audited there."""
+        there = (framework.on(subject, self._device) for subject in framework.subjects)
+        return next(filter(None, there), framework.subjects[0])
 
     def _ready(self, framework: Framework, subject: Subject, dtype: str) -> tuple[str, Worker]:
         """A live worker that has loaded the framework."""

@@ -130,7 +130,8 @@ def missing_device(framework: Framework, device: str, environment: Environment) 
     from .client import UnusableFramework, WorkerPool
 
     try:
-        with WorkerPool(environment.python, frameworks={framework.name: here}) as pool:
+        asked = {framework.name: here}
+        with WorkerPool(environment.python, frameworks=asked, device=device) as pool:
             there = pool.facts(framework.name).get("devices", "cpu").split(", ")
     except UnusableFramework as error:
         return error.reason

@@ -12,6 +12,7 @@ by running jax 0.10.2 with optax 0.2.8; how each step is rounded was read in the
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -31,7 +32,7 @@ from .runtime import (
     subnormals,
 )
 from .snippets import arguments, input_name, nested, target_name
-from .subject import SECOND, Framework, Interface, Subject
+from .subject import SECOND, Framework, Interface, Subject, cuda_too
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 # A wide format and a narrow one stand for all where the same primitives run for another subject,
@@ -320,11 +321,19 @@ def _subject(name: str, op: _Op, mode: str) -> Subject:
     )
 
 
+PLATFORMS = {
+    "cpu": {"JAX_PLATFORMS": "cpu"},
+    # Several workers share a GPU, of which one takes three quarters if it may.
+    "cuda": {"JAX_PLATFORMS": "cuda,cpu", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
+}
+"""What a worker sees, by the device of its subjects: the first one named is JAX's default."""
+
+
 def _worker(subject: Subject, dtype: str) -> tuple[str, dict[str, str]]:
-    del subject
-    if dtype == "float64":
-        return "jax-x64", {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "1"}
-    return "jax", {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "0"}
+    x64 = dtype == "float64"
+    name = "jax-x64" if x64 else "jax"
+    name = name if subject.device == "cpu" else f"{name}-{subject.device}"
+    return name, {**PLATFORMS[subject.device], "JAX_ENABLE_X64": str(int(x64))}
 
 
 def _snippet(subject: Subject, case: Case) -> str:
@@ -339,6 +348,7 @@ def _snippet(subject: Subject, case: Case) -> str:
         *(["import optax"] if "optax." in expression else []),
         "",
         *(['jax.config.update("jax_enable_x64", True)'] if case.dtype == "float64" else []),
+        *_default_device(subject),
         f"{x} = jnp.array({nested(case.inputs)}, jnp.{case.dtype})",
         f"{y} = jnp.array({nested(case.target)}{'' if integers else f', jnp.{case.dtype}'})",
         *([f"where = jnp.array({list(options.where)})"] if options.where else []),
@@ -350,6 +360,13 @@ def _snippet(subject: Subject, case: Case) -> str:
         *_differentiated(subject.mode, expression, case, x, y),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _default_device(subject: Subject) -> list[str]:
+    """The line that says where a script computes, unless it is the CPU."""
+    if subject.device == "cpu":
+        return []
+    return [f'jax.config.update("jax_default_device", jax.devices({subject.device!r})[0])']
 
 
 def _expression(subject: Subject, case: Case, x: str, y: str) -> str:
@@ -473,6 +490,7 @@ FRAMEWORK = Framework(
     ),
     worker=_worker,
     snippet=_snippet,
+    on=cuda_too,
 )
 
 # ---------------------------------------------------------------------- in the worker
@@ -484,13 +502,23 @@ def facts_of(jax: Any) -> dict[str, str]:
     return {
         "x64": str(bool(config.jax_enable_x64)),
         "backend": jax.default_backend(),
-        "devices": ", ".join(f"{d} ({d.device_kind})" for d in jax.devices()),
+        "devices": ", ".join(devices_of(jax)),
+        "devices seen": ", ".join(f"{d} ({d.device_kind})" for d in jax.devices()),
         "matmul precision": str(config.jax_default_matmul_precision),
         "dtype promotion": str(config.jax_numpy_dtype_promotion),
         "jit": "disabled" if config.jax_disable_jit else "enabled",
         "subnormals": subnormals(lambda x: jax.numpy.asarray(x) * x.dtype.type(0.5)),
         **flags("XLA_FLAGS", "JAX_PLATFORMS", "NPROC"),
     }
+
+
+def devices_of(jax: Any) -> dict[str, Any]:
+    """The devices that a subject may be on, by name."""
+    found = {}
+    for name in PLATFORMS:
+        with contextlib.suppress(RuntimeError):  # "Unknown backend"
+            found[name] = jax.devices(name)[0]
+    return found
 
 
 class JaxRuntime:
@@ -504,6 +532,7 @@ class JaxRuntime:
         self._jax, self._jaxlib, self._optax = jax, jaxlib, optax
         self._bfloat16 = jax.numpy.bfloat16.dtype
         self._programs: dict[Any, Any] = {}
+        self._devices = devices_of(jax)
 
     def versions(self) -> dict[str, str]:
         return {
@@ -516,6 +545,13 @@ class JaxRuntime:
         return facts_of(self._jax)
 
     def call(self, call: Call) -> Result:
+        if call.device not in self._devices:
+            raise Unsupported(f"jax has no device {call.device!r} here")
+        # What an op makes for itself lies there too.
+        with self._jax.default_device(self._devices[call.device]):
+            return self._call(call)
+
+    def _call(self, call: Call) -> Result:
         array = self._jax.numpy.asarray
         inputs = array(call.inputs.view(self._kind(call.dtype)))
         target = array(call.target if call.index else call.target.view(self._kind(call.dtype)))

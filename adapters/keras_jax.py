@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..reference.vocabulary import Arithmetic, Case, Semantics
-from .jax_optax import NARROW, SUMMATION, XLA
+from .jax_optax import NARROW, PLATFORMS, SUMMATION, XLA, devices_of
 from .keras_losses import (
     BINARY_FOCAL_CLIPPED,
     CATEGORICAL_FOCAL_CLIPPED,
@@ -132,7 +132,10 @@ FRAMEWORK = framework(
         module="keras_jax",
         packages=("jax",),
         imports=("import jax", "import jax.numpy as jnp", "import keras"),
-        worker=("keras-jax", {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}),
+        worker="keras-jax",
+        environments={
+            device: {"KERAS_BACKEND": "jax", **seen} for device, seen in PLATFORMS.items()
+        },
         dtypes=DTYPES,
         declared=DECLARED,
         snippet=_snippet,
@@ -149,6 +152,11 @@ class KerasJaxRuntime(BackendRuntime):
 
     backend = "jax"
     packages = ("jax",)
+
+    def devices(self) -> tuple[str, ...]:
+        import jax
+
+        return tuple(devices_of(jax))
 
     def differentiated(self, loss_of: Callable[..., Any], call: Call) -> Callable[..., Any]:
         import jax

@@ -26,16 +26,16 @@ import numpy as np
 
 from ..reference.vocabulary import LOGITS, Arithmetic, Case, Options, Semantics, inputs_of
 from .protocol import RawArray
-from .runtime import NUMPY_TYPES, Call, Result, flags, raw, subnormals
+from .runtime import NUMPY_TYPES, Call, Result, Unsupported, flags, raw, subnormals
 from .snippets import input_name, target_name
-from .subject import Framework, Interface, Subject
+from .subject import Framework, Interface, Subject, cuda_too
 from .tensorflow_nn import (
     BINARY,
     CLASSES,
     COMPILED_DTYPES,
     DTYPES,
     EIGEN,
-    ENVIRONMENT,
+    ENVIRONMENTS,
     FLUSH,
     NARROW,
     NARROW_XLA,
@@ -43,10 +43,15 @@ from .tensorflow_nn import (
     TensorFlowRuntime,
     constants,
     labelled,
+    on_tensorflow,
     sigmoid_arithmetic,
     softmax_arithmetic,
     taped,
+    worker_name,
 )
+
+DEVICES = {"cpu": "cpu:0", "cuda": "gpu:0"}
+"""What keras.device calls them, on every backend."""
 
 EPSILON = 1e-7  # keras.config.epsilon()
 REDUCTIONS = {"none": None, "sum": "sum", "mean": "sum_over_batch_size"}
@@ -328,7 +333,8 @@ class Backend:
         module: the file of `adapters/` with its runtime.
         packages: the distributions that it needs beside Keras, and whose versions matter.
         imports: the lines that a script starts with.
-        worker: name and environment of its worker.
+        worker: the name of its worker.
+        environments: what that is told, by the device of the subjects that it serves.
         dtypes: in which it is audited.
         declared: by op; `_Op.like` says which others it holds for.
         snippet: how a script differentiates.
@@ -337,6 +343,7 @@ class Backend:
         compiled_policy: the label policy of that mode, where it differs.
         gradients: whether it can differentiate.
         few_dtypes: of `dtypes`, those of an op that is like another.
+        on: as in Framework, for the devices of `environments`.
     """
 
     name: str
@@ -344,7 +351,8 @@ class Backend:
     module: str
     packages: tuple[str, ...]
     imports: tuple[str, ...]
-    worker: tuple[str, Mapping[str, str]]
+    worker: str
+    environments: Mapping[str, Mapping[str, str]]
     dtypes: tuple[str, ...]
     declared: Mapping[str, Declaration]
     snippet: Snippet
@@ -353,15 +361,19 @@ class Backend:
     compiled_policy: str = ""
     gradients: bool = True
     few_dtypes: tuple[str, ...] = ("float32",)
+    on: Callable[[Subject, str], Subject | None] = cuda_too
 
 
 def framework(backend: Backend) -> Framework:
     """Keras on one backend as a framework."""
 
     def worker(subject: Subject, dtype: str) -> tuple[str, dict[str, str]]:
-        del subject, dtype
-        name, environment = backend.worker
-        return name, dict(environment)
+        del dtype
+        environment = backend.environments[subject.device]
+        return worker_name(backend.worker, subject.device), dict(environment)
+
+    def on(subject: Subject, device: str) -> Subject | None:
+        return backend.on(subject, device) if device in backend.environments else None
 
     def snippet(subject: Subject, case: Case) -> str:
         return _snippet(backend, subject, case)
@@ -374,6 +386,7 @@ def framework(backend: Backend) -> Framework:
         subjects=tuple(_subjects(backend)),
         worker=worker,
         snippet=snippet,
+        on=on,
     )
 
 
@@ -618,7 +631,8 @@ FRAMEWORK = framework(
         module="keras_losses",
         packages=("tensorflow",),
         imports=("import keras", "import tensorflow as tf"),
-        worker=("tensorflow", ENVIRONMENT),
+        worker="tensorflow",
+        environments=ENVIRONMENTS,
         dtypes=DTYPES,
         declared={**_FROM_LOGITS, **_FROM_PROBABILITIES, **_RELATED},
         snippet=_tensorflow_snippet,
@@ -626,6 +640,7 @@ FRAMEWORK = framework(
         compiled_ops=tuple(CLASS_OPS),
         compiled_policy="nan",
         few_dtypes=COMPILED_DTYPES,
+        on=on_tensorflow,
     )
 )
 
@@ -710,6 +725,7 @@ class BackendRuntime(ABC):
 
         self._types = {**NUMPY_TYPES, "bfloat16": ml_dtypes.bfloat16}
         self._programs: dict[Any, Any] = {}
+        self._devices = self.devices()
 
     def versions(self) -> dict[str, str]:
         found = {name: importlib.metadata.version(name) for name in self.packages}
@@ -724,13 +740,23 @@ class BackendRuntime(ABC):
         return {
             "backend": config.backend(),
             "epsilon": repr(config.epsilon()),
-            "devices": "cpu",
+            "devices": ", ".join(self._devices),
             "subnormals": subnormals(halved),
             **flags("XLA_FLAGS", "OMP_NUM_THREADS"),
         }
 
+    def devices(self) -> tuple[str, ...]:
+        """The devices that a subject may be on."""
+        return ("cpu",)
+
     def call(self, call: Call) -> Result:
         """Calls the op, and differentiates it where the backend can."""
+        if call.device not in self._devices:
+            raise Unsupported(f"keras on {self.backend} has no device {call.device!r} here")
+        with self._keras.device(DEVICES[call.device]):
+            return self._call(call)
+
+    def _call(self, call: Call) -> Result:
         inputs = self._tensor(call.inputs, call.dtype)
         target = self._tensor(call.target, "int64" if call.index else call.dtype)
         weights = []

@@ -123,6 +123,14 @@ def _snippet(mode: str, case: Case, x: str, y: str, expression: str) -> list[str
     ]
 
 
+ENVIRONMENT = {
+    "KERAS_BACKEND": "torch",
+    # Keras fails to start where its default is not there; a call says its device itself.
+    "KERAS_TORCH_DEVICE": "cpu",
+    # The batches are small, and on a busy machine threads wait for each other.
+    "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
+}
+
 FRAMEWORK = framework(
     Backend(
         name="torch",
@@ -130,15 +138,8 @@ FRAMEWORK = framework(
         module="keras_torch",
         packages=("torch",),
         imports=("import keras", "import torch"),
-        worker=(
-            "keras-torch",
-            {
-                "KERAS_BACKEND": "torch",
-                "KERAS_TORCH_DEVICE": "cpu",
-                # The batches are small, and on a busy machine threads wait for each other.
-                "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
-            },
-        ),
+        worker="keras-torch",
+        environments=dict.fromkeys(("cpu", "cuda"), ENVIRONMENT),
         dtypes=DTYPES,
         declared=DECLARED,
         snippet=_snippet,
@@ -153,6 +154,11 @@ class KerasTorchRuntime(BackendRuntime):
 
     backend = "torch"
     packages = ("torch",)
+
+    def devices(self) -> tuple[str, ...]:
+        import torch
+
+        return ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
 
     def differentiated(self, loss_of: Callable[..., Any], call: Call) -> Callable[..., Any]:
         import torch

@@ -5,7 +5,7 @@ Subjects are data, so that every room can list and filter them without importing
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Callable, Dict, FrozenSet, Optional, Tuple  # noqa: UP035
 
 from ..reference.vocabulary import LOGITS, Arithmetic, Case, Semantics, inputs_of
@@ -153,6 +153,17 @@ def the_same(framework: Framework, python: str) -> Framework:
     return framework
 
 
+def cuda_too(subject: Subject, device: str) -> Optional[Subject]:
+    """For frameworks that compute on GPUs of NVIDIA as well.
+
+    The constants of the arithmetic are those of the CPU's functions, so that elsewhere no bound is
+    declared.
+    """
+    if device == "cuda":
+        return replace(subject, device=device, arithmetic={})
+    return only_cpu(subject, device)
+
+
 @dataclass(frozen=True)
 class Framework:
     """One framework: what it offers, how its worker starts, how a user reproduces a call.
@@ -164,7 +175,8 @@ class Framework:
         install: the command that installs it.
         subjects: what it offers.
         worker: (subject, dtype) -> (name, environment) of the worker process that serves it;
-            two subjects of the same worker name share a process.
+            two subjects of the same worker name share a process. Where a framework computes on
+            whatever it sees, one of another device has a process that sees that too.
         snippet: (subject, case) -> a script that reproduces the call with the framework alone
             and prints the loss and the gradient.
         unusable: why it cannot be audited, where that was found out before it was to be: a module

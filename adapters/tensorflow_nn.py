@@ -26,7 +26,7 @@ from .runtime import (
     subnormals,
 )
 from .snippets import input_name, nested, target_name
-from .subject import COMPILED, SECOND, Framework, Interface, Subject
+from .subject import COMPILED, SECOND, Framework, Interface, Subject, cuda_too
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 COMPILED_DTYPES = ("float32", "bfloat16")
@@ -34,11 +34,15 @@ CLASSES, BINARY = (64, 3), (64, 1)
 LABELS = 4  # columns of the multi-label op: four rows of a batch lie side by side
 
 # Keras runs on TensorFlow here and shares its worker, hence one environment for both.
-ENVIRONMENT = {
-    "KERAS_BACKEND": "tensorflow",
-    "CUDA_VISIBLE_DEVICES": "-1",
-    "TF_CPP_MIN_LOG_LEVEL": "2",
+_COMMON = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "2"}
+ENVIRONMENTS = {
+    "cpu": {**_COMMON, "CUDA_VISIBLE_DEVICES": "-1"},
+    # Several workers share a GPU, of which one takes all if it may.
+    "cuda": {**_COMMON, "TF_FORCE_GPU_ALLOW_GROWTH": "true"},
 }
+"""What a worker is told, by the device of its subjects."""
+DEVICES = {"cpu": "/CPU:0", "cuda": "/GPU:0"}
+"""What TensorFlow calls them."""
 
 # ---------------------------------------------------------------------- declarations
 
@@ -344,8 +348,27 @@ def _subjects() -> Iterator[Subject]:
 
 
 def _worker(subject: Subject, dtype: str) -> tuple[str, dict[str, str]]:
-    del subject, dtype
-    return "tensorflow", ENVIRONMENT
+    del dtype
+    return worker_name("tensorflow", subject.device), ENVIRONMENTS[subject.device]
+
+
+def worker_name(name: str, device: str) -> str:
+    """A worker for another device than the CPU is another process."""
+    return name if device == "cpu" else f"{name}-{device}"
+
+
+def on_tensorflow(subject: Subject, device: str) -> Subject | None:
+    """The subject on a device; on a GPU an invalid label does not raise.
+
+    The loss is then NaN (documentation of sparse_softmax_cross_entropy_with_logits). `tf.gather`
+    gives 0 there, of which each composition makes another number, so that nothing is declared.
+    """
+    moved = cuda_too(subject, device)
+    if moved is None or device == "cpu" or subject.target != "index" or subject.mode == "xla":
+        return moved
+    if subject.interface == COMPOSED_CALL:
+        return replace(moved, undeclared=frozenset({"label_policy"}))
+    return replace(moved, semantics=replace(moved.semantics, label_policy="nan"))
 
 
 def constants(case: Case, x: str, y: str) -> list[str]:
@@ -454,6 +477,7 @@ FRAMEWORK = Framework(
     subjects=tuple(_subjects()),
     worker=_worker,
     snippet=_snippet,
+    on=on_tensorflow,
 )
 
 # ---------------------------------------------------------------------- in the worker
@@ -465,7 +489,8 @@ def facts_of(tf: Any) -> dict[str, str]:
     threading = config.threading
     return {
         "cuda build": str(build.get("is_cuda_build", "")),
-        "devices": ", ".join(device.device_type for device in config.list_physical_devices()),
+        "devices": ", ".join(devices_of(tf)),
+        "devices seen": ", ".join(device.name for device in config.list_physical_devices()),
         "oneDNN": _onednn(),
         "tensor float 32": str(config.experimental.tensor_float_32_execution_enabled()),
         "threads": f"{threading.get_intra_op_parallelism_threads()} (0: as many as cores)",
@@ -477,6 +502,12 @@ def facts_of(tf: Any) -> dict[str, str]:
     }
 
 
+def devices_of(tf: Any) -> list[str]:
+    """The devices that a subject may be on."""
+    gpu = tf.test.is_built_with_cuda() and bool(tf.config.list_physical_devices("GPU"))
+    return ["cpu", "cuda"] if gpu else ["cpu"]
+
+
 class TensorFlowRuntime:
     """tensorflow, imported. Keras builds on this class: only `make_loss` differs."""
 
@@ -486,6 +517,7 @@ class TensorFlowRuntime:
         self._tf = tf
         self._bfloat16 = tf.bfloat16.as_numpy_dtype
         self._programs: dict[Any, Any] = {}
+        self._devices = devices_of(tf)
 
     def versions(self) -> dict[str, str]:
         return {"tensorflow": self._tf.__version__}
@@ -494,6 +526,13 @@ class TensorFlowRuntime:
         return facts_of(self._tf)
 
     def call(self, call: Call) -> Result:
+        # TensorFlow would compute on another device than it is told, and say nothing.
+        if call.device not in self._devices:
+            raise Unsupported(f"tensorflow has no device {call.device!r} here")
+        with self._tf.device(DEVICES[call.device]):
+            return self._call(call)
+
+    def _call(self, call: Call) -> Result:
         inputs = self._constant(call.inputs, call.dtype)
         target = self._constant(call.target, "int64" if call.index else call.dtype)
         weights = self._weights(call)
@@ -505,6 +544,8 @@ class TensorFlowRuntime:
             raise TypeError(f"TensorFlow gives {call.op} no gradient for its inputs")
         if any(gradient is None for gradient in gradients[1:]):
             raise Unsupported(f"TensorFlow gives {call.op} no gradient for its target")
+        if not loss.device.endswith(DEVICES[call.device].lstrip("/")):
+            raise Unsupported(f"TensorFlow computed {call.op} on {loss.device}")
         if per_row(tuple(loss.shape), len(call.inputs)):
             loss = loss[:, 0]
         return Result(self._raw(loss), *map(self._raw, gradients))

@@ -395,7 +395,9 @@ def audit_part(part: Part, settings: Settings, emit: Emit) -> None:
         finished += isinstance(event, CellFinished)
         emit(event)
 
-    with WorkerPool(part.environment.python, memory_bytes=settings.memory) as pool:
+    with WorkerPool(
+        part.environment.python, memory_bytes=settings.memory, device=settings.device
+    ) as pool:
         try:
             audit(part.subjects, settings, counted, pool, part.context)
         except UnusableFramework as error:

@@ -128,10 +128,19 @@ def test_a_device_that_is_not_there_is_one_clear_line_and_exit_code_3():
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.frameworks
+@pytest.mark.parametrize("backend", ["jax", "keras-torch"])
+def test_a_gpu_that_a_framework_does_not_find_is_refused_in_the_same_words(backend, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    done = lossaudit("run", "--backend", backend, "--device", "cuda")
+    assert done.returncode == 3, done.stderr
+    assert done.stderr == f"lossaudit: --device cuda: {backend}: no such device here, only cpu.\n"
+
+
 def test_a_framework_that_is_audited_on_the_cpu_alone_says_so():
-    done = lossaudit("run", "--backend", "jax", "--device", "cuda")
+    done = lossaudit("run", "--backend", "keras-numpy", "--device", "cuda")
     assert done.returncode == 3
-    assert done.stderr == "lossaudit: --device cuda: jax: is not audited there.\n"
+    assert done.stderr == "lossaudit: --device cuda: keras-numpy: is not audited there.\n"
 
 
 def test_version():

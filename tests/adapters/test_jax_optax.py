@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import lossaudit.adapters
 from lossaudit.adapters.client import UnusableFramework, WorkerPool
-from lossaudit.adapters.jax_optax import LOG_TARGETS, JaxRuntime
+from lossaudit.adapters.jax_optax import INTEGER, LOG_TARGETS, JaxRuntime
 from lossaudit.adapters.registry import FRAMEWORKS, subjects
-from lossaudit.adapters.runtime import Unsupported
+from lossaudit.adapters.runtime import Call, Unsupported
 from lossaudit.adapters.subject import Subject
 from lossaudit.reference.bounds import error_bound
 from lossaudit.reference.exact import Exact, subtract, to_float
@@ -141,6 +146,61 @@ def test_forward_differentiation_takes_any_shape(pool: WorkerPool, subject: Subj
         assert forward.gradient.shape == shape
         assert backward.gradient is not None
         np.testing.assert_allclose(forward.gradient, backward.gradient, rtol=0, atol=8 * 2.0**-23)
+
+
+PLACED = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import jax, numpy as np
+from lossaudit.adapters.jax_optax import OPS, JaxRuntime
+from lossaudit.adapters.runtime import Call
+from lossaudit.reference.vocabulary import Options
+
+class Looking(JaxRuntime):
+    def _raw(self, array):
+        print(*(device.id for device in array.devices()))
+        return super()._raw(array)
+
+runtime = Looking()
+second = jax.devices("cpu")[1]
+runtime._devices["cuda"] = second
+ones = np.full((8, 4), 0x3F800000, np.uint32)
+options = Options(where=(True, False, True, True))
+for mode in ("eager", "jit", "vmap", "forward"):
+    for op, y in (("softmax_cross_entropy", ones), ("log_softmax.index", np.zeros(8, np.int64))):
+        if mode in ("eager", "jit") or op in ("softmax_cross_entropy",):
+            runtime.call(Call(op, mode, "float32", ones, y, options, device="cuda"))
+"""
+
+
+@pytest.mark.frameworks
+def test_arrays_lie_on_the_device_that_was_asked_for(tmp_path: Path) -> None:
+    """The second of two CPUs stands in for a GPU."""
+    pytest.importorskip("optax")
+    (tmp_path / "lossaudit").symlink_to(Path(lossaudit.adapters.__file__).parent.parent)
+    flag = "--xla_force_host_platform_device_count=2"
+    done = subprocess.run(
+        [sys.executable, "-c", PLACED, str(tmp_path)],
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flag},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    # Loss and gradient of six calls.
+    assert done.stdout.split() == ["1"] * 12
+
+
+@pytest.mark.frameworks
+def test_a_device_that_jax_does_not_find_is_no_fault_of_the_op() -> None:
+    pytest.importorskip("optax")
+    runtime = JaxRuntime()
+    runtime._devices.pop("cuda", None)
+    assert list(runtime._devices) == runtime.facts()["devices"].split(", ") == ["cpu"]
+    zeros = np.zeros((2, 3), np.uint32)
+    call = Call(INTEGER, "eager", "float32", zeros, np.zeros(2, np.int64), Options(), device="cuda")
+    with pytest.raises(Unsupported, match="jax has no device 'cuda' here"):
+        runtime.call(call)
 
 
 def one_class(subject: Subject, case: Case, j: int) -> Floats:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import lossaudit.adapters
 from lossaudit.adapters.client import UnusableFramework, WorkerPool
+from lossaudit.adapters.environments import availability
 from lossaudit.adapters.keras_losses import OPS
 from lossaudit.adapters.registry import FRAMEWORKS, members
 from lossaudit.adapters.subject import Subject
@@ -38,6 +44,52 @@ def test_a_worker_holds_the_backend_that_it_is_named_for(pool: WorkerPool, backe
         pytest.skip(str(error))
     expected = {"keras": "tensorflow"}.get(backend, backend.removeprefix("keras-"))
     assert facts["backend"] == expected
+
+
+PLACED = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import numpy as np
+from lossaudit.adapters import keras_losses
+from lossaudit.adapters.keras_jax import KerasJaxRuntime
+from lossaudit.adapters.runtime import Call, Unsupported
+from lossaudit.reference.vocabulary import Options
+
+class Looking(KerasJaxRuntime):
+    def _raw(self, array):
+        print(*(device.id for device in array.devices()))
+        return super()._raw(array)
+
+runtime = Looking()
+op, ones = "CategoricalCrossentropy.logits", np.full((2, 3), 0x3F800000, np.uint32)
+call = Call(op, "eager", "float32", ones, ones, Options(), device="cuda")
+try:
+    runtime.call(call)
+except Unsupported as error:
+    print(error)
+keras_losses.DEVICES["cuda"] = "cpu:1"
+runtime._devices = ("cpu", "cuda")
+runtime.call(call)
+"""
+
+
+def test_arrays_lie_on_the_device_that_was_asked_for(tmp_path: Path):
+    """The second of two CPUs stands in for a GPU."""
+    if reason := availability(FRAMEWORKS["keras-jax"]):
+        pytest.skip(reason)
+    (tmp_path / "lossaudit").symlink_to(Path(lossaudit.adapters.__file__).parent.parent)
+    flag = "--xla_force_host_platform_device_count=2"
+    told = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flag, "KERAS_BACKEND": "jax"}
+    done = subprocess.run(
+        [sys.executable, "-c", PLACED, str(tmp_path)],
+        env={**os.environ, **told},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    refused = "keras on jax has no device 'cuda' here"
+    assert done.stdout.splitlines() == [refused, "1", "1"]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

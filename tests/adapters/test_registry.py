@@ -14,6 +14,7 @@ from lossaudit.reference.formats import FORMATS
 from lossaudit.reference.vocabulary import OPERATIONS, TARGETS, Options
 
 ALL = subjects(depth="deep")
+ON_GPUS = ("torch", "tensorflow", "keras", "keras-jax", "keras-torch", "jax")
 LISTING = """
 import sys
 sys.path.insert(0, sys.argv[1])
@@ -75,12 +76,36 @@ def test_depths_nest():
 
 def test_subjects_of_another_device_are_those_that_make_sense_there():
     everywhere = subjects(depth="deep", device="cuda")
-    assert {(s.framework, s.device) for s in everywhere} == {("torch", "cuda")}
+    assert {s.device for s in everywhere} == {"cuda"}
+    assert {s.framework for s in everywhere} == set(ON_GPUS)
+    assert {s.framework for s in subjects(depth="deep", device="mps")} == {"torch"}
     assert "autocast" not in {s.mode for s in everywhere}
     # The constants of the declarations are those of the CPU's functions.
     assert not any(s.arithmetic for s in everywhere)
     assert not any("float64" in s.dtypes for s in subjects(["torch"], device="mps"))
     assert all("[eager,cuda]" in s.name for s in everywhere if s.mode == "eager")
+
+
+@pytest.mark.parametrize("name", ON_GPUS)
+def test_a_worker_sees_the_device_of_its_subjects(name: str):
+    """TensorFlow and JAX compute on whatever they see: one for the CPU sees nothing else."""
+    found = FRAMEWORKS[name]
+    here = found.subjects[0]
+    there = found.on(here, "cuda")
+    assert there is not None
+    (cpu, seen_by_cpu), (gpu, seen_by_gpu) = (found.worker(s, "float32") for s in (here, there))
+    assert (cpu == gpu) == (name == "torch")
+    hidden = {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}.items()
+    assert not hidden & seen_by_gpu.items()
+    assert bool(hidden & seen_by_cpu.items()) == (name not in ("torch", "keras-torch"))
+
+
+@pytest.mark.parametrize("name", ["tensorflow", "keras"])
+def test_an_invalid_label_does_not_raise_in_tensorflow_on_a_gpu(name: str):
+    labelled = [s for s in subjects([name], device="cuda") if s.target == "index"]
+    assert labelled
+    for subject in labelled:
+        assert subject.semantics.label_policy != "raises" or subject.undeclared == {"label_policy"}
 
 
 def test_frameworks_can_be_chosen():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -156,4 +158,29 @@ def test_only_the_target_may_be_without_a_gradient(gradients: tuple[Any, ...], e
 
     call = Call("op", "eager", "float32", INPUTS, ONE_HOT, Options(), by_target=True)
     with pytest.raises(error, match="no gradient for its"):
+        Runtime()._call(call)
+
+
+def test_what_was_computed_elsewhere_is_not_judged():
+    """TensorFlow moves an op that has no kernel for a device, and says nothing."""
+
+    class Runtime(TensorFlowRuntime):
+        def __init__(self) -> None:
+            """Without TensorFlow."""
+            self._devices = ["cpu", "cuda"]
+            self._tf = SimpleNamespace(device=nullcontext)
+
+        def _constant(self, bits: Any, dtype: str) -> Any:
+            del dtype
+            return bits
+
+        def _program(self, call: Call) -> Any:
+            del call
+            place = "/job:localhost/replica:0/task:0/device:CPU:0"
+            return lambda *_: (SimpleNamespace(shape=(2,), device=place), INPUTS)
+
+    call = Call("op", "eager", "float32", INPUTS, ONE_HOT, Options(), device="cuda")
+    with pytest.raises(Unsupported, match=r"TensorFlow computed op on .*CPU:0"):
         Runtime().call(call)
+    with pytest.raises(Unsupported, match="tensorflow has no device 'mps' here"):
+        Runtime().call(replace(call, device="mps"))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -27,6 +28,7 @@ from lossaudit.adapters.protocol import (
     pack,
 )
 from lossaudit.adapters.runtime import options_from_fields
+from lossaudit.adapters.subject import Subject, cuda_too
 from lossaudit.reference.vocabulary import INPUTS_CHANGED, Case, Options, Outcome
 
 ROOT = Path(lossaudit.adapters.__file__).parent.parent
@@ -363,6 +365,20 @@ def test_versions_facts_and_environment(faulty_pool: WorkerPool):
     assert described["numpy"] == np.__version__
     assert described["executable"] == sys.executable
     assert {"python", "platform", "machine", "cores"} <= set(described)
+
+
+def test_facts_are_those_of_the_worker_of_the_device(faulty: ModuleType):
+    """The one that serves the CPU need not see another device."""
+
+    def worker(subject: Subject, dtype: str) -> tuple[str, dict[str, str]]:
+        del dtype
+        return f"faulty-{subject.device}", {"FAULTY": subject.device}
+
+    found = replace(faulty.framework(), worker=worker, on=cuda_too)
+    for device, expected in (("cuda", "cuda"), ("cpu", "cpu"), ("mps", "cpu")):
+        with WorkerPool(frameworks={"faulty": found}, device=device) as pool:
+            assert pool.facts("faulty") == {"variable": expected}
+            assert list(pool.environment()) == [f"faulty-{expected}"]
 
 
 def start_by_hand(worker: Path, *, python: str = sys.executable) -> subprocess.Popen[bytes]:
