@@ -302,7 +302,7 @@ def _subject(name: str, op: _Op, mode: str) -> Subject:
     shape = BINARY if op.target == "binary" else CLASSES
     # Where rows are mapped or pushed forward one by one there is no array with another class axis.
     options = op.options if mode in ("eager", "jit") else op.options - {"axis"}
-    reshaped = name == MULTILABEL or mode in ("vmap", "forward")
+    reshaped = name == MULTILABEL or mode == "vmap"
     return Subject(
         framework="jax",
         op=name,

@@ -1,6 +1,7 @@
 """TensorFlow: the cross-entropies of `tf.nn`, and those that users compose of its other functions.
 
-"eager" runs op by op, "function" is tf.function without XLA, "xla" with it (jit_compile=True).
+"eager" runs op by op, "function" is tf.function without XLA, "xla" with it (jit_compile=True);
+"forward" pushes tangents with tf.autodiff.ForwardAccumulator, a copy of each row per class.
 
 Conventions were read in tensorflow/core/kernels/xent_op.h and sparse_xent_op.h and confirmed by
 running 2.21; the constants of the arithmetic come from the headers of Eigen that TensorFlow ships.
@@ -21,6 +22,7 @@ from .runtime import (
     Result,
     Unsupported,
     flags,
+    one_loss_a_row,
     per_row,
     raw,
     subnormals,
@@ -30,6 +32,7 @@ from .subject import COMPILED, SECOND, Framework, Interface, Subject, cuda_too
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 COMPILED_DTYPES = ("float32", "bfloat16")
+FORWARD_DTYPES = ("float32",)  # only the way to call the kernels differs from the eager mode
 CLASSES, BINARY = (64, 3), (64, 1)
 LABELS = 4  # columns of the multi-label op: four rows of a batch lie side by side
 
@@ -207,7 +210,7 @@ class _Op:
     binary_sibling: str | None = None
 
 
-LOSS_MODES = ("function", "xla", SECOND)
+LOSS_MODES = ("function", "xla", "forward", SECOND)
 SIGMOID = "sigmoid_cross_entropy_with_logits"
 OPS: dict[str, _Op] = {
     "sparse_softmax_cross_entropy_with_logits": _Op(
@@ -318,9 +321,20 @@ OPS: dict[str, _Op] = {
 }
 
 
+def _arithmetic(op: _Op, dtype: str, mode: str) -> Arithmetic:
+    found = op.arithmetic(dtype, mode == "xla")
+    if mode != "forward":
+        return found
+    note = (
+        "; a tangent is multiplied by what the gradient is made of (forwardprop.py transposes the "
+        "gradient of each op), and the products by 0 and 1 are exact"
+    )
+    return replace(found, origin=found.origin + note)
+
+
 def _subject(name: str, op: _Op, mode: str) -> Subject:
     xla, compiled = mode == "xla", mode in COMPILED
-    dtypes = op.dtypes if mode == "eager" else COMPILED_DTYPES
+    dtypes = {"eager": op.dtypes, "forward": FORWARD_DTYPES}.get(mode, COMPILED_DTYPES)
     shape = BINARY if op.target == "binary" else CLASSES
     return Subject(
         framework="tensorflow",
@@ -329,10 +343,11 @@ def _subject(name: str, op: _Op, mode: str) -> Subject:
         target=op.target,
         mode=mode,
         dtypes=dtypes,
-        options=op.options - {"axis"} if mode == SECOND else op.options,
+        # Tangents and vectors lie along the classes of (N, K).
+        options=op.options - {"axis"} if mode in ("forward", SECOND) else op.options,
         reductions=op.reductions,
         semantics=op.compiled_semantics if xla else op.semantics,
-        arithmetic={dtype: op.arithmetic(dtype, xla) for dtype in dtypes},
+        arithmetic={dtype: _arithmetic(op, dtype, mode) for dtype in dtypes},
         shape=shape if compiled else None,
         index_sibling=op.index_sibling,
         binary_sibling=op.binary_sibling,
@@ -341,7 +356,7 @@ def _subject(name: str, op: _Op, mode: str) -> Subject:
 
 
 def _subjects() -> Iterator[Subject]:
-    for mode in ("eager", "function", "xla", SECOND):
+    for mode in ("eager", *LOSS_MODES):
         for name, op in OPS.items():
             if mode == "eager" or mode in op.modes:
                 yield _subject(name, op, mode)
@@ -436,11 +451,30 @@ def _taped_twice(expression: str, case: Case, along: Floats, x: str, y: str) -> 
     ]
 
 
+def pushed(subject: Subject, case: Case, x: str, y: str) -> list[str]:
+    """The lines that compute loss and gradients forward: each row once for each of its classes."""
+    inside = [
+        f"rows, k = {x}.shape",
+        f"copies = [tf.repeat(array, k, axis=0) for array in ({x}, {y})]",
+        f"units = tf.tile(tf.eye(k, dtype={x}.dtype), (rows, 1))",
+        *(["units *= tf.repeat(c, k)[:, None]"] if case.cotangent is not None else []),
+        f"print(loss_of({x}, {y}).numpy().tolist())",
+        f"for array in copies{'' if case.by_target else '[:1]'}:",
+        "    with tf.autodiff.ForwardAccumulator(array, units) as forward:",
+        "        loss = loss_of(*copies)",
+        f"    print(tf.reshape(forward.jvp(loss), {x}.shape).numpy().tolist())",
+    ]
+    expression = _expression(subject, case, x, y)
+    return ["", f"def loss_of({x}, {y}):", f"    return {expression}", "", "", *inside]
+
+
 def _snippet(subject: Subject, case: Case) -> str:
     x, y = input_name(subject), target_name(case)
+    lines = ["import tensorflow as tf", "", *constants(case, x, y), ""]
+    if subject.mode == "forward":
+        return "\n".join([*lines, *pushed(subject, case, x, y)]) + "\n"
     expression = _expression(subject, case, x, y)
-    lines = ["import tensorflow as tf", "", *constants(case, x, y), "", ""]
-    return "\n".join([*lines, *taped(subject.mode, expression, case, x, y)]) + "\n"
+    return "\n".join([*lines, "", *taped(subject.mode, expression, case, x, y)]) + "\n"
 
 
 def _expression(subject: Subject, case: Case, x: str, y: str) -> str:
@@ -660,10 +694,52 @@ class TensorFlowRuntime:
 
         if call.direction is not None:
             return self._twice(loss_of)
+        if call.mode == "forward":
+            return self._forward(loss_of, call)
         if call.mode in ("eager", SECOND):
             return loss_and_gradient
         xla = call.mode == "xla"
         return tf.function(loss_and_gradient, jit_compile=xla or None, autograph=False)
+
+    def _forward(self, loss_of: Callable[..., Any], call: Call) -> Callable[..., Any]:
+        def loss_and_gradient(inputs: Any, target: Any, cotangent: Any) -> Any:
+            loss = loss_of(inputs, target)
+            arrays, gradients = (inputs, target), []
+            for i in range(1 + call.by_target):
+                by_row = one_loss_a_row(tuple(arrays[i].shape), tuple(loss.shape))
+                by = self._by_row if by_row else self._by_element
+                gradients.append(by(loss_of, arrays, i, cotangent))
+            return loss, *gradients
+
+        return loss_and_gradient
+
+    def _by_row(self, loss_of: Callable[..., Any], arrays: Any, i: int, cotangent: Any) -> Any:
+        """The gradient in array i: a copy of each row per class, with the tangent of that class."""
+        tf, at = self._tf, arrays[i]
+        rows, classes = at.shape
+        units = tf.tile(tf.eye(classes, dtype=at.dtype), (rows, 1))
+        if cotangent is not None:
+            units *= tf.repeat(cotangent, classes)[:, None]
+        copies = [tf.repeat(array, classes, axis=0) for array in arrays]
+        return tf.reshape(self._push(loss_of, copies, i, units), at.shape)
+
+    def _by_element(self, loss_of: Callable[..., Any], arrays: Any, i: int, cotangent: Any) -> Any:
+        """The gradient in array i by a tangent per element; only the probe asks for such shapes."""
+        tf, at = self._tf, arrays[i]
+        if cotangent is not None:
+            raise Unsupported("a cotangent is taken for one loss a row")
+        units = tf.reshape(tf.eye(math.prod(at.shape), dtype=at.dtype), (-1, *at.shape))
+        sums = [tf.reduce_sum(self._push(loss_of, arrays, i, unit)) for unit in units]
+        return tf.reshape(tf.stack(sums), at.shape)
+
+    def _push(self, loss_of: Callable[..., Any], arrays: Any, i: int, tangent: Any) -> Any:
+        """The derivative of the loss along a tangent of array i."""
+        with self._tf.autodiff.ForwardAccumulator(arrays[i], tangent) as forward:
+            loss = loss_of(*arrays)
+        pushed = forward.jvp(loss)
+        if pushed is None:
+            raise Unsupported("TensorFlow has no forward derivative of an op in it")
+        return pushed
 
 
 def _onednn() -> str:

@@ -80,6 +80,69 @@ def test_the_target_has_the_gradient_of_a_linear_function(pool: WorkerPool):
     np.testing.assert_allclose(outcome.target_gradient, expected, rtol=3 * 2**-52)
 
 
+FORWARD = [s for s in FRAMEWORKS["tensorflow"].subjects if s.mode == "forward"]
+ODD = {
+    "index": ((1, 2, 2), np.array([[0, 1]])),
+    "distribution": ((1, 2, 2), np.full((1, 2, 2), 0.5)),
+    "binary": ((1, 2), np.array([[0.25, 1.0]])),
+}
+
+
+@pytest.mark.parametrize("subject", FORWARD, ids=lambda s: s.op)
+def test_forward_differentiation_agrees_with_backward(pool: WorkerPool, subject: Subject):
+    """Under cotangents, in the target, and in the shapes that the probe asks for."""
+    classes = 1 if subject.target == "binary" else 3
+    target = np.array([2, 0]) if subject.target == "index" else ONE_HOT[:, :classes]
+    soft = subject.target != "index"
+    plain = Case(
+        subject.operation,
+        "float32",
+        INPUTS[:, :classes],
+        target,
+        cotangent=np.array([1.0, -2.0]),
+        by_target=soft,
+    )
+    shape, odd = ODD[subject.target]
+    inputs = np.arange(float(np.prod(shape))).reshape(shape)
+    for case in (plain, Case(subject.operation, "float32", inputs, odd)):
+        forward = ask(pool, subject, case)
+        backward = ask(pool, replace(subject, mode="eager"), case)
+        assert (forward.status, forward.message) == (backward.status, backward.message)
+        np.testing.assert_array_equal(forward.loss, backward.loss)
+        # Products by 0 and 1 are exact: the numbers are those of the backward pass, to an ulp or
+        # two of those in [1, 8) where rows lie elsewhere in the registers.
+        assert forward.gradient is not None
+        np.testing.assert_allclose(forward.gradient, backward.gradient, rtol=0, atol=2.0**-20)
+        assert (forward.target_gradient is not None) == case.by_target
+        if case.by_target:
+            np.testing.assert_allclose(
+                forward.target_gradient, backward.target_gradient, rtol=0, atol=2.0**-20
+            )
+
+
+def test_a_zero_tangent_times_an_infinity_spoils_a_forward_derivative(pool: WorkerPool):
+    """The labels have a tangent of zeros, which is multiplied by -log softmax all the same."""
+    subject = named("softmax_cross_entropy_with_logits", "forward")
+    inputs = np.array([[0.0, 0.0, -np.inf]])
+    case = Case(subject.operation, "float32", inputs, np.array([[0.0, 1.0, 0.0]]))
+    forward = ask(pool, subject, case)
+    backward = ask(pool, replace(subject, mode="eager"), case)
+    np.testing.assert_array_equal(forward.gradient, [[np.nan] * 3])
+    np.testing.assert_array_equal(backward.gradient, [[0.5, -0.5, 0.0]])
+
+
+def test_an_op_without_a_forward_derivative_is_left_out():
+    tf = pytest.importorskip("tensorflow")
+    runtime = TensorFlowRuntime()
+    zeros = tf.zeros((2, 3))
+    with pytest.raises(Unsupported, match="no forward derivative"):
+        runtime._push(
+            lambda z, _: tf.cast(tf.argmax(z, axis=1), tf.float32), [zeros, zeros], 0, zeros
+        )
+    with pytest.raises(Unsupported, match="one loss a row"):
+        runtime._by_element(lambda z, _: z, [zeros, zeros], 0, tf.zeros(2))
+
+
 def test_an_index_has_no_gradient(pool: WorkerPool):
     subject = named("sparse_softmax_cross_entropy_with_logits")
     case = Case(subject.operation, "float32", INPUTS, np.array([2, 0]), by_target=True)
