@@ -309,7 +309,8 @@ def list_(
         reason = availability(framework)
         typer.echo(f"\n{framework.name}{f' (absent: {reason})' if reason else ''}")
         for subject in framework.subjects:
-            typer.echo(f"  {subject.name:64} {', '.join(subject.dtypes)}")
+            misuse = f"  (misuse: {subject.misuse})" if subject.misuse else ""
+            typer.echo(f"  {subject.name:64} {', '.join(subject.dtypes)}{misuse}")
     subjects = [subject for framework in listed for subject in framework.subjects]
     ops, formats = {(s.framework, s.op) for s in subjects}, sum(len(s.dtypes) for s in subjects)
     typer.echo(

@@ -171,6 +171,11 @@ def _binary_probabilities(dtype: str) -> Arithmetic:
     )
 
 
+def _of_softmax(dtype: str) -> Arithmetic:
+    """cross_entropy of a stored softmax: that of the loss, and for the law of the softmax too."""
+    return _noted(_log_softmax(dtype), "given a softmax of the same kernel in place of logits")
+
+
 def _logsumexp(dtype: str) -> Arithmetic:
     """log(sum(exp(z - max))) + max - z_t; backward is exp(z - logsumexp), and - 1 of z_t."""
     softmax = _log_softmax(dtype)
@@ -296,6 +301,7 @@ class _Op:
     interface: Interface = UNDECLARED
     index_sibling: str | None = None
     binary_sibling: str | None = None
+    misuse: str = ""
 
 
 MODES = ("compile", "autocast", "vmap", "forward")
@@ -327,6 +333,17 @@ OPS: dict[str, _Op] = {
         index_sibling="cross_entropy.index",
         binary_sibling=BCE,
         interface=PROBABILITIES_CALL,
+    ),
+    "cross_entropy.of_softmax": _Op(
+        CE,
+        "index",
+        frozenset(),
+        replace(INDEX, smoothing="none"),
+        _of_softmax,
+        ops.cross_entropy_of_softmax,
+        ops.cross_entropy_of_softmax_text,
+        dtypes=FEWER_DTYPES,
+        misuse="double softmax",
     ),
     "CrossEntropyLoss": _Op(
         CE,
@@ -555,6 +572,7 @@ def _eager(name: str, op: _Op) -> Subject:
         index_sibling=op.index_sibling,
         binary_sibling=op.binary_sibling,
         interface=op.interface,
+        misuse=op.misuse,
     )
 
 

@@ -48,6 +48,15 @@ def nll_loss_text(z: str, y: str, axis: int, keywords: str) -> str:
     return f"F.nll_loss(F.log_softmax({z}, dim=1), {y}{keywords})"
 
 
+def cross_entropy_of_softmax(torch: Any, z: Any, y: Any, axis: int, **keywords: Any) -> Any:
+    """What a model whose last layer is a softmax does with the loss for logits."""
+    return cross_entropy(torch, torch.nn.functional.softmax(z, dim=1), y, axis, **keywords)
+
+
+def cross_entropy_of_softmax_text(z: str, y: str, axis: int, keywords: str) -> str:
+    return cross_entropy_text(f"F.softmax({z}, dim=1)", y, axis, keywords)
+
+
 def _picked(array: Any, y: Any, axis: int) -> Any:
     """The entry of each row's class."""
     return array.gather(axis, y.unsqueeze(axis)).squeeze(axis)

@@ -88,6 +88,8 @@ class Subject:
         undeclared: fields of `semantics` about which it declares nothing: they are measured and
             judged under what was measured, and no measurement contradicts them.
         gradients: False where the loss alone comes back, since nothing here can differentiate it.
+        misuse: where it calls an op as that is not meant, what is wrong with it: it is audited so
+            that the law which looks for that is seen to find it, and no other law applies.
     """
 
     framework: str
@@ -112,6 +114,7 @@ class Subject:
     takes_reduction: bool = False
     undeclared: FrozenSet[str] = frozenset()  # noqa: UP006
     gradients: bool = True
+    misuse: str = ""
 
     @property
     def name(self) -> str:

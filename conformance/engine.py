@@ -258,6 +258,7 @@ def contradiction(
 
 
 def record(subject: Subject, versions: dict[str, str], laws: Iterable[str]) -> SubjectRecord:
+    probed = [] if subject.misuse else [CONVENTIONS.name]
     return SubjectRecord(
         name=subject.name,
         framework=subject.home,
@@ -267,7 +268,8 @@ def record(subject: Subject, versions: dict[str, str], laws: Iterable[str]) -> S
         mode=subject.mode,
         device=subject.device,
         dtypes=list(subject.dtypes),
-        laws=[CONVENTIONS.name, *laws],
+        laws=[*probed, *laws],
+        misuse=subject.misuse,
         versions=versions,
         arithmetic={dtype: _described(subject, dtype) for dtype in subject.dtypes},
     )

@@ -74,6 +74,7 @@ class Law:
         second: whether it is about second derivatives, and so about subjects of mode "second"; what
             those return beside is looked at under the op's other modes.
         partner: the op and mode that it compares a subject with, or None.
+        misuse: what it looks for, where that is a misuse (`Subject.misuse`).
     """
 
     name: str
@@ -88,10 +89,16 @@ class Law:
     invalid: bool = False
     second: bool = False
     partner: Callable[[Subject], tuple[str, str] | None] = alone
+    misuse: str = ""
 
     def applies(self, subject: Subject) -> bool:
-        """Whether the law fits a subject and judges anything that the subject returns."""
+        """Whether the law fits a subject and judges anything that the subject returns.
+
+        What is a misuse breaks any other law, which says nothing about the op that is called.
+        """
         if self.second is not (subject.mode == SECOND):
+            return False
+        if subject.misuse and subject.misuse != self.misuse:
             return False
         return self.fits(subject) and bool(self.judged(subject))
 

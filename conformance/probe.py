@@ -49,7 +49,8 @@ class _Field:
 
     def fits(self, subject: Subject) -> bool:
         known = self.any_operation or subject.operation in CROSS_ENTROPIES
-        return known and self.has(subject) and not self._is_risky(subject)
+        # The conventions of a misuse are those of the op, which is a subject of its own.
+        return known and not subject.misuse and self.has(subject) and not self._is_risky(subject)
 
     def _is_risky(self, subject: Subject) -> bool:
         """A label outside [0, K) may make a kernel read where it must not, and end the process.

@@ -142,6 +142,8 @@ class SubjectRecord(msgspec.Struct, frozen=True, kw_only=True):
     """"index", "distribution" or "binary": what its conventions can be compared with."""
     laws: list[str] = []
     """Names of the laws that fit it; where a law is not named, the cell is 'not applicable'."""
+    misuse: str = ""
+    """What is wrong with how it calls its op, where that is what it is audited for."""
 
 
 class Absence(msgspec.Struct, frozen=True, kw_only=True):

@@ -314,6 +314,7 @@ def explain(finding: Finding, run: Run) -> str:
     facts = [
         ("law", finding.law + (f": {law.statement}" if law and law.statement else "")),
         ("subject", f"{finding.subject} {finding.dtype}"),
+        ("misuse", subject.misuse),
         ("versions", ", ".join(f"{k} {v}" for k, v in subject.versions.items())),
         ("region", f"{finding.region}, {finding.output}, {text.count(finding.rows, 'row')}"),
         ("smallest", call_text(finding)),

@@ -171,6 +171,8 @@ def test_list_names_everything_and_imports_no_framework():
             assert subject.name in done.stdout
     count = sum(len(framework.subjects) for framework in FRAMEWORKS.values())
     assert f"{count} subjects with their modes" in done.stdout
+    marked = [line for line in done.stdout.splitlines() if "(misuse: double softmax)" in line]
+    assert [line.split()[0] for line in marked] == ["torch:cross_entropy.of_softmax[eager,cpu]"]
     for word in ("cross_entropy_probabilities", "shift-invariance", "two-class-equals-binary"):
         assert word in done.stdout
 

@@ -142,4 +142,5 @@ SINGLE_SOFTMAX = Law(
     check=check_single_softmax,
     outputs=("loss",),
     regions=("ordinary", "saturated-right", "saturated-wrong"),
+    misuse="double softmax",
 )

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from lossaudit.adapters.client import WorkerPool
+from lossaudit.adapters.environments import availability
+from lossaudit.adapters.registry import FRAMEWORKS
+from lossaudit.conformance.engine import Settings, audit
 from lossaudit.conformance.laws.registry import LAWS, law
+from lossaudit.conformance.run import Finding, SubjectRecord
 
 JUDGED = (
     "cross_entropy.index",
@@ -86,6 +91,45 @@ def test_law_speaks_about_its_mutant(audited, mutants, name, judged, replaced, m
     assert found, f"{name} is silent about {mutant}"
     assert {f.law for f in found} == {name}
     assert not audited(judged, name).findings, f"{name} accuses the right twin of {mutant}"
+
+
+OF_SOFTMAX = "cross_entropy.of_softmax"
+
+
+def test_a_misuse_is_seen_by_the_law_that_looks_for_it_and_by_no_other(
+    audited, mutants, torch_subjects
+):
+    subject = torch_subjects[OF_SOFTMAX]
+    assert subject.misuse == law("single-softmax").misuse
+    assert [other.name for other in LAWS if other.applies(subject)] == ["single-softmax"]
+    both = ("float32", "bfloat16")
+    found = audited(OF_SOFTMAX, dtypes=both, **{OF_SOFTMAX: mutants["double_softmax"]})
+    assert {(f.law, f.kind) for f in found.findings} == {("single-softmax", "violates")}
+    assert {f.dtype for f in found.findings} == set(both)
+    assert not audited(OF_SOFTMAX).findings, "the mark alone accuses nobody"
+    (record,) = (event for event in found.events if isinstance(event, SubjectRecord))
+    assert (record.misuse, record.laws) == ("double softmax", ["single-softmax"])
+
+
+def test_the_same_mistake_is_found_where_nothing_marks_it(audited, mutants):
+    wrong = {"cross_entropy.index": mutants["double_softmax"]}
+    laws = {f.law for f in audited("cross_entropy.index", **wrong).findings}
+    assert {"single-softmax", "value"} <= laws
+
+
+@pytest.mark.frameworks
+def test_the_misuse_of_torch_is_found_in_every_run(torch_subjects):
+    subject, events = torch_subjects[OF_SOFTMAX], []
+    if reason := availability(FRAMEWORKS["torch"]):
+        pytest.skip(reason)
+    for seed in range(2):
+        events.clear()
+        with WorkerPool() as pool:
+            audit([subject], Settings("quick", seed), events.append, pool)
+        found = [e for e in events if isinstance(e, Finding)]
+        assert {(f.law, f.kind) for f in found} == {("single-softmax", "violates")}
+        assert {f.dtype for f in found} == set(subject.dtypes)
+        assert "F.cross_entropy(F.softmax(z, dim=1), y" in found[0].snippet
 
 
 def test_every_law_has_a_mutant():

@@ -8,12 +8,13 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 from rich.console import Console
 
 from lossaudit.conformance import events
 from lossaudit.conformance.run import Absence, Finding, Incident, KnownRecord, Run
-from lossaudit.reports import markdown, schema, terminal, text
+from lossaudit.reports import html, markdown, schema, terminal, text
 from lossaudit.reports.digest import Digest
 
 
@@ -125,6 +126,21 @@ def test_a_finding_is_explained_in_full(make_run: Callable[..., Run]):
         "    loss.sum().backward()",
     ):
         assert piece in told
+
+
+def test_a_misuse_is_named_wherever_its_subject_is(make_run: Callable[..., Run]):
+    run = make_run()
+    finding = run.findings[0]
+    marked = [
+        msgspec.structs.replace(subject, misuse="double softmax")
+        if subject.name == finding.subject
+        else subject
+        for subject in run.subjects
+    ]
+    run = make_run(subjects=marked)
+    assert "  misuse    double softmax" in terminal.explain(finding, run)
+    assert html.render_html(run).count(", misuse: double softmax</span>") >= 1
+    assert "misuse" not in terminal.explain(finding, make_run())
 
 
 def test_a_gradient_is_explained_class_by_class(make_run: Callable[..., Run]):
