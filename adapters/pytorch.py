@@ -23,7 +23,7 @@ from typing import Any
 from ..reference.vocabulary import Arithmetic, Case, Options, Semantics
 from . import pytorch_ops as ops
 from .pytorch_scripts import Text, script
-from .runtime import Call, Result, Unsupported, flags, per_row, subnormals
+from .runtime import Call, Result, Unsupported, flags, one_loss_a_row, per_row, subnormals
 from .subject import SECOND, Framework, Interface, Subject
 from .torch_bits import to_bits, to_tensor
 
@@ -839,10 +839,11 @@ class TorchRuntime:
 
         def row(z: Any, y: Any, cotangent: Any, *weights: Any) -> tuple[Any, ...]:
             if call.by_target:
-                loss, pull = func.vjp(lambda z, y: loss_of(z, y, *weights).reshape(()), z, y)
+                loss, pull = func.vjp(lambda z, y: loss_of(z, y, *weights), z, y)
             else:
-                loss, pull = func.vjp(lambda z: loss_of(z, y, *weights).reshape(()), z)
-            return loss, *pull(cotangent)
+                loss, pull = func.vjp(lambda z: loss_of(z, y, *weights), z)
+            # The probe asks for rows of several losses too.
+            return loss, *pull(cotangent.expand(loss.shape))
 
         arrays = (inputs, target, self._cotangent(call), *self._weights(call))
         return tuple(func.vmap(row)(*arrays))
@@ -864,12 +865,23 @@ class TorchRuntime:
 
     def _columns(self, call: Call, function: Any, at: Any) -> tuple[Any, Any]:
         func, loss, columns = self._func(), None, []
+        if not one_loss_a_row(tuple(at.shape), tuple(function(at).shape)):
+            return self._elements(function, at)
         for k in range(at.shape[1]):
             tangent = self._torch.zeros_like(at)
             tangent[:, k] = self._cotangent(call)
             loss, column = func.jvp(function, (at,), (tangent,))
             columns.append(column.reshape(len(at)))
         return loss, self._torch.stack(columns, dim=1)
+
+    def _elements(self, function: Any, at: Any) -> tuple[Any, Any]:
+        """A gradient from one tangent per element; only the probe asks for such shapes."""
+        torch, func, loss, sums = self._torch, self._func(), None, []
+        units = torch.eye(at.numel(), dtype=at.dtype, device=at.device)
+        for unit in units.reshape(-1, *at.shape):
+            loss, pushed = func.jvp(function, (at,), (unit,))
+            sums.append(pushed.sum())
+        return loss, torch.stack(sums).reshape(at.shape)
 
     def _func(self) -> Any:
         if not hasattr(self._torch, "func"):

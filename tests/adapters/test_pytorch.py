@@ -150,6 +150,25 @@ def test_a_divergence_of_a_masked_class_is_nan(pool: WorkerPool):
     np.testing.assert_array_equal(outcome.gradient, [[-1.0, 0.0]])
 
 
+@pytest.mark.parametrize(("mode", "axis"), [("forward", 1), ("vmap", -1)])
+def test_modes_take_the_shapes_that_the_probe_asks_for(pool: WorkerPool, mode: str, axis: int):
+    """As eagerly with classes in the second dimension; a mapped row has them in its last."""
+    (subject,) = (s for s in SUBJECTS if (s.op, s.mode) == ("cross_entropy.index", mode))
+    z = np.array([[[1.0, 0.0], [2.0, 4.0]]])
+    case = Case(subject.operation, "float32", z, np.array([[0, 1]]))
+    outcome = pool.ask(subject, case)
+    assert "the loss has the shape (1, 2)" in outcome.message
+    rows = z[0].T if axis == 1 else z[0]
+    plain = asked(
+        pool, replace(subject, mode="eager"), replace(case, inputs=rows, target=case.target[0])
+    )
+    assert plain.gradient is not None
+    gradient = plain.gradient.T if axis == 1 else plain.gradient
+    np.testing.assert_array_equal(outcome.loss, plain.loss[None])
+    # Sums of two numbers below 1, in another order.
+    np.testing.assert_allclose(outcome.gradient, gradient[None], rtol=0, atol=2.0**-23)
+
+
 @pytest.mark.parametrize("subject", LOWERED, ids=named)
 def test_autocast_returns_float32(pool: WorkerPool, subject: Subject):
     assert asked(pool, subject, batch(subject, "bfloat16")).loss_dtype == "float32"
