@@ -163,6 +163,8 @@ def test_modes_take_the_shapes_that_the_probe_asks_for(pool: WorkerPool, mode: s
         pool, replace(subject, mode="eager"), replace(case, inputs=rows, target=case.target[0])
     )
     assert plain.gradient is not None
+    assert plain.loss is not None
+    assert outcome.gradient is not None
     gradient = plain.gradient.T if axis == 1 else plain.gradient
     np.testing.assert_array_equal(outcome.loss, plain.loss[None])
     # Sums of two numbers below 1, in another order.

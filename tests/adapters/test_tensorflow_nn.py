@@ -112,9 +112,11 @@ def test_forward_differentiation_agrees_with_backward(pool: WorkerPool, subject:
         # Products by 0 and 1 are exact: the numbers are those of the backward pass, to an ulp or
         # two of those in [1, 8) where rows lie elsewhere in the registers.
         assert forward.gradient is not None
+        assert backward.gradient is not None
         np.testing.assert_allclose(forward.gradient, backward.gradient, rtol=0, atol=2.0**-20)
         assert (forward.target_gradient is not None) == case.by_target
-        if case.by_target:
+        if forward.target_gradient is not None:
+            assert backward.target_gradient is not None
             np.testing.assert_allclose(
                 forward.target_gradient, backward.target_gradient, rtol=0, atol=2.0**-20
             )
