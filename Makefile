@@ -30,7 +30,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: audit screenshot test test-slow lint format setup-audit setup-test clean help
+.PHONY: audit screenshot conventions test test-slow lint format setup-audit setup-test clean help
 
 # Installs `.[$(1)]` into .venv, unless $(2) says that just this was done. The stamp holds what the
 # installation followed from (this folder, pyproject.toml, the constraints) and is written last: an
@@ -66,6 +66,10 @@ test: setup-test  ## what every change must pass: fast tests, formatting, lint, 
 
 screenshot: setup-test  ## docs/report.png, the picture of audit/report.html in the README
 	$(BIN)/python docs/take_screenshot.py audit/report.html docs/report.png
+
+conventions: setup-audit  ## docs/conventions.txt, where the ops of the pinned frameworks differ
+	$(BIN)/lossaudit conventions --differences > docs/conventions.txt.part || [[ $$? == 1 ]]
+	mv docs/conventions.txt.part docs/conventions.txt
 
 test-slow: setup-test  ## the tests that take long (real old environments, whole installs, many seeds)
 	$(BIN)/pytest -m slow $(PARALLEL) --timeout 1500 --durations 10 $(PYTEST_FLAGS)
