@@ -67,9 +67,9 @@ test: setup-test  ## what every change must pass: fast tests, formatting, lint, 
 screenshot: setup-test  ## docs/report.png, the picture of audit/report.html in the README
 	$(BIN)/python docs/take_screenshot.py audit/report.html docs/report.png
 
-conventions: setup-audit  ## docs/conventions.txt, where the ops of the pinned frameworks differ
-	$(BIN)/lossaudit conventions --differences > docs/conventions.txt.part || [[ $$? == 1 ]]
-	mv docs/conventions.txt.part docs/conventions.txt
+conventions: setup-audit  ## docs/conventions.txt and where ops differ, of the pinned frameworks
+	$(BIN)/lossaudit conventions > docs/conventions.txt
+	$(BIN)/lossaudit conventions --differences > docs/conventions-differences.txt
 
 test-slow: setup-test  ## the tests that take long (real old environments, whole installs, many seeds)
 	$(BIN)/pytest -m slow $(PARALLEL) --timeout 1500 --durations 10 $(PYTEST_FLAGS)
