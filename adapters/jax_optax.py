@@ -31,7 +31,7 @@ from .runtime import (
     raw,
     subnormals,
 )
-from .snippets import arguments, input_name, nested, target_name
+from .snippets import arguments, cut, input_name, nested, target_name
 from .subject import SECOND, Framework, Interface, Subject, cuda_too
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
@@ -340,8 +340,8 @@ def _snippet(subject: Subject, case: Case) -> str:
     x, y = input_name(subject), target_name(case)
     options = case.options
     expression = _expression(subject, case, x, y)
-    integers, pulled = case.target_kind == "index", case.cotangent
-    along, kind = case.direction, f"jnp.{case.dtype}"
+    pulled, along, kind = case.cotangent, case.direction, f"jnp.{case.dtype}"
+    typed = "" if case.target_kind == "index" else f", {kind}"
     lines = [
         "import jax",
         "import jax.numpy as jnp",
@@ -349,11 +349,11 @@ def _snippet(subject: Subject, case: Case) -> str:
         "",
         *(['jax.config.update("jax_enable_x64", True)'] if case.dtype == "float64" else []),
         *_default_device(subject),
-        f"{x} = jnp.array({nested(case.inputs)}, jnp.{case.dtype})",
-        f"{y} = jnp.array({nested(case.target)}{'' if integers else f', jnp.{case.dtype}'})",
+        f"{x} = jnp.array({nested(case.inputs)}, jnp.{case.dtype}){cut(case.inputs)}",
+        f"{y} = jnp.array({nested(case.target)}{typed}){cut(case.target)}",
         *([f"where = jnp.array({list(options.where)})"] if options.where else []),
-        *([f"c = jnp.array({nested(pulled)}, jnp.{case.dtype})"] if pulled is not None else []),
-        *([f"v = jnp.array({nested(along)}, {kind})"] if along is not None else []),
+        *([f"c = jnp.array({nested(pulled)}, {kind}){cut(pulled)}"] if pulled is not None else []),
+        *([f"v = jnp.array({nested(along)}, {kind}){cut(along)}"] if along is not None else []),
         *_pick(options.axis, expression),
         "",
         "",

@@ -24,7 +24,7 @@ from .keras_losses import (
     framework,
 )
 from .runtime import Call
-from .snippets import nested
+from .snippets import cut, nested
 
 # Eager JAX compiles every primitive for every shape: bfloat16 is left to the compiled mode.
 DTYPES = ("float32",)
@@ -102,12 +102,12 @@ DECLARED = {
 def _snippet(mode: str, case: Case, x: str, y: str, expression: str) -> list[str]:
     kind = "jnp.int32" if case.target_kind == "index" else f"jnp.{case.dtype}"
     lines = [
-        f"{x} = jnp.array({nested(case.inputs)}, jnp.{case.dtype})",
-        f"{y} = jnp.array({nested(case.target)}, {kind})",
+        f"{x} = jnp.array({nested(case.inputs)}, jnp.{case.dtype}){cut(case.inputs)}",
+        f"{y} = jnp.array({nested(case.target)}, {kind}){cut(case.target)}",
     ]
     for name, values in (("w", case.sample_weight), ("c", case.cotangent)):
         if values is not None:
-            lines.append(f"{name} = jnp.array({nested(values)}, jnp.{case.dtype})")
+            lines.append(f"{name} = jnp.array({nested(values)}, jnp.{case.dtype}){cut(values)}")
     wanted = f"{x}, {y}" if case.by_target else x
     cotangent = "jnp.ones_like(loss)" if case.cotangent is None else "c"
     return [

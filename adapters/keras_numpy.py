@@ -22,7 +22,7 @@ from .keras_losses import (
     framework,
 )
 from .runtime import Call
-from .snippets import nested
+from .snippets import cut, nested
 from .tensorflow_nn import NARROW
 
 DTYPES = ("float32", "float16")
@@ -103,11 +103,12 @@ def _snippet(mode: str, case: Case, x: str, y: str, expression: str) -> list[str
     del mode
     kind = "int64" if case.target_kind == "index" else case.dtype
     lines = [
-        f"{x} = np.array({nested(case.inputs)}, np.{case.dtype})",
-        f"{y} = np.array({nested(case.target)}, np.{kind})",
+        f"{x} = np.array({nested(case.inputs)}, np.{case.dtype}){cut(case.inputs)}",
+        f"{y} = np.array({nested(case.target)}, np.{kind}){cut(case.target)}",
     ]
     if case.sample_weight is not None:
-        lines.append(f"w = np.array({nested(case.sample_weight)}, np.{case.dtype})")
+        weight = case.sample_weight
+        lines.append(f"w = np.array({nested(weight)}, np.{case.dtype}){cut(weight)}")
     return [*lines, f"print({expression}.tolist())"]
 
 

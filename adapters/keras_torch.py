@@ -23,7 +23,7 @@ from .keras_losses import (
 )
 from .pytorch import SLEEF
 from .runtime import Call
-from .snippets import nested
+from .snippets import cut, nested
 from .tensorflow_nn import NARROW
 
 DTYPES = ("float32", "bfloat16")
@@ -109,9 +109,9 @@ def _snippet(mode: str, case: Case, x: str, y: str, expression: str) -> list[str
     wanted = [f"{name}.requires_grad_()" for name in ([x, y] if case.by_target else [x])]
     cotangent = "torch.ones_like(loss)" if case.cotangent is None else "c"
     return [
-        f"{y} = torch.tensor({nested(case.target)}, dtype={kind})",
+        f"{y} = torch.tensor({nested(case.target)}, dtype={kind}){cut(case.target)}",
         *(
-            f"{name} = torch.tensor({nested(values)}, dtype=torch.{case.dtype})"
+            f"{name} = torch.tensor({nested(values)}, dtype=torch.{case.dtype}){cut(values)}"
             for name, values in arrays
             if values is not None
         ),

@@ -20,7 +20,7 @@ import numpy as np
 from ..reference.vocabulary import Arithmetic, Case, Options, Semantics
 from .protocol import RawArray
 from .runtime import NUMPY_TYPES, Call, Result, Unsupported, raw, subnormals
-from .snippets import input_name, nested, target_name, vector
+from .snippets import cut, input_name, nested, target_name, vector
 from .subject import Framework, Interface, Subject
 
 DTYPES = ("float64", "float32", "float16")
@@ -153,8 +153,8 @@ def _snippet(subject: Subject, case: Case) -> str:
         "import onnxruntime",
         "from onnx import TensorProto, helper",
         "",
-        f"{x} = np.array({nested(case.inputs)}, np.{case.dtype}){turned}",
-        f"{y} = np.array({nested(case.target)}, np.{op.labels}){layered}",
+        f"{x} = np.array({nested(case.inputs)}, np.{case.dtype}){cut(case.inputs)}{turned}",
+        f"{y} = np.array({nested(case.target)}, np.{op.labels}){cut(case.target)}{layered}",
         *([f"w = np.array({vector(options.weight)}, np.{case.dtype})"] if options.weight else []),
         "",
         "nodes = [",

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
+
+from numpy.typing import NDArray
 
 from ..reference.vocabulary import Case
-from .snippets import arguments, input_name, nested, target_name, vector
+from .snippets import arguments, cut, input_name, nested, target_name, vector
 from .subject import SECOND, Subject
 
 Text = Callable[[str, str, int, str], str]
@@ -39,25 +42,27 @@ _BACK = {-1: "", 1: "[0].T"}
 def _arrays(subject: Subject, case: Case, x: str, y: str) -> list[str]:
     axis = case.options.axis
     taped = subject.mode not in ("vmap", "forward")
-    lines = [_tensor_text(x, nested(case.inputs), case.dtype, axis, taped)]
+    lines = [_tensor_text(x, case.inputs, case.dtype, axis, taped)]
     if case.target_kind == "index":
-        lines.append(f"{y} = torch.tensor({nested(case.target)}){'[None]' if axis == 1 else ''}")
+        layered = "[None]" if axis == 1 else ""
+        lines.append(f"{y} = torch.tensor({nested(case.target)}){cut(case.target)}{layered}")
     else:
         taped = taped and case.by_target
-        lines.append(_tensor_text(y, nested(case.target), case.dtype, axis, taped))
+        lines.append(_tensor_text(y, case.target, case.dtype, axis, taped))
     if case.sample_weight is not None:
         # Of the shape of the target.
-        weights = nested(case.sample_weight.reshape(case.target.shape))
+        weights = case.sample_weight.reshape(case.target.shape)
         lines.append(_tensor_text("w", weights, case.dtype, -1, taped=False))
     return lines
 
 
-def _tensor_text(name: str, values: str, dtype: str, axis: int, taped: bool) -> str:
-    if axis == -1:
+def _tensor_text(name: str, values: NDArray[Any], dtype: str, axis: int, taped: bool) -> str:
+    if axis == -1 and len(values):
         grad = ", requires_grad=True" if taped else ""
-        return f"{name} = torch.tensor({values}, dtype=torch.{dtype}{grad})"
+        return f"{name} = torch.tensor({nested(values)}, dtype=torch.{dtype}{grad})"
     grad = ".requires_grad_()" if taped else ""
-    return f"{name} = torch.tensor({values}, dtype=torch.{dtype}){_SHAPED[axis]}{grad}"
+    made = f"torch.tensor({nested(values)}, dtype=torch.{dtype}){cut(values)}"
+    return f"{name} = {made}{_SHAPED[axis]}{grad}"
 
 
 def _cotangent_text(case: Case) -> str:
@@ -96,6 +101,7 @@ def _by_autograd(subject: Subject, case: Case, call: str) -> list[str]:
     if case.direction is None:
         return [*lines, f"{names} = torch.autograd.grad({pulled}{wanted}{given})"]
     along = f"torch.tensor({nested(case.direction)}, dtype=torch.{case.dtype})"
+    along += cut(case.direction)
     return [
         *lines,
         f"{names} = torch.autograd.grad({pulled}{wanted}{given}, create_graph=True)",

@@ -24,10 +24,21 @@ def number(value: float) -> str:
 
 
 def nested(values: NDArray[Any]) -> str:
-    """An array as nested Python lists; runs of equal rows as `[row] * n`."""
+    """An array as nested Python lists; runs of equal rows as `[row] * n`.
+
+    No rows at all are written as one, of zeros, that `cut` takes away: a list without rows has
+    neither the number of their entries nor their kind.
+    """
+    if len(values) == 0:
+        values = np.zeros((1, *values.shape[1:]), values.dtype)
     write = repr if values.dtype.kind in "iu" else number
     rows = [_row(value, write) for value in values]
-    return " + ".join(_run(rows)) or "[]"
+    return " + ".join(_run(rows))
+
+
+def cut(values: NDArray[Any]) -> str:
+    """What a script puts behind an array that it made of `nested`."""
+    return "" if len(values) else "[:0]"
 
 
 def _row(row: Any, write: Number) -> str:

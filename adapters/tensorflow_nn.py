@@ -27,7 +27,7 @@ from .runtime import (
     raw,
     subnormals,
 )
-from .snippets import input_name, nested, target_name
+from .snippets import cut, input_name, nested, target_name
 from .subject import COMPILED, SECOND, Framework, Interface, Subject, cuda_too
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
@@ -390,12 +390,12 @@ def constants(case: Case, x: str, y: str) -> list[str]:
     """The lines that make the arrays of a case: x and y, w its weights, c its cotangent."""
     kind = "int64" if case.target_kind == "index" else case.dtype
     lines = [
-        f"{x} = tf.constant({nested(case.inputs)}, tf.{case.dtype})",
-        f"{y} = tf.constant({nested(case.target)}, tf.{kind})",
+        f"{x} = tf.constant({nested(case.inputs)}, tf.{case.dtype}){cut(case.inputs)}",
+        f"{y} = tf.constant({nested(case.target)}, tf.{kind}){cut(case.target)}",
     ]
     for name, values in (("w", case.sample_weight), ("c", case.cotangent)):
         if values is not None:
-            lines.append(f"{name} = tf.constant({nested(values)}, tf.{case.dtype})")
+            lines.append(f"{name} = tf.constant({nested(values)}, tf.{case.dtype}){cut(values)}")
     return lines
 
 
@@ -445,7 +445,7 @@ def _taped_twice(expression: str, case: Case, along: Floats, x: str, y: str) -> 
         f"    return loss, outer.gradient(gradient, {x}, v)",
         "",
         "",
-        f"v = tf.constant({nested(along)}, tf.{case.dtype})",
+        f"v = tf.constant({nested(along)}, tf.{case.dtype}){cut(along)}",
         f"for result in loss_and_product({x}, {y}, v):  # the loss, the Hessian times v",
         "    print(result.numpy().tolist())",
     ]

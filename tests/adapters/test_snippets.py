@@ -167,6 +167,37 @@ def test_scripts_weigh_rows_and_pull_back_as_the_worker_does(
         np.testing.assert_array_equal(printed_array, array)
 
 
+def without_rows(framework: Framework, folder: Path) -> dict[str, tuple[Subject, Case, list[Any]]]:
+    """What scripts of an empty batch print, an op for each kind of target."""
+    kinds = {(s.target, s.from_logits): s for s in framework.subjects if s.mode == "eager"}
+    chosen = {s.name: s for s in kinds.values()}
+    cases = {}
+    for name, subject in chosen.items():
+        case = example(subject, "float32").take(np.array([], dtype=np.int64))
+        cases[name] = replace(case, options=Options())
+    scripts = {name: framework.snippet(chosen[name], cases[name]) for name in chosen}
+    found = printed(framework, scripts, folder)
+    return {name: (chosen[name], cases[name], found[name]) for name in chosen}
+
+
+@pytest.mark.frameworks
+def test_scripts_without_rows_keep_the_shapes(
+    pool: WorkerPool, framework: Framework, tmp_path: Path
+):
+    usable(pool, framework)
+    if framework.name == "onnxruntime":  # it raises for them, and so must the script
+        (subject,) = (s for s in framework.subjects if s.op == "SoftmaxCrossEntropyLoss")
+        case = example(subject, "float32").take(np.array([], dtype=np.int64))
+        script = framework.snippet(subject, replace(case, options=Options()))
+        with pytest.raises(AssertionError, match="Reshape"):
+            printed(framework, {"empty": script}, tmp_path)
+        return
+    for subject, case, found in without_rows(framework, tmp_path).values():
+        outcome = pool.ask(subject, case)
+        assert outcome.returned, (subject.name, outcome.message)
+        assert all(not np.size(array) for array in found), subject.name
+
+
 TWICE = [s for s in subjects() if s.mode == "second"]
 
 
