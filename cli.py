@@ -269,7 +269,7 @@ def selftest(
 
     from .conformance.cell import PROFILES
     from .conformance.run import write_json
-    from .conformance.selftest.trial import names, trial
+    from .conformance.selftest.trial import Step, made_of, names, trial
     from .reports.selftest import as_data, print_trial
 
     _demand_one_of("--depth", depth, tuple(PROFILES))
@@ -277,11 +277,24 @@ def selftest(
         _demand_one_of("--only", name, names())
     _demand_writable(json)
     signal.signal(signal.SIGTERM, _interrupt)
-    result = trial(depth, seeds, jobs or _cores(), only or (), lambda _: typer.echo(".", nl=False))
-    typer.echo("")
+    steps: list[Step] = []
+
+    def said(step: Step) -> None:
+        steps.append(step)
+        typer.echo(".", err=True, nl=False)
+
+    interrupted = False
+    try:
+        trial(depth, seeds, jobs or _cores(), only or (), said)
+    except KeyboardInterrupt:
+        interrupted = True
+    typer.echo("", err=True)
+    result = made_of(steps)
     if json is not None:
         write_json(as_data(result), json)
     print_trial(result, Console())
+    if interrupted:
+        raise typer.Exit(INTERRUPTED)
     raise typer.Exit(NEW_FINDINGS if result.survivors or result.alarms else NOTHING_NEW)
 
 

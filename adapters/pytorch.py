@@ -2,7 +2,8 @@
 
 "eager"; "compile" is `torch.compile`; "autocast" calls the op under `torch.autocast` for bfloat16;
 "vmap" calls it on one row and maps loss and pull-back over the rows with `torch.func.vmap`;
-"forward" takes the gradient column by column with `torch.func.jvp`.
+"forward" takes the gradient column by column with `torch.func.jvp`; "second" is the Hessian times a
+vector, by `torch.autograd.grad` of a gradient that was made with `create_graph=True`.
 
 Conventions were read in aten/src/ATen/native/LossNLL.cpp and Loss.cpp and confirmed by running
 2.13; the arithmetic in aten/src/ATen/native/cpu/SoftMaxKernel.cpp and aten/src/ATen/cpu/vec, in

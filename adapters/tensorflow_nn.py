@@ -1,7 +1,8 @@
 """TensorFlow: the cross-entropies of `tf.nn`, and those that users compose of its other functions.
 
 "eager" runs op by op, "function" is tf.function without XLA, "xla" with it (jit_compile=True);
-"forward" pushes tangents with tf.autodiff.ForwardAccumulator, a copy of each row per class.
+"forward" pushes tangents with tf.autodiff.ForwardAccumulator, a copy of each row per class;
+"second" is the Hessian times a vector, by a tape on a tape.
 
 Conventions were read in tensorflow/core/kernels/xent_op.h and sparse_xent_op.h and confirmed by
 running 2.21; the constants of the arithmetic come from the headers of Eigen that TensorFlow ships.
@@ -572,10 +573,13 @@ class TensorFlowRuntime:
         weights = self._weights(call)
         program = self._program(call)
         if call.direction is not None:
+            if weights:
+                raise Unsupported("second derivatives are audited without sample weights")
             weights = [self._constant(call.direction, call.dtype)]
         loss, *gradients = program(inputs, target, self._cotangent(call), *weights)
         if gradients[0] is None:
-            raise TypeError(f"TensorFlow gives {call.op} no gradient for its inputs")
+            order = "" if call.direction is None else "second "
+            raise TypeError(f"TensorFlow gives {call.op} no {order}gradient for its inputs")
         if any(gradient is None for gradient in gradients[1:]):
             raise Unsupported(f"TensorFlow gives {call.op} no gradient for its target")
         if not loss.device.endswith(DEVICES[call.device].lstrip("/")):

@@ -314,19 +314,19 @@ class Cell:
         best = verdict
         while best.case.rows > 1:
             half = best.case.take(np.arange(best.case.rows // 2))
-            found = self._verdict(half, verdict.output)
+            found = self._verdict(half, verdict.output, whole=True)
             if found is None or found.grade[0] != rank:
                 break
             best = found
         return best, 0
 
-    def _verdict(self, case: Case, output: str) -> Verdict | None:
+    def _verdict(self, case: Case, output: str, *, whole: bool = False) -> Verdict | None:
         try:
             verdicts = self._law.verdicts(self._bench, case)
         except (Failed, ValueError):
             # A candidate may be no valid input (a label without a class, a sum of zero).
             return None
-        return next((v for v in verdicts if v.output == output), None)
+        return next((v for v in verdicts if (v.output, v.whole) == (output, whole)), None)
 
     def _finding(
         self, region: str, output: str, kind: str, verdict: Verdict, row: int, rows: int

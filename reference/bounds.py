@@ -259,7 +259,7 @@ def target_bounds(case: Case, semantics: Semantics, arithmetic: Arithmetic) -> F
     d loss / d q_j = loss(one-hot at j), d loss / d y = loss(y = 1) - loss(y = 0), the difference
     rounded once. Only `weight` and `pos_weight` may be passed.
     """
-    plain = replace(case, by_target=False, sample_weight=None, cotangent=None)
+    plain = replace(case, by_target=False, sample_weight=None, cotangent=None, direction=None)
     if case.target_kind == "binary":
         ends = [
             bounds(replace(plain, target=np.full(case.target.shape, y)), semantics, arithmetic)
@@ -665,21 +665,24 @@ def _softmax_curvature(
     rest = np.sum(row.p * step, axis=1, keepdims=True) - row.p * step
     g = np.abs(mass * row.p * (step * row.complement - rest))
     if arithmetic.gradient == "relative":
-        own, error_own = np.abs(step) * row.complement, np.abs(step) * error_complement
         sizes = np.abs(step)
+        own, error_own = sizes * row.complement, sizes * error_complement
     else:
-        own, error_own = np.abs(v), np.zeros_like(v)
         sizes = np.abs(v)
+        own, error_own = sizes, np.zeros_like(v)
     # The sum holds the own term too where it need not: it is at most that of 1 - p_j.
     summed = np.sum(row.p * sizes, axis=1, keepdims=True)
     error_sum = np.sum(spoiled * sizes, axis=1, keepdims=True)
     terms = mass * row.p * (own + summed)
-    error = mass * (row.p + spoiled) * (own + error_own + summed + error_sum) - terms
+    error = spoiled * (own + summed) + (row.p + spoiled) * (error_own + error_sum)
+    error = mass * error
     height = _height(classes, arithmetic)
     # The mass is a sum too where the target is a distribution.
     height = 2 * height if case.target.ndim > 1 or case.options.label_smoothing else height
     error = error + _growth(ROUNDINGS_OF_CURVATURE + roundings + height, u) * (terms + error)
-    error = error + eta * (mass + 1.0) * (classes + 4.0) * (1.0 + np.abs(v) + summed)
+    # What underflows in an e_i is multiplied by its own number of the direction, however small p_i.
+    lost = 1.0 + np.sum(sizes, axis=1, keepdims=True)
+    error = error + eta * (mass + 1.0) * (classes + 4.0) * lost
     error = error + half_ulp(g + error, work)
     error = np.where((a < 0).any(axis=1, keepdims=True), np.inf, error)
     return _finish(g, error, arithmetic, out), g, terms

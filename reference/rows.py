@@ -127,12 +127,14 @@ def _hessian_product(case: Case, semantics: Semantics, parts: list[Floats]) -> T
     """The Hessian of the loss of each row, times its direction."""
     factor, vector = Factor.of(case.rows, parts) if parts else None, np.asarray(case.direction)
     if case.operation == "cross_entropy":
-        target = case.target
+        target, options = case.target, case.options
         if target.ndim > 1 and semantics.soft_gradient == "p - q":
             # The derivative of p - q: that of any target with a mass of 1.
             target = np.zeros(case.rows, dtype=np.int64)
+            semantics = replace(semantics, ignore_index=None)
+            options = replace(options, weight=None, ignore_index=None)
         return cross_entropy_hessian_product(
-            case.inputs, target, vector, semantics, case.options, factor
+            case.inputs, target, vector, semantics, options, factor
         )
     if case.operation == "binary_cross_entropy_with_logits":
         target = np.asarray(case.target, dtype=np.float64)

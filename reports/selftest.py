@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from ..conformance.laws.registry import LAWS
 from ..conformance.run import Finding
 from ..conformance.selftest.mutants import CANNOT_EXIST
 from ..conformance.selftest.trial import Killed, Trial
@@ -25,6 +26,9 @@ def print_trial(trial: Trial, console: Console) -> None:
         alone = sum(list(k.laws) == [law] for k in trial.killed)
         only = f", {alone} of them alone" if alone else ""
         console.print(Text(f"{_column(number)} {law}: finds {text.count(kills, 'mutant')}{only}"))
+    silent = [law.name for law in LAWS if law.name not in laws]
+    if silent and trial.killed:
+        console.print(Text(f"No mutant here is found by {', '.join(silent)}.", style="dim"))
     head = "".join(_column(number) for number in range(1, len(laws) + 1))
     width = max((len(k.mutant) for k in trial.killed), default=0)
     if trial.killed:

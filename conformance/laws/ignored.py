@@ -22,9 +22,9 @@ EVERY = 2
 
 def poisoned(bench: Bench, case: Case) -> Case:
     """The case with each second row ignored and full of NaN, unreduced."""
-    label, options = bench.semantics.ignore_index, replace(case.options, reduction="none")
-    if label is None:
-        label, options = PASSED, replace(options, ignore_index=PASSED)
+    label, options = _label(bench, case), replace(case.options, reduction="none")
+    if bench.semantics.ignore_index != label:
+        options = replace(options, ignore_index=label)
     rows = np.arange(case.rows) % EVERY == 0
     return replace(
         case,
@@ -34,14 +34,19 @@ def poisoned(bench: Bench, case: Case) -> Case:
     )
 
 
+def _label(bench: Bench, case: Case) -> int:
+    """The label that is ignored: the one that is passed, the one unasked, or one to be passed."""
+    known = (case.options.ignore_index, bench.semantics.ignore_index, PASSED)
+    return next(label for label in known if label is not None)
+
+
 def check_ignored(bench: Bench, case: Case) -> list[Verdict]:
     """The ignored rows against 0, and the mean against that of the rows that count.
 
     About the other rows it speaks only where they are no number and were one without the NaN.
     """
     case = poisoned(bench, case)
-    label = bench.semantics.ignore_index
-    ignored = ignored_rows(case.target, PASSED if label is None else label)
+    ignored = ignored_rows(case.target, _label(bench, case))
     clean = replace(case, inputs=np.where(ignored[:, None], 0.0, case.inputs))
     before, after = bench.outputs(clean), bench.outputs(case)
     spoiled = [

@@ -97,11 +97,15 @@ class Online(CrossEntropy):
         s = np.zeros((len(z), 1))
         for j in range(z.shape[1]):
             new = np.maximum(m, z[:, j : j + 1])
-            old = np.where(np.isneginf(m), 0.0, s * np.exp(m - new))
+            old = np.where(np.isneginf(m), 0.0, self.rescaled(s, m, new))
             s = old + np.where(np.isneginf(new), 0.0, np.exp(z[:, j : j + 1] - new))
             m = new
         d = np.where(z == m, 0.0, m - z)
         return d + np.log(s), np.exp(-d) / s, 1.0 - np.exp(-d) / s
+
+    def rescaled(self, s: Floats, old: Floats, new: Floats) -> Floats:
+        """The sum of exponentials below the old maximum, as one below the new."""
+        return s * np.exp(old - new)
 
 
 class Chunked(CrossEntropy):

@@ -104,7 +104,10 @@ class CrossEntropy(Kernel):
         surprise, p, complement = self.softmax(z)
         a = self.coefficients(case, ignored)
         loss = self.losses(a, surprise)
-        gradient = self.slopes(case, a, p, complement)
+        if case.direction is None:
+            gradient = self.slopes(case, a, p, complement)
+        else:
+            gradient = self.curvature(a, p, complement, case.direction)
         lost = self.lost(z)
         loss = np.where(lost, np.nan, loss)
         return loss, np.where(lost[:, None], np.nan, gradient), surprise
@@ -169,6 +172,15 @@ class CrossEntropy(Kernel):
         del case
         others = a.sum(axis=1, keepdims=True) - a
         return others * p - a * complement
+
+    def curvature(self, a: Floats, p: Floats, complement: Floats, v: Floats) -> Floats:
+        """A p_j (c_j (1 - p_j) - sum over i != j of p_i c_i), c the steps from the largest p."""
+        top = p.argmax(axis=1)[:, None] if p.size else np.zeros((len(p), 1), dtype=np.intp)
+        c = v - np.take_along_axis(v, top, axis=1)
+        at_top = np.arange(p.shape[1]) == top
+        weighed = np.where(at_top, 0.0, p * c)  # c is 0 at the top
+        rest = weighed.sum(axis=1, keepdims=True) - weighed
+        return a.sum(axis=1, keepdims=True) * p * (c * complement - rest)
 
 
 class BinaryCrossEntropy(Kernel):

@@ -13,6 +13,7 @@ import numpy as np
 
 from ...reference.formats import FORMATS, round_to_format
 from ...reference.vocabulary import Case, Floats
+from .controls import ClassB, Online
 from .kernels import (
     NOTHING_PASSED,
     BinaryCrossEntropy,
@@ -40,7 +41,9 @@ class Mutant:
         says: the mistake in a sentence.
         seen: where it was made.
         make: the implementation.
-        mode: "jit" for one that goes wrong where it is compiled alone.
+        twin: the right one, of which it differs in the mistake alone.
+        mode: "jit" for one that goes wrong where it is compiled alone, "second" for one whose
+            second derivatives are wrong.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Mutant:
     says: str
     seen: str
     make: Callable[[], Kernel]
+    twin: Callable[[], Kernel]
     mode: str = "eager"
 
 
@@ -56,6 +60,8 @@ MUTANTS: list[Mutant] = []
 
 KINDS: dict[type[Kernel], tuple[str, str]] = {
     CrossEntropy: ("cross_entropy", "index"),
+    ClassB: ("cross_entropy", "index"),
+    Online: ("cross_entropy", "index"),
     BinaryCrossEntropy: ("binary_cross_entropy_with_logits", "binary"),
     Likelihood: ("cross_entropy_probabilities", "index"),
     BinaryLikelihood: ("binary_cross_entropy", "binary"),
@@ -69,10 +75,11 @@ def wrong(
     """Registers a class as a mutant of the kernel that it extends; its docstring is the mistake."""
 
     def register(kind: type[Kernel]) -> type[Kernel]:
-        operation, usual = next(v for base, v in KINDS.items() if base in kind.__mro__[1:2])
+        twin = next(base for base in KINDS if base is kind.__mro__[1])
+        operation, usual = KINDS[twin]
         words = "".join(f"-{c.lower()}" if c.isupper() else c for c in kind.__name__).lstrip("-")
         says = " ".join((kind.__doc__ or "").split())
-        MUTANTS.append(Mutant(words, operation, target or usual, says, seen, kind, mode))
+        MUTANTS.append(Mutant(words, operation, target or usual, says, seen, kind, twin, mode))
         return kind
 
     return register
@@ -82,19 +89,16 @@ def wrong(
 
 
 @wrong("pytorch/pytorch issues on overflow before log_softmax; most first drafts")
-class NoMaximumSubtracted(CrossEntropy):
+class NoMaximumSubtracted(ClassB):
     """log sum exp(z) - z_t without the maximum taken off: exp overflows."""
 
-    def softmax(self, z: Floats) -> tuple[Floats, Floats, Floats]:
-        e = np.exp(round_to_format(z, SINGLE))
-        e = round_to_format(e, SINGLE)
-        s = round_to_format(e.sum(axis=1, keepdims=True), SINGLE)
-        return np.log(s) - z, e / s, 1.0 - e / s
+    def largest(self, z: Floats) -> Floats:
+        return np.zeros((len(z), 1))
 
 
 @wrong("code that calls log(softmax(z)), for which log_softmax was made")
 class LogOfSoftmax(CrossEntropy):
-    """log(softmax(z)) in the format: a probability that underflows has an infinite loss."""
+    """log of a softmax that was rounded to float32: where it underflows the loss is infinite."""
 
     def softmax(self, z: Floats) -> tuple[Floats, Floats, Floats]:
         _, p, complement = super().softmax(z)
@@ -140,7 +144,7 @@ class WrongAxis(CrossEntropy):
 
 @wrong("kernels that accumulate in the format of the logits")
 class SummedInHalf(CrossEntropy):
-    """The sum of exponentials is kept in float16: its steps are 2^-11, and it ends at 65504."""
+    """The sum of exponentials is kept in float16: its steps are 2^-10, and it ends at 65504."""
 
     def total(self, e: Floats) -> Floats:
         whole = np.zeros((len(e), 1))
@@ -171,25 +175,20 @@ class OnlineStartsAtMinusInfinity(CrossEntropy):
 
 
 @wrong("online softmax written from memory: s = s + exp(z - m) after m has grown")
-class OnlineForgetsToRescale(CrossEntropy):
+class OnlineForgetsToRescale(Online):
     """The sum so far is not scaled by exp(old - new maximum)."""
 
-    def softmax(self, z: Floats) -> tuple[Floats, Floats, Floats]:
-        m = np.maximum.accumulate(z, axis=1)
-        s = np.exp(z - m).sum(axis=1, keepdims=True)
-        logs = z - m[:, -1:] - np.log(s)
-        return -logs, np.exp(logs), -np.expm1(logs)
+    def rescaled(self, s: Floats, old: Floats, new: Floats) -> Floats:
+        del old, new
+        return s
 
 
 @wrong("a maximum reduced over the first block of a tiled kernel alone")
-class MaximumOfTheFirstBlock(CrossEntropy):
-    """The maximum of the first two classes is taken for that of all."""
+class MaximumOfTheFirstBlock(ClassB):
+    """The maximum of the first two classes is taken for that of all: exp overflows past them."""
 
-    def softmax(self, z: Floats) -> tuple[Floats, Floats, Floats]:
-        m = z[:, :2].max(axis=1, keepdims=True, initial=-np.inf)
-        e = round_to_format(np.exp(z - m), SINGLE)
-        s = round_to_format(e.sum(axis=1, keepdims=True), SINGLE)
-        return np.log(s) - (z - m), e / s, 1.0 - e / s
+    def largest(self, z: Floats) -> Floats:
+        return z[:, :2].max(axis=1, keepdims=True, initial=-np.inf)
 
 
 @wrong("a tile loop without its remainder")
@@ -473,11 +472,11 @@ class SilentWhereCompiled(CrossEntropy):
 
 
 @wrong("labels kept in int8")
-class LabelsInABytes(CrossEntropy):
-    """Labels wrap at 128."""
+class LabelsInBytes(CrossEntropy):
+    """Labels wrap from 127 to -128, which is counted from the end."""
 
     def target(self, case: Case, ignored: Bools) -> Floats:
-        labels = np.where(ignored, 0, case.target) % 128
+        labels = np.where(ignored, 0, case.target).astype(np.int8) % case.inputs.shape[1]
         return (np.arange(case.inputs.shape[1]) == labels[:, None]).astype(np.float64)
 
 
@@ -518,7 +517,7 @@ class DistributionNormalised(CrossEntropy):
     def slopes(self, case: Case, a: Floats, p: Floats, complement: Floats) -> Floats:
         if case.options.weight is not None or case.options.label_smoothing:
             return super().slopes(case, a, p, complement)
-        return p - a
+        return (1.0 - a) * p - a * complement
 
 
 @wrong("KL divergence called cross-entropy", target="distribution")
@@ -643,12 +642,21 @@ class LogitsShiftedInPlace(CrossEntropy):
         return z
 
 
+@wrong("a Gauss-Newton product that keeps the diagonal alone", mode="second")
+class HessianWithoutItsMean(CrossEntropy):
+    """H v is taken as p v, without the mean of v under p."""
+
+    def curvature(self, a: Floats, p: Floats, complement: Floats, v: Floats) -> Floats:
+        del complement
+        return a.sum(axis=1, keepdims=True) * p * v
+
+
 # --- binary -----------------------------------------------------------------------------------
 
 
-@wrong("PyTorch's form: (1 - y) z - logsigmoid(z) cancels")
-class NegativeTailLost(BinaryCrossEntropy):
-    """(1 - y) z + softplus(-z): a confidently right negative has a loss of 0."""
+@wrong("log(1 + exp(-|z|)) without log1p, in float32")
+class TailWithoutLog1p(BinaryCrossEntropy):
+    """1 + exp(-|z|) is rounded to float32 before its logarithm: a small loss is 0."""
 
     def softplus(self, z: Floats) -> Floats:
         one = round_to_format(1.0 + np.exp(-np.abs(z)), SINGLE)
@@ -665,7 +673,7 @@ class LogOfASigmoid(BinaryCrossEntropy):
 
 @wrong("the other half of the textbook's formula")
 class LogOfOneMinusASigmoid(BinaryCrossEntropy):
-    """-log(1 - sigmoid(z)): infinite from 17 on in float32."""
+    """-log(1 - sigmoid(z)) with a sigmoid rounded to float32: infinite from 17 on."""
 
     def softplus(self, z: Floats) -> Floats:
         return -np.log(1.0 - round_to_format(self.sigmoid(z), SINGLE))
@@ -725,7 +733,7 @@ class SoftLabelsCut(BinaryCrossEntropy):
 
 @wrong("sigmoid(z) - y with a sigmoid in float32")
 class GradientByDifference(BinaryCrossEntropy):
-    """sigmoid(z) - y cancels where the label is confidently right."""
+    """sigmoid(z) - y with a sigmoid rounded to float32: it cancels where the label is right."""
 
     def slopes(self, z: Floats, yes: Floats, no: Floats) -> Floats:
         return (yes + no) * round_to_format(self.sigmoid(z), SINGLE) - yes
@@ -775,16 +783,13 @@ class GradientFloored(BinaryLikelihood):
 # --- from probabilities, and focal --------------------------------------------------------------
 
 
-@wrong("a probability loss that is given logits, or normalises what it is given")
+@wrong("Keras divides by the sum, and says so; nothing is declared here")
 class ProbabilitiesNormalised(Likelihood):
     """p is divided by its sum, which is not 1 in the format."""
 
     def probabilities(self, case: Case) -> Floats:
         p = case.inputs
         return p / p.sum(axis=1, keepdims=True)
-
-    def slopes(self, q: Floats, p: Floats) -> Floats:
-        return super().slopes(q, p) + 1.0
 
 
 @wrong("arguments in the other order")
@@ -848,7 +853,7 @@ class GammaFixed(Focal):
         return 2.0, super().factors(case)[1]
 
 
-@wrong("alpha forgotten in the backward pass")
+@wrong("an argument that is accepted and not used")
 class AlphaIgnored(Focal):
     """alpha changes nothing."""
 
@@ -860,7 +865,7 @@ CANNOT_EXIST: dict[str, str] = {
     "temperature or softcap lost in the gradient": "no operation has a temperature or a softcap",
     "z-loss gradient without its factor 2": "no operation has a z-loss",
     "32-bit row offsets": "takes more than 2^31 logits in one batch, 8 GiB in float32",
-    "binary smoothing of eps in place of eps/2": "binary operations have no smoothing option",
+    "binary smoothing of eps in place of eps/2": "no kernel here has binary smoothing; Keras has",
     "maximum over padded columns": "where leaves classes out of no mutant's kernel here",
 }
 """Mistakes of which there is no mutant, and why."""

@@ -7,7 +7,7 @@ very case that showed it.
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 
 from ...adapters.in_process import InProcess
-from ...adapters.subject import Subject
+from ...adapters.subject import SECOND, Subject
 from ...reference.vocabulary import Case, Floats
 from ..bench import Failed
 from ..cell import FIRST_FINDING
@@ -23,8 +23,8 @@ from ..engine import CONVENTIONS, Auditor, Settings, audit
 from ..events import Event
 from ..laws.registry import law as law_of
 from ..records import from_record
-from ..run import Finding, Incident
-from .controls import CONTROLS
+from ..run import Convention, Finding, Incident, Tally
+from .controls import CONTROLS, ClassB, Online
 from .kernels import RIGHT
 from .mutants import MUTANTS, Mutant
 from .subjects import DTYPES, subject_of
@@ -42,6 +42,8 @@ TWINS = (
 )
 INDEX_TWIN, BINARY_TWIN = "right.cross_entropy.index", "right.binary_cross_entropy_with_logits"
 JIT_SHAPE = (64, 3)
+LOSSY_FORMS = {ClassB: ("B", "division"), Online: ("B", "division")}
+"""What right implementations declare that are not of class C."""
 
 Implementation = Callable[[Case], tuple[Floats, ...]]
 
@@ -106,7 +108,7 @@ def trial(
     depth: str = "quick",
     seeds: int = 1,
     jobs: int = 2,
-    chosen: Iterable[str] = (),
+    chosen: Sequence[str] = (),
     said: Callable[[Step], None] = lambda _: None,
 ) -> Trial:
     """Try the laws on every mutant and control.
@@ -119,24 +121,33 @@ def trial(
         said: is told of each as it ends.
 
     Raises:
-        TrialFault: if a law or the engine raised.
+        TrialFault: if a law or the engine raised, or had nothing to judge.
+        ValueError: for a name that is none.
     """
-    names = set(chosen)
+    wanted_names = set(chosen)
+    if unknown := wanted_names - set(names()):
+        raise ValueError(f"no mutant or control is called {', '.join(sorted(unknown))}")
     wanted = [
-        *(partial(_kill, m, depth) for m in MUTANTS if not names or m.name in names),
+        *(partial(_kill, m, depth) for m in MUTANTS if not chosen or m.name in wanted_names),
         *(
             partial(
                 _hear, c.name, depth, seed, DTYPES if seed == 0 else (DTYPES[seed % len(DTYPES)],)
             )
             for seed in range(seeds)
             for c in CONTROLS
-            if not names or c.name in names
+            if not chosen or c.name in wanted_names
         ),
     ]
     steps = []
     for step in _in_processes(wanted, jobs):
         steps.append(step)
         said(step)
+    return made_of(steps)
+
+
+def made_of(steps: Iterable[Step]) -> Trial:
+    """The trial of what was said until now."""
+    steps = tuple(steps)
     return Trial(
         tuple(s for s in steps if isinstance(s, Killed)),
         tuple(s for s in steps if isinstance(s, Heard)),
@@ -208,19 +219,43 @@ def _size(finding: Finding) -> tuple[bool, int, int, int]:
 
 
 def _confirmed(mutant: Mutant, dtypes: tuple[str, ...], depth: str) -> list[Finding]:
-    """The findings about a mutant that its twin gives no cause for on the same case."""
+    """The findings about a mutant that its twin gives no cause for on the very same case."""
     twins, functions = _twins(dtypes)
     subject = _related(subject_of(mutant.name, mutant.operation, mutant.target, dtypes))
-    if mutant.mode != "eager":
+    form = LOSSY_FORMS.get(mutant.twin)
+    if form is not None:
+        subject = _declared(subject, *form)
+    if mutant.mode == SECOND:
+        subject = replace(subject, mode=SECOND, reductions=("none",))
+    elif mutant.mode != "eager":
         # Compiled for one shape, beside a right one that is not.
         eager = subject
         subject = replace(subject, mode=mutant.mode, shape=JIT_SHAPE, reductions=("none",))
-        twins, functions = [*twins, eager], {**functions, eager.name: RIGHT[eager.operation]()}
+        twins, functions = [*twins, eager], {**functions, eager.name: mutant.twin()}
     functions[subject.name] = mutant.make()
     found = _findings(subject, twins, functions, Settings(depth))
-    right = {**functions, subject.name: RIGHT[mutant.operation]()}
-    auditor = Auditor(InProcess(right), [*twins, subject], Settings(depth), lambda _: None)
-    return [f for f in found if _passes(auditor, subject, f)]
+    right = {**functions, subject.name: mutant.twin()}
+    heard: list[Event] = []
+    auditor = Auditor(InProcess(right), [*twins, subject], Settings(depth), heard.append)
+    auditor.probe(subject)
+    contradicted = {e.field for e in heard if isinstance(e, Convention) and e.agrees is False}
+    return [
+        f
+        for f in found
+        if (
+            f.output not in contradicted
+            if f.law == CONVENTIONS.name
+            else _passes(auditor, subject, f)
+        )
+    ]
+
+
+def _declared(subject: Subject, form: str, gradient: str) -> Subject:
+    """With another form of the loss and of the gradient."""
+    arithmetic = {
+        dtype: replace(a, form=form, gradient=gradient) for dtype, a in subject.arithmetic.items()
+    }
+    return replace(subject, arithmetic=arithmetic)
 
 
 def _findings(
@@ -234,14 +269,13 @@ def _findings(
     faults = [e for e in events if isinstance(e, Incident) and e.message.startswith("internal:")]
     if faults:
         raise TrialFault(f"{subject.op}, law {faults[0].law}: {faults[0].message}")
+    if not any(isinstance(e, Tally) for e in events):
+        raise TrialFault(f"{subject.op}: nothing was judged")
     return [e for e in events if isinstance(e, Finding)]
 
 
 def _passes(auditor: Auditor, subject: Subject, finding: Finding) -> bool:
     """Whether the law of a finding has nothing to say of a right implementation in its place."""
-    if finding.law == CONVENTIONS.name:
-        # The probe asks the same calls of both; the right one declares what it does.
-        return auditor.probe(subject) == subject.semantics
     try:
         case = from_record(finding.case)
         verdicts = law_of(finding.law).verdicts(auditor.bench(subject, finding.dtype), case)
@@ -256,11 +290,7 @@ def _passes(auditor: Auditor, subject: Subject, finding: Finding) -> bool:
 def _hear(name: str, depth: str, seed: int, dtypes: tuple[str, ...]) -> Heard:
     control = next(c for c in CONTROLS if c.name == name)
     subject = subject_of(control.name, control.operation, control.target, dtypes)
-    arithmetic = {
-        dtype: replace(a, form=control.form, gradient=control.gradient)
-        for dtype, a in subject.arithmetic.items()
-    }
-    subject = _related(replace(subject, arithmetic=arithmetic))
+    subject = _related(_declared(subject, control.form, control.gradient))
     twins, functions = _twins(dtypes)
     functions[subject.name] = control.make()
     found = _findings(subject, twins, functions, Settings(depth, seed))

@@ -52,7 +52,7 @@ class Right(CrossEntropy):
 
 @pytest.fixture
 def harmless(monkeypatch: pytest.MonkeyPatch) -> Mutant:
-    mutant = Mutant("harmless", "cross_entropy", "index", "no mistake", "nowhere", Right)
+    mutant = Mutant("harmless", "cross_entropy", "index", "no mistake", "nowhere", Right, Right)
     monkeypatch.setattr(module, "MUTANTS", [mutant])
     return mutant
 
@@ -78,6 +78,17 @@ def test_a_false_alarm_is_told_and_fails(monkeypatch: pytest.MonkeyPatch):
 
 def boast_of(control):
     return control.operation, control.target, "C", "relative", control.make
+
+
+def test_a_class_that_loses_digits_is_no_reason_to_kill():
+    """A mutant of a lossy twin is judged beside that twin, and not beside a better one."""
+    (killed,) = trial(jobs=1, chosen=["online-forgets-to-rescale"]).killed
+    assert killed.smallest is not None
+    assert killed.smallest.kind != "precision"
+    (killed,) = trial(jobs=1, chosen=["maximum-of-the-first-block"]).killed
+    assert killed.smallest is not None
+    (row,) = killed.smallest.case.inputs
+    assert float(row[2]) > max(float(row[0]), float(row[1]))
 
 
 def test_an_unknown_name_is_wrong_use():
