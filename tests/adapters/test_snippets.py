@@ -19,7 +19,7 @@ from lossaudit.adapters.client import UnusableFramework, WorkerPool
 from lossaudit.adapters.declare import declare
 from lossaudit.adapters.environments import availability
 from lossaudit.adapters.registry import FRAMEWORKS, subjects
-from lossaudit.adapters.snippets import nested
+from lossaudit.adapters.snippets import cut, nested
 from lossaudit.adapters.subject import Framework, Subject
 from lossaudit.reference.bounds import error_bound
 from lossaudit.reference.exact import to_float
@@ -496,4 +496,5 @@ def test_numbers_in_scripts_read_back_exactly():
 def test_runs_of_equal_rows_are_written_once():
     assert nested(np.array([[1.0, 2.0], *[[3.0, 4.0]] * 5])) == "[[1.0, 2.0]] + [[3.0, 4.0]] * 5"
     assert nested(np.array([7, 0, 0, 0, 0, 1])) == "[7] + [0] * 4 + [1]"
-    assert nested(np.zeros((0, 3))) == "[]"
+    assert (nested(np.zeros((0, 3))), cut(np.zeros((0, 3)))) == ("[[0.0, 0.0, 0.0]]", "[:0]")
+    assert (nested(np.array([5])), cut(np.array([5]))) == ("[5]", "")
