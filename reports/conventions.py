@@ -17,6 +17,9 @@ from . import text
 WIDTH = 100
 """Lines are no longer, however wide the terminal is: lists of ops are hard to read across it."""
 
+LONGEST = 4000
+"""Characters of one entry: more than every op of every framework has; what raises may say more."""
+
 TITLES = {
     "smoothing": "formula of label smoothing",
     "weighted_smoothing": "class weights on smoothed labels",
@@ -172,7 +175,7 @@ def _print_group(group: Group, console: Console, width: int, *, with_inputs: boo
 
 
 def _print_wrapped(console: Console, words: str, width: int, indent: int, style: str) -> None:
-    for i, piece in enumerate(wrap(text.one_line(words, 600), width - indent - 2)):
+    for i, piece in enumerate(wrap(text.one_line(words, LONGEST), width - indent - 2)):
         console.print(Text(" " * (indent + 2 * bool(i)) + piece, style=style), soft_wrap=True)
 
 

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from ...adapters.subject import Subject
 from ...reference.vocabulary import INPUTS_CHANGED, Case, Options, Outcome
 from ..bench import Bench, Failed
 from .cases import small
-from .choice import Candidate, Found, losses, over, short, told
+from .choice import Candidate, Found, Undecided, losses, over, short, told
 
 
 def default_reduction(bench: Bench) -> Found:
@@ -21,6 +22,9 @@ def default_reduction(bench: Bench) -> Found:
     evidence = f"loss {_numbers(outcome)}"
     if outcome.loss.shape == (case.rows,):
         return Found("none", evidence, case)
+    subject = bench.subject
+    if outcome.returned and subject.reductions == ("none",) and not _declares(subject):
+        raise Undecided("the loss is reduced, and audited unreduced: nothing to compare it with")
     for name in ("mean", "sum"):
         if name in bench.subject.reductions:
             named = replace(case, options=Options(reduction=name))
@@ -33,6 +37,11 @@ def default_reduction(bench: Bench) -> Found:
         if elements.fits(outcome.loss):
             return Found(elements.name, evidence, case)
     return Found("another number" if outcome.returned else "another shape", evidence, case)
+
+
+def _declares(subject: Subject) -> bool:
+    """Whether anything is declared of the call without `reduction`."""
+    return subject.interface.default_reduction != ""
 
 
 def _numbers(outcome: Outcome) -> str:
