@@ -68,8 +68,8 @@ screenshot: setup-test  ## docs/report.png, the picture of audit/report.html in 
 	$(BIN)/python docs/take_screenshot.py audit/report.html docs/report.png
 
 conventions: setup-audit  ## docs/conventions.txt and where ops differ, of the pinned frameworks
-	$(BIN)/lossaudit conventions > docs/conventions.txt
-	$(BIN)/lossaudit conventions --differences > docs/conventions-differences.txt
+	COLUMNS=100 $(BIN)/lossaudit conventions > docs/conventions.txt
+	COLUMNS=100 $(BIN)/lossaudit conventions --differences > docs/conventions-differences.txt
 
 test-slow: setup-test  ## the tests that take long (real old environments, whole installs, many seeds)
 	$(BIN)/pytest -m slow $(PARALLEL) --timeout 1500 --durations 10 $(PYTEST_FLAGS)
