@@ -32,7 +32,7 @@ from .runtime import (
     subnormals,
 )
 from .snippets import arguments, cut, input_name, nested, target_name
-from .subject import SECOND, Framework, Interface, Subject, cuda_too
+from .subject import SECOND, Framework, Interface, Subject, cuda_too, worker_name
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 # A wide format and a narrow one stand for all where the same primitives run for another subject,
@@ -332,8 +332,10 @@ PLATFORMS = {
 def _worker(subject: Subject, dtype: str) -> tuple[str, dict[str, str]]:
     x64 = dtype == "float64"
     name = "jax-x64" if x64 else "jax"
-    name = name if subject.device == "cpu" else f"{name}-{subject.device}"
-    return name, {**PLATFORMS[subject.device], "JAX_ENABLE_X64": str(int(x64))}
+    return worker_name(name, subject.device), {
+        **PLATFORMS[subject.device],
+        "JAX_ENABLE_X64": str(int(x64)),
+    }
 
 
 def _snippet(subject: Subject, case: Case) -> str:

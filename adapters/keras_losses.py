@@ -28,7 +28,7 @@ from ..reference.vocabulary import LOGITS, Arithmetic, Case, Options, Semantics,
 from .protocol import RawArray
 from .runtime import NUMPY_TYPES, Call, Result, Unsupported, flags, raw, subnormals
 from .snippets import input_name, target_name
-from .subject import Framework, Interface, Subject, cuda_too
+from .subject import Framework, Interface, Subject, cuda_too, worker_name
 from .tensorflow_nn import (
     BINARY,
     CLASSES,
@@ -47,7 +47,6 @@ from .tensorflow_nn import (
     sigmoid_arithmetic,
     softmax_arithmetic,
     taped,
-    worker_name,
 )
 
 DEVICES = {"cpu": "cpu:0", "cuda": "gpu:0"}

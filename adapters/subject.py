@@ -156,6 +156,11 @@ def the_same(framework: Framework, python: str) -> Framework:
     return framework
 
 
+def worker_name(name: str, device: str) -> str:
+    """A worker for another device than the CPU is another process."""
+    return name if device == "cpu" else f"{name}-{device}"
+
+
 def cuda_too(subject: Subject, device: str) -> Optional[Subject]:
     """For frameworks that compute on GPUs of NVIDIA as well.
 

@@ -29,7 +29,7 @@ from .runtime import (
     subnormals,
 )
 from .snippets import cut, input_name, nested, target_name
-from .subject import COMPILED, SECOND, Framework, Interface, Subject, cuda_too
+from .subject import COMPILED, SECOND, Framework, Interface, Subject, cuda_too, worker_name
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 COMPILED_DTYPES = ("float32", "bfloat16")
@@ -366,11 +366,6 @@ def _subjects() -> Iterator[Subject]:
 def _worker(subject: Subject, dtype: str) -> tuple[str, dict[str, str]]:
     del dtype
     return worker_name("tensorflow", subject.device), ENVIRONMENTS[subject.device]
-
-
-def worker_name(name: str, device: str) -> str:
-    """A worker for another device than the CPU is another process."""
-    return name if device == "cpu" else f"{name}-{device}"
 
 
 def on_tensorflow(subject: Subject, device: str) -> Subject | None:

@@ -6,6 +6,7 @@ no law may say a word about them. They share nothing with the reference but the 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import numpy as np
@@ -31,7 +32,7 @@ def times(factor: Floats, value: Floats) -> Floats:
     return np.where(factor == 0, 0.0, factor * value)
 
 
-class Kernel:
+class Kernel(ABC):
     """What every implementation does about its rows: cotangents, ignored rows, the reduction."""
 
     def __call__(self, case: Case) -> tuple[Floats, ...]:
@@ -49,9 +50,9 @@ class Kernel:
         loss, gradient = self.reduced(case, ignored, loss, gradient)
         return loss, gradient, by_target
 
+    @abstractmethod
     def rows(self, case: Case, ignored: Bools) -> tuple[Floats, Floats, Floats]:
         """Loss, gradient and gradient in the target of each row."""
-        raise NotImplementedError
 
     def demand_valid(self, case: Case) -> None:
         """A label outside [0, K) raises, and so does an array that is no batch of rows."""

@@ -7,6 +7,7 @@ very case that showed it.
 from __future__ import annotations
 
 import multiprocessing
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -162,14 +163,10 @@ def _in_processes(wanted: list[Callable[[], Step]], jobs: int) -> Iterator[Step]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context) as pool:
         try:
-            yield from pool.map(_called, wanted)
-        except BaseException:
+            begun = [pool.submit(call) for call in wanted]
+            yield from (future.result() for future in begun)
+        finally:  # what has not begun is not waited for, after Ctrl-C or a fault
             pool.shutdown(cancel_futures=True)
-            raise
-
-
-def _called(call: Callable[[], Step]) -> Step:
-    return call()
 
 
 # --- mutants --------------------------------------------------------------------------------------
@@ -203,9 +200,7 @@ def _kill(mutant: Mutant, depth: str) -> Killed:
         findings = _confirmed(mutant, dtypes, depth)
         if findings:
             break
-    laws: dict[str, int] = {}
-    for finding in findings:
-        laws[finding.law] = laws.get(finding.law, 0) + 1
+    laws = dict(Counter(finding.law for finding in findings))
     smallest = min(findings, key=_size, default=None)
     return Killed(mutant.name, mutant.says, mutant.seen, laws, smallest)
 
