@@ -441,7 +441,8 @@ def call_bytes(framework: Framework, subject: Subject, case: Case) -> bytes:
         if values is not None:
             arrays[name] = raw_floats(values, case.dtype)
     called = (
-        framework.module, subject.op, subject.mode, subject.device, case.dtype, case.by_target
+        framework.module, subject.op, subject.mode, subject.device, case.layout, case.dtype,
+        case.by_target,
     )  # fmt: skip
     options = tuple(options_to_fields(case.options).items())
     listed = tuple((name, a.dtype, a.bits.shape) for name, a in arrays.items())
@@ -450,11 +451,12 @@ def call_bytes(framework: Framework, subject: Subject, case: Case) -> bytes:
 
 @functools.lru_cache(maxsize=HEADS_KEPT)
 def _call_head(
-    called: tuple[str, str, str, str, str, bool],
+    called: tuple[str, str, str, str, str, str, bool],
     options: tuple[tuple[str, Any], ...],
     listed: tuple[Description, ...],
 ) -> bytes:
-    fields = dict(zip(("module", "op", "mode", "device", "dtype", "by_target"), called))
+    names = ("module", "op", "mode", "device", "layout", "dtype", "by_target")
+    fields = dict(zip(names, called))
     return head("call", {**fields, "options": dict(options)}, listed)
 
 

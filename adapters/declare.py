@@ -24,6 +24,7 @@ from typing import Any, Optional, TypeVar
 from ..reference.bounds import ALTERNATIVES
 from ..reference.vocabulary import Arithmetic, Options, Semantics
 from .subject import Interface, Subject
+from .torch_bits import LAYOUTS
 
 FORMATS = ("float64", "float32", "bfloat16", "float16")
 LIBRARIES = {
@@ -181,6 +182,7 @@ def declare(
         source=_source(function),
         imported=_imported(function, sys.modules.get(getattr(function, "__module__", None) or "")),
         takes_reduction="reduction" in taken,
+        layouts=LAYOUTS if framework == "torch" else (),
     )
     return Declared(function, _with_conventions(found, conventions))
 
@@ -253,6 +255,7 @@ def from_fields(fields: dict[str, Any]) -> Subject:
             "options": frozenset(fields["options"]),
             "undeclared": frozenset(fields["undeclared"]),
             "reductions": tuple(fields["reductions"]),
+            "layouts": tuple(fields["layouts"]),
             "semantics": Semantics(**fields["semantics"]),
             "interface": Interface(**fields["interface"]),
             "arithmetic": {d: Arithmetic(**a) for d, a in fields["arithmetic"].items()},

@@ -23,7 +23,7 @@ from .declare import Declared, to_fields
 from .protocol import RawArray
 from .runtime import NUMPY_TYPES, Call, Result, Unsupported, flags, per_row, raw, subnormals
 from .subject import DEVICES, Subject
-from .torch_bits import to_bits, to_tensor
+from .torch_bits import laid_out, to_bits, to_tensor
 
 TENSORFLOW_DEVICES = {"cuda": "GPU:0", "mps": "GPU:0"}
 """TensorFlow's words for the devices that have other names everywhere else."""
@@ -96,7 +96,7 @@ class TorchLibrary:
         def tensor(bits: Any, dtype: str) -> Any:
             return to_tensor(torch, bits, dtype, subject.device)
 
-        inputs = tensor(call.inputs, call.dtype).requires_grad_()
+        inputs = laid_out(tensor(call.inputs, call.dtype), call.layout).requires_grad_()
         target = tensor(call.target, "int64" if call.index else call.dtype)
 
         def vector(values: Any) -> Any:

@@ -30,7 +30,8 @@ class InProcess:
 
     Args:
         functions: (case) -> (loss, gradient) for every subject, or by the subject's op or name;
-            with a third array, the gradient with respect to the target.
+            with a third array, the gradient with respect to the target. float64 arrays hold the
+            numbers of the case's format; a loss of another type is said to come in that one.
     """
 
     def __init__(self, functions: Function | dict[str, Function]) -> None:
@@ -57,6 +58,9 @@ class InProcess:
     def _outcome(self, subject: Subject, case: Case) -> Outcome:
         try:
             loss, gradient, *more = self._function(subject)(case)
+            # float64 holds the numbers of any format; another type is what it says.
+            narrow = np.asarray(loss).dtype != np.float64
+            dtype = np.asarray(loss).dtype.name if narrow else case.dtype
         except Exception as error:  # noqa: BLE001 - what the function raises is the outcome
             return Outcome("raised", message=f"{type(error).__name__}: {error}")
         loss, gradient = np.asarray(loss, np.float64), np.asarray(gradient, np.float64)
@@ -68,7 +72,7 @@ class InProcess:
             status = "wrong shape"
             message = f"loss {loss.shape}, gradient {gradient.shape} for inputs {case.inputs.shape}"
         by_target = np.asarray(more[0], np.float64) if more else None
-        return Outcome(status, loss, gradient, by_target, case.dtype, message)
+        return Outcome(status, loss, gradient, by_target, dtype, message)
 
     def versions(self, framework: str) -> dict[str, str]:
         """A framework that runs in this process has no version of its own."""

@@ -175,6 +175,7 @@ class _Op:
     reductions: tuple[str, ...] = ("none",)
     index_sibling: str | None = None
     binary_sibling: str | None = None
+    divergence_sibling: str | None = None
 
 
 INTEGER = "softmax_cross_entropy_with_integer_labels"
@@ -193,6 +194,7 @@ OPS: dict[str, _Op] = {
         "optax.softmax_cross_entropy({x}, {y}{more})",
         index_sibling=INTEGER,
         binary_sibling=BINARY_CROSS_ENTROPY,
+        divergence_sibling="kl_divergence",
     ),
     "safe_softmax_cross_entropy": _Op(
         "cross_entropy",
@@ -317,6 +319,7 @@ def _subject(name: str, op: _Op, mode: str) -> Subject:
         shape=shape if mode == "jit" else None,
         index_sibling=op.index_sibling,
         binary_sibling=op.binary_sibling,
+        divergence_sibling=op.divergence_sibling,
         interface=RESHAPED_CALL if reshaped else CALLS[op.target],
     )
 

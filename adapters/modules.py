@@ -27,6 +27,7 @@ from .declare import from_fields
 from .functions import TENSORFLOW_DEVICES, doubled
 from .snippets import arguments, nested, vector
 from .subject import Framework, Subject
+from .torch_bits import layout_text
 
 GROUP = "lossaudit.adapters"
 
@@ -195,7 +196,7 @@ def snippet(subject: Subject, case: Case) -> str:
     function, imports = _import_of(subject)
     wanted = [x, "target"] if case.by_target else [x]
     given = [
-        f"{x} = {_array(subject, case.inputs, case.dtype)}",
+        f"{x} = {_array(subject, case.inputs, case.dtype)}{_layout(case)}",
         f"target = {_target(subject, case)}",
     ]
     if subject.tensors == "torch":
@@ -241,6 +242,10 @@ def _array(subject: Subject, values: NDArray[Any], dtype: str) -> str:
         maker = MAKERS[subject.tensors]
         return f"{maker}.zeros({values.shape}, {keyword}{maker}.{dtype})"
     return ARRAYS[subject.tensors].format(nested(values), dtype)
+
+
+def _layout(case: Case) -> str:
+    return layout_text(case.layout, *case.inputs.shape) if case.layout else ""
 
 
 def _target(subject: Subject, case: Case) -> str:

@@ -26,7 +26,7 @@ from . import pytorch_ops as ops
 from .pytorch_scripts import Text, script
 from .runtime import Call, Result, Unsupported, flags, one_loss_a_row, per_row, subnormals
 from .subject import SECOND, Framework, Interface, Subject
-from .torch_bits import to_bits, to_tensor
+from .torch_bits import LAYOUTS, laid_out, to_bits, to_tensor
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 FEWER_DTYPES = ("float32", "bfloat16")
@@ -302,6 +302,7 @@ class _Op:
     interface: Interface = UNDECLARED
     index_sibling: str | None = None
     binary_sibling: str | None = None
+    divergence_sibling: str | None = None
     misuse: str = ""
 
 
@@ -333,6 +334,7 @@ OPS: dict[str, _Op] = {
         modes=LOGITS_MODES,
         index_sibling="cross_entropy.index",
         binary_sibling=BCE,
+        divergence_sibling="kl_div",
         interface=PROBABILITIES_CALL,
     ),
     "cross_entropy.of_softmax": _Op(
@@ -574,6 +576,8 @@ def _eager(name: str, op: _Op) -> Subject:
         binary_sibling=op.binary_sibling,
         interface=op.interface,
         misuse=op.misuse,
+        divergence_sibling=op.divergence_sibling,
+        layouts=LAYOUTS,
     )
 
 
@@ -792,7 +796,8 @@ class TorchRuntime:
     def call(self, call: Call) -> Result:
         if call.device not in self._devices:
             raise Unsupported(f"torch has no device {call.device!r} here")
-        inputs = _shaped(self._tensor(call, call.inputs, call.dtype), call.options.axis)
+        inputs = laid_out(self._tensor(call, call.inputs, call.dtype), call.layout)
+        inputs = _shaped(inputs, call.options.axis)
         target = self._target(call)
         ways = {"vmap": self._by_vmap, "forward": self._by_jvp}
         differentiate = ways.get(call.mode, self._by_autograd)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ..reference.vocabulary import Case
 from .snippets import arguments, cut, input_name, nested, target_name, vector
 from .subject import SECOND, Subject
+from .torch_bits import layout_text
 
 Text = Callable[[str, str, int, str], str]
 """(z, y, axis, ", reduction='none'") -> the call of an op as an expression."""
@@ -42,7 +43,7 @@ _BACK = {-1: "", 1: "[0].T"}
 def _arrays(subject: Subject, case: Case, x: str, y: str) -> list[str]:
     axis = case.options.axis
     taped = subject.mode not in ("vmap", "forward")
-    lines = [_tensor_text(x, case.inputs, case.dtype, axis, taped)]
+    lines = [_tensor_text(x, case.inputs, case.dtype, axis, taped, case.layout)]
     if case.target_kind == "index":
         layered = "[None]" if axis == 1 else ""
         lines.append(f"{y} = torch.tensor({nested(case.target)}){cut(case.target)}{layered}")
@@ -56,12 +57,16 @@ def _arrays(subject: Subject, case: Case, x: str, y: str) -> list[str]:
     return lines
 
 
-def _tensor_text(name: str, values: NDArray[Any], dtype: str, axis: int, taped: bool) -> str:
-    if axis == -1 and len(values):
+def _tensor_text(
+    name: str, values: NDArray[Any], dtype: str, axis: int, taped: bool, layout: str = ""
+) -> str:
+    if axis == -1 and len(values) and not layout:
         grad = ", requires_grad=True" if taped else ""
         return f"{name} = torch.tensor({nested(values)}, dtype=torch.{dtype}{grad})"
     grad = ".requires_grad_()" if taped else ""
     made = f"torch.tensor({nested(values)}, dtype=torch.{dtype}){cut(values)}"
+    if layout:
+        made += layout_text(layout, *values.shape)
     return f"{name} = {made}{_SHAPED[axis]}{grad}"
 
 

@@ -45,6 +45,7 @@ class Call:
         direction: raw bits of (N, K): with it the gradient is the product of the Hessian of each
             row with it, or None.
         device: where the op computes.
+        layout: how the inputs shall lie in memory; "" for an array of their own.
     """
 
     op: str
@@ -58,6 +59,7 @@ class Call:
     by_target: bool = False
     direction: NDArray[np.generic] | None = None
     device: str = "cpu"
+    layout: str = ""
 
     @property
     def index(self) -> bool:
@@ -156,6 +158,7 @@ def call_from_frame(frame: Frame) -> Call:
         direction=_copied(frame, "direction"),
         by_target=bool(fields["by_target"]),
         device=fields["device"],
+        layout=fields["layout"],
     )
 
 

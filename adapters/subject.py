@@ -73,6 +73,7 @@ class Subject:
         shape: the one (N, K) shape that a compiled mode is called with, or None for any.
         index_sibling: op of the same framework that takes an index where this takes a distribution.
         binary_sibling: op of the same framework that is its binary cross-entropy with logits.
+        divergence_sibling: op of the same framework that is the KL divergence of log-probabilities.
         device: "cpu", or another one that `Framework.on` made of it; for a function of a user
             whatever its library calls the device.
         environment: name of the environment it runs in, "" where a run has one alone. It is part
@@ -90,6 +91,7 @@ class Subject:
         gradients: False where the loss alone comes back, since nothing here can differentiate it.
         misuse: where it calls an op as that is not meant, what is wrong with it: it is audited so
             that the law which looks for that is seen to find it, and no other law applies.
+        layouts: how its inputs may lie in memory, beside an array of their own (`Case.layout`).
     """
 
     framework: str
@@ -105,6 +107,7 @@ class Subject:
     shape: Optional[Tuple[int, int]] = None  # noqa: UP006
     index_sibling: Optional[str] = None
     binary_sibling: Optional[str] = None
+    divergence_sibling: Optional[str] = None
     device: str = "cpu"
     environment: str = ""
     interface: Interface = Interface()
@@ -115,6 +118,7 @@ class Subject:
     undeclared: FrozenSet[str] = frozenset()  # noqa: UP006
     gradients: bool = True
     misuse: str = ""
+    layouts: Tuple[str, ...] = ()  # noqa: UP006
 
     @property
     def name(self) -> str:

@@ -134,11 +134,12 @@ class Cell:
         if self._law.options == "smoothing":
             return [(("label_smoothing",), "none")]
         variants: list[tuple[tuple[str, ...], str]] = [((), "none")]
-        if self._law.options == "all" and region.name == "ordinary":
+        if self._law.options in ("all", "unreduced") and region.name == "ordinary":
             variants += [((name,), "none") for name in options]
             if len(options) > 1:
                 variants.append((options, "none"))
-            for reduction in self.subject.reductions:
+            reductions = self.subject.reductions if self._law.options == "all" else ()
+            for reduction in reductions:
                 if reduction != "none":
                     variants += (
                         [((), reduction), (options, reduction)] if options else [((), reduction)]
@@ -171,7 +172,8 @@ class Cell:
     def _search(self) -> None:
         """Let Hypothesis draw plans beyond the corpus, climbing on the largest error."""
         regions = [r for r in self.regions() if r.name != "empty"]
-        if not regions or not self._profile.examples:
+        examples = int(self._profile.examples * self._law.effort)
+        if not regions or not examples:
             return
 
         def drawn(content: bytes) -> Plan:
@@ -190,7 +192,7 @@ class Cell:
 
         @hypothesis.seed(self._own_seed())
         @hypothesis.settings(
-            max_examples=self._profile.examples,
+            max_examples=examples,
             database=None,
             deadline=None,
             phases=(hypothesis.Phase.generate, hypothesis.Phase.target),
@@ -289,6 +291,8 @@ class Cell:
         verdict, rank = suspect.verdict, RANK[grade]
         if verdict.whole:
             return self._fewest_rows(verdict, rank)
+        if self._law.rows_together:
+            return self._fewer_rows(suspect, rank)
         row = verdict.case.take(np.array([suspect.row]))
         output = verdict.output
 
@@ -319,6 +323,22 @@ class Cell:
                 break
             best = found
         return best, 0
+
+    def _fewer_rows(self, suspect: Suspect, rank: int) -> tuple[Verdict, int]:
+        """Leave out rows, half of what is left at a time and then one, while some row fails."""
+        best, row = suspect.verdict, suspect.row
+        step = best.case.rows // 2
+        while step:
+            for start in range(0, best.case.rows, step):
+                kept = np.delete(np.arange(best.case.rows), np.s_[start : start + step])
+                found = self._verdict(best.case.take(kept), best.output) if kept.size else None
+                if found is not None and (found.grade == rank).any():
+                    best, row = found, int(np.flatnonzero(found.grade == rank)[0])
+                    break
+            else:
+                step //= 2
+            step = min(step, best.case.rows // 2)
+        return best, row
 
     def _verdict(self, case: Case, output: str, *, whole: bool = False) -> Verdict | None:
         try:
@@ -365,14 +385,11 @@ class Cell:
         return hashlib.blake2b("|".join(parts).encode(), digest_size=5).hexdigest()
 
     def _snippet(self, verdict: Verdict) -> str:
-        """The call alone, and the other call of a relation after it."""
+        """The call alone, and the other calls of a relation after it."""
         text = script(self.subject, verdict.case)
-        if verdict.against is None:
-            return text
-        subject, case = verdict.against
-        if case.rows != verdict.case.rows:
-            case = case.take(np.arange(verdict.case.rows))
-        return f"{text}\n# and the call that it is compared with:\n{script(subject, case)}"
+        for subject, case in verdict.against:
+            text += f"\n# and a call that it is compared with:\n{script(subject, case)}"
+        return text
 
     def _say_failure(self, region: str, grade: str, case: Case, outcome: Outcome) -> None:
         """A call that did not return is one finding of each output's first name."""

@@ -29,6 +29,10 @@ from .run import GRADES, Convention, Finding, Incident, Tally
 SHOWN = 3
 """Findings that a failure tells in full, each with a script of its own; the others are counted."""
 
+EXPLAINING = [CONVENTIONS.name, *(law.name for law in LAWS if law.misuse)]
+ORDER = [*EXPLAINING, *(law.name for law in LAWS if not law.misuse)]
+"""Of the findings: first the cause of others, a contradicted declaration or a misuse."""
+
 STATEMENTS = {law.name: law.statement for law in (*LAWS, CONVENTIONS)}
 
 
@@ -210,8 +214,8 @@ def _judged(subject: Subject, session: InThisProcess, settings: Settings, strict
 
 
 def _failure(subject: Subject, wrong: list[Finding]) -> str:
-    """The findings in the words of the pytest suite, the smallest input of each kind first."""
-    ordered = sorted(wrong, key=_size)
+    """The findings in the words of the pytest suite, of each law the smallest input first."""
+    ordered = sorted(wrong, key=_order)
     kinds: dict[tuple[str, str, str], Finding] = {}
     for finding in ordered:
         kinds.setdefault((finding.law, finding.output, finding.kind), finding)
@@ -229,11 +233,10 @@ def _failure(subject: Subject, wrong: list[Finding]) -> str:
     return "\n".join(said)
 
 
-def _size(finding: Finding) -> tuple[int, int, int]:
-    """A contradicted declaration explains the rest; then few numbers, then short ones."""
-    case = finding.case
-    numbers = [text for row in case.inputs for text in row]
-    return (finding.law != CONVENTIONS.name, len(numbers), sum(map(len, numbers)))
+def _order(finding: Finding) -> tuple[int, int, int]:
+    """The laws as they are listed, of each few numbers first, then short ones."""
+    numbers = [text for row in finding.case.inputs for text in row]
+    return (ORDER.index(finding.law), len(numbers), sum(map(len, numbers)))
 
 
 def _convention(found: Convention) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..reference.exact import Exact, is_faithful, round_exact, ulp_error
-from ..reference.formats import Format
+from ..reference.formats import Format, ulp_exponent
 from ..reference.vocabulary import Floats
 from .run import GRADES
 
@@ -95,6 +95,11 @@ def _finite_grades(
     unbounded = np.isinf(demand) & np.isinf(value)
     special = np.where(tolerable & ~unbounded, RANK["bounded"], RANK["wrong kind"])
     return np.where(np.isfinite(value), grade, special)
+
+
+def ulp_of(numbers: Floats, fmt: Format) -> Floats:
+    """The ulp at float64 numbers; at what is not finite, that of 0."""
+    return np.ldexp(1.0, ulp_exponent(np.where(np.isfinite(numbers), numbers, 0.0), fmt))
 
 
 def distance(left: Floats, right: Floats) -> Floats:

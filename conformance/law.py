@@ -29,7 +29,7 @@ class Verdict:
         demand, declared: (N,) the bounds in ulps at the worst element.
         note: what the two numbers are where they are not 'returned' and 'exact'.
         whole: True where the case as a whole has the one entry (a reduced loss).
-        against: the other call of a relation, if there is one.
+        against: the other calls of a relation, if there are any.
         told: what came and what is right in words, where numbers do not say it.
     """
 
@@ -43,7 +43,7 @@ class Verdict:
     declared: Floats
     note: str = ""
     whole: bool = False
-    against: tuple[Subject, Case] | None = None
+    against: tuple[tuple[Subject, Case], ...] = ()
     told: tuple[str, str] | None = None
 
 
@@ -69,12 +69,17 @@ class Law:
         outputs: what it judges, for outcomes that never came.
         regions: names of the regions it is checked in, () for all of the operation.
         classes: the class counts, () for those of the depth.
-        options: "none", "all" (each option that the subject takes), or "smoothing".
+        options: "none", "all" (each option that the subject takes, and each reduction), "unreduced"
+            (each option), or "smoothing".
         invalid: whether it also speaks about invalid labels.
         second: whether it is about second derivatives, and so about subjects of mode "second"; what
             those return beside is looked at under the op's other modes.
         partner: the op and mode that it compares a subject with, or None.
         misuse: what it looks for, where that is a misuse (`Subject.misuse`).
+        rows_together: whether it is about rows beside each other, so that a row alone cannot show
+            it and a finding is made smaller by leaving rows out.
+        effort: share of the depth's search that it gets: what relates values that other laws
+            judge is searched less.
     """
 
     name: str
@@ -90,6 +95,8 @@ class Law:
     second: bool = False
     partner: Callable[[Subject], tuple[str, str] | None] = alone
     misuse: str = ""
+    rows_together: bool = False
+    effort: float = 1.0
 
     def applies(self, subject: Subject) -> bool:
         """Whether the law fits a subject and judges anything that the subject returns.

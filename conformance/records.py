@@ -50,6 +50,7 @@ def to_record(case: Case) -> CaseRecord:
         cotangent=None if case.cotangent is None else numbers(case.cotangent),
         by_target=case.by_target,
         direction=None if case.direction is None else [numbers(row) for row in case.direction],
+        layout=case.layout,
     )
 
 
@@ -89,6 +90,7 @@ def from_record(record: CaseRecord) -> Case:
         cotangent=_by_row(record.cotangent, case),
         by_target=record.by_target,
         direction=_by_entry(record.direction, case),
+        layout=record.layout,
     )
 
 

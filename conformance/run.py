@@ -54,6 +54,7 @@ class CaseRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cotangent: list[str] | None = None
     by_target: bool = False
     direction: list[list[str]] | None = None
+    layout: str = ""
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):

@@ -193,6 +193,9 @@ class Case:
         by_target: whether the gradient with respect to the target is asked for too.
         direction: (N, K) values of `dtype`, or None. With it the gradient that is asked for is that
             of sum_ij direction_ij d loss_i / d inputs_ij: of each row its Hessian times a vector.
+        layout: how the inputs lie in memory: "" in an array of their own, "transposed" with the
+            rows beside each other, "strided" every second element of a larger array, "offset" one
+            element behind its beginning.
     """
 
     operation: str
@@ -204,6 +207,7 @@ class Case:
     cotangent: Optional[Floats] = None
     by_target: bool = False
     direction: Optional[Floats] = None
+    layout: str = ""
 
     @property
     def rows(self) -> int:
@@ -251,8 +255,8 @@ def _hash_head(case: Case) -> bytes:
     options = {name: getattr(case.options, name) for name in (*case.options.passed(), "reduction")}
     asked = [
         name
-        for name in (*BY_ROW[2:], "by_target")
-        if getattr(case, name) is not None and getattr(case, name) is not False
+        for name in (*BY_ROW[2:], "by_target", "layout")
+        if getattr(case, name) is not None and getattr(case, name) not in (False, "")
     ]
     head = [case.operation, case.dtype, options, *([asked] if asked else [])]
     return json.dumps(head, sort_keys=True).encode()

@@ -8,10 +8,9 @@ import numpy as np
 
 from ...adapters.subject import Subject
 from ...reference.bounds import half_ulp
-from ...reference.formats import ulp_exponent
 from ...reference.vocabulary import Case, Floats
 from ..bench import Bench
-from ..judge import distance, judge, relate
+from ..judge import distance, judge, relate, ulp_of
 from ..law import Law, Verdict, always, by_row, from_relation, only
 
 COTANGENTS = (1.0, -2.0, 0.5, 3.0, 0.0, -0.25, 4.0)
@@ -45,7 +44,7 @@ def check_cotangent(bench: Bench, case: Case) -> list[Verdict]:
         lost = (case.inputs.shape[1] + 3) * bench.fmt.least_normal * (1 + np.abs(factor))
         bound = bound + 2 * half_ulp(np.abs(right), bench.fmt) + lost
     grade = relate(pulled, right, bound, bound)
-    unit = np.ldexp(1.0, ulp_exponent(np.where(np.isfinite(right), right, 0.0), bench.fmt))
+    unit = ulp_of(right, bench.fmt)
     note = "the gradient of sum_i c_i loss_i, and c_i times that of loss_i"
     verdict = from_relation(
         "gradient", case, grade, distance(pulled, right), unit, pulled, right, bound, bound, note

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from ..law import Law
+from .arrangement import ALONE, MASKED_CLASS, PERMUTATION, ROW_ORDER
+from .contract import DTYPE, IGNORED_ID, LAYOUT, REPEATED
 from .conventions import SINGLE_SOFTMAX, SMOOTHING
 from .ignored import IGNORED
+from .inequalities import CONVEX, ENTROPY, GAP, MONOTONE, NOT_NEGATIVE, TEMPERATURE
 from .inputs import UNCHANGED
+from .linear import DIVERGENCE, LINEAR_SMOOTHING, MIXTURE, REDUCTIONS, SOFT_TARGETS
 from .pullbacks import COTANGENT, HESSIAN, TARGET_GRADIENT
 from .relations import MODES, ONE_HOT, TWO_CLASS
 from .symmetry import FINITE, MIRROR, SHIFT, ZERO_SUM
@@ -17,16 +21,35 @@ LAWS: tuple[Law, ...] = (
     COTANGENT,
     TARGET_GRADIENT,
     HESSIAN,
+    REDUCTIONS,
     FINITE,
+    NOT_NEGATIVE,
     ZERO_SUM,
     SHIFT,
+    PERMUTATION,
+    MASKED_CLASS,
     ONE_HOT,
     MIRROR,
     TWO_CLASS,
+    SOFT_TARGETS,
+    ENTROPY,
+    DIVERGENCE,
+    GAP,
+    MONOTONE,
+    CONVEX,
+    TEMPERATURE,
     SMOOTHING,
+    LINEAR_SMOOTHING,
+    MIXTURE,
     SINGLE_SOFTMAX,
     MODES,
     IGNORED,
+    IGNORED_ID,
+    ROW_ORDER,
+    ALONE,
+    LAYOUT,
+    REPEATED,
+    DTYPE,
     UNCHANGED,
 )
 

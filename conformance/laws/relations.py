@@ -81,7 +81,7 @@ def check_modes(bench: Bench, case: Case) -> list[Verdict]:
         verdict = by_row(
             output, case, found, a, f"the {output} in mode {bench.subject.mode}, and eager"
         )
-        verdicts.append(replace(verdict, against=(eager.subject, case)))
+        verdicts.append(replace(verdict, against=((eager.subject, case),)))
     return verdicts
 
 
@@ -98,7 +98,7 @@ def _policies_differ(
     none = nothing[:, None]
     told = f"{_told(ours)} in mode {mode}", f"{_told(theirs)} eager"
     verdict = Verdict("loss", case, grade, nothing, none, none, nothing, nothing)
-    return replace(verdict, against=(eager, case), told=told)
+    return replace(verdict, against=((eager, case),), told=told)
 
 
 def _told(outcome: Outcome) -> str:

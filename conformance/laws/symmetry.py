@@ -13,12 +13,11 @@ from ...reference.exact import to_float
 from ...reference.formats import round_to_format, ulp_exponent
 from ...reference.vocabulary import Case, Floats
 from ..bench import Bench
-from ..judge import Judgement, distance, relate
+from ..judge import Judgement, distance, relate, ulp_of
 from ..law import EXACT, NOT_JUDGED, WRONG_KIND, Law, Verdict, by_row, from_relation, only
 
-
-def _unit(numbers: Floats, bench: Bench) -> Floats:
-    return np.ldexp(1.0, ulp_exponent(numbers, bench.fmt))
+Columns = slice | np.ndarray
+"""Which entries of a gradient are meant, in which order."""
 
 
 def _is_softmax(subject: Subject) -> bool:
@@ -36,7 +35,7 @@ def check_zero_sum(bench: Bench, case: Case) -> list[Verdict]:
     with np.errstate(invalid="ignore"):
         largest = np.abs(gradient).max(axis=1, initial=0.0)
     verdict = from_relation(
-        "gradient", case, grade, np.abs(total), _unit(largest, bench), total, zero, demand,
+        "gradient", case, grade, np.abs(total), ulp_of(largest, bench.fmt), total, zero, demand,
         declared, "the sum of the row of the gradient, and 0",
     )  # fmt: skip
     truth = bench.truth(case)
@@ -88,9 +87,14 @@ def compare(
     rows: np.ndarray,
     note: str,
     sign: float = 1.0,
-    columns: tuple[slice, slice] = (slice(None), slice(None)),
+    columns: tuple[Columns, Columns] = (slice(None), slice(None)),
+    *,
+    conforming: bool = False,
 ) -> list[Verdict]:
-    """Relate loss and gradient of two calls that mathematics makes equal (up to a sign)."""
+    """Relate loss and gradient of two calls that mathematics makes equal (up to a sign).
+
+    Conforming is enough where the two cancel alike, which the law of the value tells (`terms`).
+    """
     loss, gradient = left_bench.outputs(left)
     other_loss, other_gradient = right_bench.outputs(right)
     truth = left_bench.truth(left)
@@ -107,14 +111,14 @@ def compare(
         ("loss", loss, other_loss, exact_loss, demand_loss, declared_loss),
         ("gradient", gradient, other_gradient, exact_gradient, demand_gradient, declared_gradient),
     ):
-        grade = relate(a, b, d, e)
-        unit = _unit(np.where(np.isfinite(exact), exact, 0.0), left_bench)
+        grade = relate(a, b, np.maximum(d, e) if conforming else d, e)
+        unit = ulp_of(exact, left_bench.fmt)
         verdict = from_relation(
             output, left, grade, distance(a, b), unit, a, b, d, e, f"the {output} {note}"
         )
         known = np.isfinite(exact)
         finite = (known.all(axis=1) if known.ndim > 1 else known) & rows
-        verdict = replace(verdict, against=(right_bench.subject, right))
+        verdict = replace(verdict, against=((right_bench.subject, right),))
         verdicts.append(only(verdict, finite & ~truth.undefined))
     return verdicts
 

@@ -14,7 +14,7 @@ from ..judge import judge
 from ..law import Law, Verdict, always, by_row
 
 
-def _bounds(bench: Bench, case: Case) -> tuple[Bounds, Bounds]:
+def case_bounds(bench: Bench, case: Case) -> tuple[Bounds, Bounds]:
     """The demand and the declared bounds of a case, reduced if it is."""
     demand, declared = bench.demand(case), bench.declared(case)
     if case.options.reduction == "none":
@@ -36,7 +36,7 @@ def check_loss(bench: Bench, case: Case) -> list[Verdict]:
     loss, _ = bench.outputs(case)
     truth, whole = bench.truth(case), case.options.reduction != "none"
     exact, _ = reduce_truth(truth, case, bench.semantics)
-    demand, declared = _bounds(bench, case)
+    demand, declared = case_bounds(bench, case)
     undefined = np.asarray(truth.undefined.any()) if whole else truth.undefined
     found = judge(loss, exact, demand.loss, declared.loss, undefined, bench.fmt)
     return [by_row("loss", case, found, loss, whole=whole)]
@@ -47,7 +47,7 @@ def check_gradient(bench: Bench, case: Case) -> list[Verdict]:
     _, gradient = bench.outputs(case)
     truth = bench.truth(case)
     _, exact = reduce_truth(truth, case, bench.semantics)
-    demand, declared = _bounds(bench, case)
+    demand, declared = case_bounds(bench, case)
     undefined = np.broadcast_to(truth.undefined[:, None], gradient.shape)
     found = judge(gradient, exact, demand.gradient, declared.gradient, undefined, bench.fmt)
     return [by_row("gradient", case, found, gradient)]

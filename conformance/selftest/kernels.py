@@ -300,7 +300,18 @@ class Focal(CrossEntropy):
         return np.where(hot, at_label[:, None], p * elsewhere[:, None])
 
 
+class Divergence(Kernel):
+    """sum_j q_j (log q_j - x_j) from log-probabilities, and -q."""
+
+    def rows(self, case: Case, ignored: Bools) -> tuple[Floats, Floats, Floats]:
+        del ignored
+        x, q = case.inputs, np.asarray(case.target, dtype=np.float64)
+        surprise = np.log(np.where(q == 0, 1.0, q)) - x
+        return times(q, surprise).sum(axis=1), -q, surprise + 1.0
+
+
 RIGHT: dict[str, Callable[[], Kernel]] = {
+    "kl_divergence": Divergence,
     "cross_entropy": CrossEntropy,
     "binary_cross_entropy_with_logits": BinaryCrossEntropy,
     "cross_entropy_probabilities": Likelihood,

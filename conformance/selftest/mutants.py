@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -859,6 +860,39 @@ class AlphaIgnored(Focal):
 
     def factors(self, case: Case) -> tuple[float, float]:
         return super().factors(case)[0], 1.0
+
+
+# --- how the numbers lie, and how they come back ------------------------------------------------
+
+
+@wrong("a kernel that walks through the rows and keeps its running sum", target="distribution")
+class SumNotReset(CrossEntropy):
+    """The sum of exponentials of a row begins with a part of that of the row before it."""
+
+    def total(self, e: Floats) -> Floats:
+        own = super().total(e)
+        return own + np.concatenate([np.zeros((1, 1)), own])[: len(own)] / 1024
+
+
+@wrong("pytorch#111484 and #190139: kernels that take logits for contiguous")
+class StridesIgnored(CrossEntropy):
+    """Logits are read one after the other in memory, whatever the strides are."""
+
+    def logits(self, case: Case) -> Floats:
+        if case.layout != "strided":
+            return case.inputs
+        read = np.repeat(case.inputs, 2, axis=1).reshape(-1)[: case.inputs.size]
+        return read.reshape(case.inputs.shape)
+
+
+@wrong("a loss that is kept in the format of a buffer")
+class HalfReturned(CrossEntropy):
+    """The loss comes back in float16, whatever the logits were."""
+
+    def __call__(self, case: Case) -> tuple[Floats, ...]:
+        loss, *more = super().__call__(case)
+        narrow: Any = loss.astype(np.float16)
+        return narrow, *more
 
 
 CANNOT_EXIST: dict[str, str] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ...adapters.subject import Interface, Subject
+from ...adapters.torch_bits import LAYOUTS
 from ...reference.vocabulary import Arithmetic, Semantics
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
@@ -14,6 +15,7 @@ C = 8.0
 FORMS = {
     "cross_entropy": "C",
     "focal": "C",
+    "kl_divergence": "log p",
     "binary_cross_entropy_with_logits": "split",
     "cross_entropy_probabilities": "log p",
     "binary_cross_entropy": "log p",
@@ -64,4 +66,5 @@ def subject_of(name: str, operation: str, target: str, dtypes: tuple[str, ...] =
         semantics=SEMANTICS.get((operation, target), Semantics()),
         arithmetic=dict.fromkeys(dtypes, arithmetic),
         interface=INTERFACES.get(operation, Interface(mutates="no")),
+        layouts=LAYOUTS,
     )

@@ -40,7 +40,9 @@ TWINS = (
     ("cross_entropy_probabilities", "index"),
     ("binary_cross_entropy", "binary"),
     ("focal", "index"),
+    ("kl_divergence", "distribution"),
 )
+DIVERGENCE_TWIN = "right.kl_divergence.distribution"
 INDEX_TWIN, BINARY_TWIN = "right.cross_entropy.index", "right.binary_cross_entropy_with_logits"
 JIT_SHAPE = (64, 3)
 LOSSY_FORMS = {ClassB: ("B", "division"), Online: ("B", "division")}
@@ -189,8 +191,10 @@ def _related(subject: Subject) -> Subject:
     """With the siblings that laws about two ops ask for."""
     if subject.operation != "cross_entropy":
         return subject
-    index = INDEX_TWIN if subject.target == "distribution" else None
-    return replace(subject, index_sibling=index, binary_sibling=BINARY_TWIN)
+    related = replace(subject, binary_sibling=BINARY_TWIN)
+    if subject.target == "distribution":
+        related = replace(related, index_sibling=INDEX_TWIN, divergence_sibling=DIVERGENCE_TWIN)
+    return related
 
 
 def _kill(mutant: Mutant, depth: str) -> Killed:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ from lossaudit.conformance.engine import CONVENTIONS, Settings, audit
 from lossaudit.conformance.events import Event
 from lossaudit.conformance.run import Convention, Finding, Incident
 from lossaudit.reference.exact import round_exact, to_float
-from lossaudit.reference.formats import FORMATS, round_to_format
+from lossaudit.reference.formats import FORMATS, next_up, round_to_format
 from lossaudit.reference.rows import reduce_truth, target_truth, truth
 from lossaudit.reference.vocabulary import Case, Floats
 
@@ -225,6 +227,117 @@ def shifting_in_place(subject: Subject) -> Function:
     return call
 
 
+def changed(change: Callable[[Case, Floats], Floats]) -> Replace:
+    """A right implementation whose loss is changed, and rounded to the format again."""
+
+    def make(subject: Subject) -> Function:
+        def call(case: Case) -> tuple[Floats, ...]:
+            loss, *more = right(subject)(case)
+            with np.errstate(all="ignore"):
+                return round_to_format(change(case, loss), FORMATS[case.dtype]), *more
+
+        return call
+
+    return make
+
+
+def _doubled_sum(case: Case, loss: Floats) -> Floats:
+    """Each row counted twice in the sum."""
+    return 2 * loss if case.options.reduction == "sum" else loss
+
+
+def _below_zero(_: Case, loss: Floats) -> Floats:
+    """A constant taken off, which no gradient shows."""
+    return loss - 1.0
+
+
+def _of_its_class(case: Case, loss: Floats) -> Floats:
+    """A factor for the first class, as a weight that was not asked for."""
+    return np.where(case.target == 0, loss * 1.25, loss)
+
+
+def _counting_masked(case: Case, loss: Floats) -> Floats:
+    """A masked class counted as if it had a logit."""
+    return loss + 0.25 * np.isneginf(case.inputs).sum(axis=1)
+
+
+def _hardened(case: Case, loss: Floats) -> Floats:
+    """Most of the loss of a soft target lost."""
+    return np.where((np.asarray(case.target) == 1).any(axis=1), loss, loss / 8)
+
+
+def _halved(_: Case, loss: Floats) -> Floats:
+    """Half of the loss: of a uniform target less than its entropy."""
+    return loss / 2
+
+
+def _stepped(case: Case, loss: Floats) -> Floats:
+    """A step up at every second quarter of the target's logit, as of a table that is too coarse."""
+    if case.options.reduction != "none":
+        return loss
+    picked = np.take_along_axis(case.inputs, np.asarray(case.target)[:, None], 1)[:, 0]
+    return loss + (np.floor(4 * picked) % 2 == 0)
+
+
+def _squared(_: Case, loss: Floats) -> Floats:
+    """A loss that grows faster than its logits."""
+    return loss + loss * loss
+
+
+def _first_row_twice(case: Case, loss: Floats) -> Floats:
+    """The first row of every batch counted twice."""
+    return loss * (1.0 + (np.arange(case.rows) == 0)) if loss.ndim else loss
+
+
+def _blind_to_strides(case: Case, loss: Floats) -> Floats:
+    """The elements read one after the other, whatever the strides."""
+    return np.roll(loss, 1) + 1.0 if case.layout == "strided" else loss
+
+
+def eps_squared(subject: Subject) -> Function:
+    """The smoothing applied to what was smoothed."""
+
+    def call(case: Case) -> tuple[Floats, ...]:
+        eps = case.options.label_smoothing**2
+        return right(subject)(replace(case, options=replace(case.options, label_smoothing=eps)))
+
+    return call
+
+
+def knowing_two_names(subject: Subject) -> Function:
+    """-1 and -100 are ignored; another label that is named as ignored has a loss."""
+
+    def call(case: Case) -> tuple[Floats, ...]:
+        loss, *more = right(subject)(case)
+        named = case.options.ignore_index
+        if named in (None, -1, -100):
+            return loss, *more
+        return np.where(case.target == named, 1.0, loss), *more
+
+    return call
+
+
+def drifting(subject: Subject) -> Function:
+    """Every second call is off in the last place."""
+    calls = itertools.count()
+
+    def call(case: Case) -> tuple[Floats, ...]:
+        loss, *more = right(subject)(case)
+        return next_up(loss, FORMATS[case.dtype]) if next(calls) % 2 else loss, *more
+
+    return call
+
+
+def widened(subject: Subject) -> Function:
+    """The loss comes back in float16, whatever the inputs were."""
+
+    def call(case: Case) -> tuple[Any, ...]:
+        loss, *more = right(subject)(case)
+        return loss.astype(np.float16), *more
+
+    return call
+
+
 @pytest.fixture(scope="session")
 def faulty() -> ModuleType:
     """The framework whose ops go wrong in every way, which runs in real workers."""
@@ -297,9 +410,25 @@ def audited(torch_subjects: dict[str, Subject]) -> Callable[..., Audited]:
 
 @pytest.fixture(scope="session")
 def mutants() -> dict[str, Replace]:
-    return {
+    changes = (
+        _doubled_sum,
+        _below_zero,
+        _of_its_class,
+        _counting_masked,
+        _hardened,
+        _halved,
+        _stepped,
+        _squared,
+        _first_row_twice,
+        _blind_to_strides,
+    )
+    return {change.__name__[1:]: changed(change) for change in changes} | {
         function.__name__: function
         for function in (
+            eps_squared,
+            knowing_two_names,
+            drifting,
+            widened,
             nan_times_zero,
             scaled_loss,
             scaled_gradient,

@@ -1,0 +1,141 @@
+"""What an op promises beside its numbers: the same again, the dtype, the name of what it skips."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from ...adapters.subject import Subject
+from ...reference.vocabulary import Case, Outcome
+from ..bench import Bench, Failed
+from ..judge import RANK, Judgement, distance, ulp_of
+from ..law import EXACT, VIOLATES, Law, Verdict, always, by_row
+from .terms import OUTPUTS, Term, equal, side
+
+
+def _returned(outcome: Outcome) -> Outcome:
+    if not outcome.returned or outcome.loss is None:
+        raise Failed(outcome)
+    return outcome
+
+
+def check_repeated(bench: Bench, case: Case) -> list[Verdict]:
+    """The bits of two calls that are given the same; a NaN is like any other NaN."""
+    first, second = _returned(bench.outcome(case)), _returned(bench.again(case))
+    verdicts = []
+    for output in OUTPUTS:
+        a, b = getattr(first, output), getattr(second, output)
+        if a is None or b is None:
+            continue
+        gap = distance(a, b)
+        grade = np.where(gap == 0, EXACT, VIOLATES)
+        nothing = np.zeros(a.shape)
+        ulps = np.where(np.isfinite(gap), gap, np.nan) / ulp_of(a, bench.fmt)
+        found = Judgement(grade, ulps, b, nothing, nothing)
+        verdicts.append(
+            by_row(output, case, found, a, f"the {output} of one call, and of the next")
+        )
+    return verdicts
+
+
+def check_dtype(bench: Bench, case: Case) -> list[Verdict]:
+    """The name of the dtype of the loss."""
+    outcome = _returned(bench.outcome(case))
+    declared = bench.subject.semantics.output
+    right = case.dtype if declared == "input" else declared
+    grade = np.full(case.rows, EXACT if outcome.loss_dtype == right else RANK["policy"])
+    nothing = np.full(case.rows, np.nan)
+    none, told = nothing[:, None], (outcome.loss_dtype, right)
+    return [Verdict("loss", case, grade, nothing, none, none, nothing, nothing, told=told)]
+
+
+IDS = (-1, -100, -2)
+"""Labels that no class has, among them those that padding usually has."""
+
+
+FAR_ID = 257
+"""One above every class, and more than a byte holds: pytorch#108148 was found with it."""
+
+
+def _ids(bench: Bench) -> tuple[int, ...]:
+    """The names that the op takes: one that is no class is declared to raise in some."""
+    domain = bench.subject.interface.ignore_domain
+    far = domain in ("", "any") or "K + 2" in domain.partition(")")[0]
+    return (*IDS, FAR_ID) if far else IDS
+
+
+def check_ignored_id(bench: Bench, case: Case) -> list[Verdict]:
+    """Every third row ignored under one name, and under another."""
+    skipped = np.arange(case.rows) % 3 == 0
+    first, *others = (
+        replace(
+            case,
+            target=np.where(skipped, name, case.target),
+            options=replace(case.options, ignore_index=name),
+        )
+        for name in _ids(bench)
+    )
+    verdicts = []
+    for other in others:
+        name = other.options.ignore_index
+        note = f"where {IDS[0]} is ignored, and where {name} is"
+        verdicts += equal(bench, first, side(Term(bench, first)), side(Term(bench, other)), note)
+    return verdicts
+
+
+def check_layout(bench: Bench, case: Case) -> list[Verdict]:
+    """The same numbers as a view of another array, and in an array of their own."""
+    verdicts = []
+    for layout in bench.subject.layouts:
+        view = replace(case, layout=layout)
+        note = f"of an array of its own, and of a view ({layout})"
+        verdicts += equal(bench, case, side(Term(bench, case)), side(Term(bench, view)), note)
+    return verdicts
+
+
+def _names_what_it_ignores(subject: Subject) -> bool:
+    return subject.mode == "eager" and "ignore_index" in subject.options
+
+
+REPEATED = Law(
+    name="same-call-same-bits",
+    statement="two calls with the same arguments return the same bits",
+    source="a function of its arguments; pytorch#71367 and tensorflow#38185 on atomics of GPUs",
+    fits=always,
+    check=check_repeated,
+    regions=("ordinary", "wide"),
+    rows_together=True,
+    effort=0.0,
+)
+
+DTYPE = Law(
+    name="dtype-as-declared",
+    statement="the loss comes in the dtype that is declared: that of the inputs, or one by name",
+    source="documentation of each op; flash-attention gives float32, PyTorch under autocast too",
+    fits=lambda s: "output" not in s.undeclared,
+    check=check_dtype,
+    outputs=("loss",),
+    regions=("ordinary",),
+    effort=0.0,
+)
+
+IGNORED_ID = Law(
+    name="ignored-label-has-no-name",
+    statement="the loss does not depend on which label outside of [0, K) is the ignored one",
+    source="documentation of ignore_index; pytorch#108148 (a kernel that knew -100 alone)",
+    fits=_names_what_it_ignores,
+    check=check_ignored_id,
+    regions=("ordinary",),
+    effort=0.25,
+)
+
+LAYOUT = Law(
+    name="memory-layout",
+    statement="loss and gradient do not depend on strides and offset of the array of the inputs",
+    source="a tensor is its elements; pytorch#111484 and #190139 (transposed logits)",
+    fits=lambda s: bool(s.layouts),
+    check=check_layout,
+    regions=("ordinary",),
+    effort=0.25,
+)
