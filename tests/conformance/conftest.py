@@ -279,6 +279,12 @@ def _stepped(case: Case, loss: Floats) -> Floats:
     return loss + (np.floor(4 * picked) % 2 == 0)
 
 
+def _of_its_rivals(case: Case, loss: Floats) -> Floats:
+    """A loss that falls where another logit rises."""
+    rivals = np.where(np.arange(case.inputs.shape[1]) == case.target[:, None], 0.0, case.inputs)
+    return loss - 2 * rivals.sum(axis=1)
+
+
 def _squared(_: Case, loss: Floats) -> Floats:
     """A loss that grows faster than its logits."""
     return loss + loss * loss
@@ -418,6 +424,7 @@ def mutants() -> dict[str, Replace]:
         _hardened,
         _halved,
         _stepped,
+        _of_its_rivals,
         _squared,
         _first_row_twice,
         _blind_to_strides,
