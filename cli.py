@@ -1,8 +1,8 @@
 """The verbs of lossaudit: parse, call, print. Nothing here computes.
 
-Exit codes: 0 nothing new; 1 new findings, or a known one that is gone; 2 wrong use or unreadable
-input; 3 a framework, an environment or a device asked for by name cannot be used; 70 internal
-error; 130 interrupted, with a valid partial run.
+Exit codes: 0 nothing new; 1 new findings, or a known one that is gone, or a replayed one that is
+still there; 2 wrong use or unreadable input; 3 a framework, an environment or a device asked for by
+name cannot be used; 70 internal error; 130 interrupted, with a valid partial run.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from .adapters.environments import Environment
     from .conformance.engine import Settings
-    from .conformance.run import Run
+    from .conformance.run import Finding, Run
 
 NOTHING_NEW, NEW_FINDINGS, WRONG_USE, UNUSABLE, INTERNAL, INTERRUPTED = 0, 1, 2, 3, 70, 130
 
@@ -224,11 +224,49 @@ def explain(
     from .reports.terminal import explain as explained
 
     result = read_run(run_file)
-    found = [f for f in result.findings if f.id.startswith(finding)]
-    if len(found) != 1:
-        what = "no finding" if not found else f"{len(found)} findings"
-        raise WrongUse(f"{run_file} has {what} whose id begins with {finding!r}.")
-    typer.echo(explained(found[0], result))
+    typer.echo(explained(_finding(result, finding, run_file), result))
+
+
+@app.command()
+def replay(
+    run_file: Annotated[Path, typer.Argument(help="A file written by `lossaudit run --out`.")],
+    finding: Annotated[str, typer.Argument(help="The id of a finding, or its beginning.")],
+    adapter: Annotated[
+        list[Path] | None,
+        typer.Option(help="Python file that declares the finding's subject; may be repeated."),
+    ] = None,
+    python: Annotated[
+        Path | None,
+        typer.Option(help="Interpreter that has the framework, in place of lossaudit's own."),
+    ] = None,
+    env: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=PYTHON",
+            help="The interpreter of the environment that the finding names; may be repeated.",
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or mps. The finding's own if none.")] = "",
+) -> None:
+    """Ask one finding's call again, from its run file alone: is it still shown?
+
+    Exit code 0 if it is gone, 1 if it is still shown or has another grade.
+    """
+    from .adapters.subject import DEVICES
+    from .conformance.replay import GONE, environment_of
+    from .conformance.replay import replay as replay_
+    from .conformance.run import read_run
+    from .reports.replay import replayed
+
+    if device:
+        _demand_one_of("--device", device, DEVICES)
+    environments = _environments(python, env or [])
+    _frameworks(None, adapter, environments)
+    result = read_run(run_file)
+    found = _finding(result, finding, run_file)
+    now = replay_(result, found, environment_of(found, environments), device)
+    typer.echo(replayed(found, now, result))
+    raise typer.Exit(NOTHING_NEW if now.verdict(found) == GONE else NEW_FINDINGS)
 
 
 @app.command()
@@ -332,6 +370,15 @@ def list_(
     typer.echo("\nLaws")
     for law in LAWS:
         typer.echo(f"  {law.name:26} {law.statement}")
+
+
+def _finding(result: Run, beginning: str, run_file: Path) -> Finding:
+    """The one finding whose id begins so."""
+    found = [f for f in result.findings if f.id.startswith(beginning)]
+    if len(found) != 1:
+        what = "no finding" if not found else f"{len(found)} findings"
+        raise WrongUse(f"{run_file} has {what} whose id begins with {beginning!r}.")
+    return found[0]
 
 
 def _frameworks(
@@ -488,13 +535,15 @@ def main() -> NoReturn:
 
 
 def _explained(error: Exception) -> tuple[str, int]:
+    from .adapters.client import UnusableFramework
     from .adapters.environments import UnusableEnvironment
     from .conformance.known import KnownFindingsError
+    from .conformance.replay import ReplayError
     from .conformance.run import RunFileError
 
-    if isinstance(error, (WrongUse, RunFileError, KnownFindingsError)):
+    if isinstance(error, (WrongUse, RunFileError, KnownFindingsError, ReplayError)):
         return str(error), WRONG_USE
-    if isinstance(error, (UnusableEnvironment, UnusableDevice)):
+    if isinstance(error, (UnusableEnvironment, UnusableDevice, UnusableFramework)):
         return str(error), UNUSABLE
     if isinstance(error, OSError):
         return f"{error.filename or ''}: {error.strerror or error}", WRONG_USE

@@ -25,7 +25,8 @@ from .known import Entry, marked
 from .law import NOT_JUDGED, Law, Verdict
 from .records import from_record, numbers, to_record
 from .regions import Plan, Region, batch_rows, make_case, regions_for
-from .run import FINDING_GRADES, GRADES, Finding, Incident, KnownRecord, Tally
+from .regions import region as region_named
+from .run import FINDING_GRADES, GRADES, CaseRecord, Finding, Incident, KnownRecord, Tally
 from .shrink import shrink
 
 FIRST_FINDING = RANK[FINDING_GRADES[0]]
@@ -442,7 +443,7 @@ class Cell:
             return
         where = f"{self._law.name} {self.subject.name} {self._bench.dtype}"
         for record in entry.replays(self.subject, self._law.name, self._bench.dtype):
-            case = from_record(record)
+            case = recorded_case(record, self.subject)
             if self._bench.outcome(case).status == "unsupported":
                 continue  # not looked at
             seen = self._shows(case, entry)
@@ -464,6 +465,21 @@ class Cell:
             return grade == entry.kind
         rank = RANK[entry.kind]
         return any(v.output in entry.outputs and bool((v.grade == rank).any()) for v in verdicts)
+
+
+def recorded_case(record: CaseRecord, subject: Subject) -> Case:
+    """The case of a record as the subject is asked it: without rows, a record has no width.
+
+    Raises:
+        ValueError: if a number cannot be read or the shapes do not fit.
+    """
+    case = from_record(record)
+    if case.rows:
+        return case
+    empty = region_named("empty", subject.operation)
+    width = empty.classes[0]
+    drawn = Plan(empty, subject.operation, subject.target, record.dtype, 0, width, (), "none", 0)
+    return replace(make_case(drawn), options=case.options)
 
 
 def _known_number(x: float) -> float | None:

@@ -334,6 +334,14 @@ class Part:
         return (first.framework, first.compiled) in (("jax", False), ("torch", True))
 
 
+def audited_in(
+    framework: Framework, environment: Environment, depth: str, device: str
+) -> tuple[Subject, ...]:
+    """The subjects of a framework as they are audited in an environment, under its name."""
+    here = framework.placed(framework, environment.python)
+    return tuple(replace(s, environment=environment.name) for s in offered(here, depth, device))
+
+
 def plan(
     frameworks: Iterable[str],
     depth: str,
@@ -351,10 +359,7 @@ def plan(
                 hint = framework.install
                 absent.append(Absence(framework=home, reason=reason, hint=hint))
                 continue
-            here = framework.placed(framework, environment.python)
-            every = tuple(
-                replace(s, environment=environment.name) for s in offered(here, depth, device)
-            )
+            every = audited_in(framework, environment, depth, device)
             for compiled in (True, False):
                 some = tuple(s for s in every if s.compiled is compiled)
                 if some:
