@@ -8,6 +8,7 @@ name cannot be used; 70 internal error; 130 interrupted, with a valid partial ru
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import sys
 import tempfile
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from .conformance.run import Finding, Run
 
 NOTHING_NEW, NEW_FINDINGS, WRONG_USE, UNUSABLE, INTERNAL, INTERRUPTED = 0, 1, 2, 3, 70, 130
+
+RANDOM = "random"
+"""What `--seed` is given for a seed that nobody chose."""
 
 app = typer.Typer(
     add_completion=False,
@@ -89,7 +93,13 @@ def run(
         ),
     ] = None,
     depth: Annotated[str, typer.Option(help="quick, standard or deep.")] = "standard",
-    seed: Annotated[int, typer.Option(help="Seed of the search.")] = 0,
+    seed: Annotated[
+        str,
+        typer.Option(
+            metavar="N|random",
+            help="Seed of the search; random draws one and says it, and --seed N repeats that run.",
+        ),
+    ] = "0",
     out: Annotated[Path | None, typer.Option(help="Write the run to this JSON file.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write the HTML report to this file.")] = None,
     jobs: Annotated[int, typer.Option(help="Processes; 0 for one per core.", min=0)] = 0,
@@ -115,13 +125,17 @@ def run(
     from .reports.terminal import TerminalProgress, print_summary
 
     _demand_one_of("--fail-on", fail_on, ("any", "violates"))
-    settings = _settings(depth, seed, law, known, memory, device)
+    settings = _settings(depth, _seed(seed), law, known, memory, device)
     environments = _environments(python, env or [])
     frameworks = _frameworks(backend, adapter, environments)
     asked_for = frameworks if backend or adapter else []
     frameworks = _on_device(frameworks, device, environments, asked_for)
     for path in (out, html):
         _demand_writable(path)
+    if seed == RANDOM:
+        typer.echo(
+            f"seed {settings.seed}, drawn at random: --seed {settings.seed} repeats it", err=True
+        )
     recorder = Recorder(settings)
     # `kill` and CI's time-outs send SIGTERM: it ends a run as Ctrl-C does, with what was seen.
     signal.signal(signal.SIGTERM, _interrupt)
@@ -457,6 +471,16 @@ def _on_device(
         reasons = (f"{name}: {reason}" for name, reason in missing.items() if reason)
         raise UnusableDevice(f"--device {device}: {'; '.join(reasons)}.")
     return usable
+
+
+def _seed(asked: str) -> int:
+    """The seed that was asked for, or one that the operating system draws."""
+    if asked == RANDOM:
+        return secrets.randbits(32)
+    try:
+        return int(asked)
+    except ValueError:
+        raise WrongUse(f"--seed: {asked!r} is no whole number and not {RANDOM!r}.") from None
 
 
 def _settings(

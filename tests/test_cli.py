@@ -38,6 +38,7 @@ def lossaudit(*arguments: str, **environment: str) -> subprocess.CompletedProces
         (("run", "--law", "gravity"), "'gravity' is not known; there are: value"),
         (("run", "--depth", "bottomless"), "there are: quick, standard, deep"),
         (("run", "--fail-on", "mondays"), "there are: any, violates"),
+        (("run", "--seed", "dice"), "--seed: 'dice' is no whole number and not 'random'"),
         (("run", "--device", "abacus"), "'abacus' is not known; there are: cpu, cuda, mps"),
         (("run", "--known", "/no/such/file.toml"), "cannot read /no/such/file.toml"),
         (("run", "--out", "/proc/no/run.json"), "cannot write to /proc/no"),
@@ -293,6 +294,34 @@ def test_absent_framework_asked_for_by_name_is_exit_code_3(tmp_path):
     assert done.returncode == 3, done.stderr
     assert "pip install" in done.stdout
     assert json.loads(run_file.read_text())["absent"][0]["framework"] == "jax"
+
+
+@pytest.mark.frameworks
+def test_a_seed_drawn_at_random_is_said_and_recorded_and_repeats_the_run(tmp_path):
+    def audited(seed, name):
+        where = ("--backend", "torch", "--law", "mirror", "--depth", "quick", "--jobs", "1")
+        done = lossaudit("run", *where, "--seed", seed, "--out", str(tmp_path / name))
+        assert done.returncode in (NOTHING_NEW, NEW_FINDINGS), done.stderr
+        return done, read_run(tmp_path / name)
+
+    done, drawn = audited("random", "drawn.json")
+    assert f"seed {drawn.seed}, drawn at random: --seed {drawn.seed} repeats it" in done.stderr
+    assert 0 <= drawn.seed < 2**32
+    done, again = audited(str(drawn.seed), "again.json")
+    assert "drawn at random" not in done.stderr
+    assert drawn.tallies
+    assert (again.seed, again.tallies, again.findings) == (
+        drawn.seed,
+        drawn.tallies,
+        drawn.findings,
+    )
+
+
+def test_two_seeds_drawn_at_random_are_two():
+    from lossaudit.cli import _seed
+
+    assert len({_seed("random") for _ in range(8)}) == 8
+    assert _seed("-3") == -3
 
 
 @pytest.mark.parametrize("verb", ["run", "conventions"])
