@@ -13,6 +13,7 @@ import signal
 import sys
 import tempfile
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -100,6 +101,12 @@ def run(
             help="Seed of the search; random draws one and says it, and --seed N repeats that run.",
         ),
     ] = "0",
+    worst_of: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN", help="Examine the worst inputs of this stored run before all others."
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the run to this JSON file.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write the HTML report to this file.")] = None,
     jobs: Annotated[int, typer.Option(help="Processes; 0 for one per core.", min=0)] = 0,
@@ -122,10 +129,13 @@ def run(
 
     from .conformance.engine import audit_all
     from .conformance.recorder import Recorder
+    from .conformance.run import read_run
     from .reports.terminal import TerminalProgress, print_summary
 
     _demand_one_of("--fail-on", fail_on, ("any", "violates"))
     settings = _settings(depth, _seed(seed), law, known, memory, device)
+    if worst_of is not None:
+        settings = replace(settings, worst=tuple(read_run(worst_of).worst))
     environments = _environments(python, env or [])
     frameworks = _frameworks(backend, adapter, environments)
     asked_for = frameworks if backend or adapter else []

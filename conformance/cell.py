@@ -22,12 +22,13 @@ from .bench import Bench, Failed
 from .events import Event
 from .judge import RANK
 from .known import Entry, marked
-from .law import NOT_JUDGED, Law, Verdict
+from .law import NOT_JUDGED, Law, Verdict, only
 from .records import from_record, numbers, to_record
 from .regions import Plan, Region, batch_rows, make_case, regions_for
 from .regions import region as region_named
-from .run import FINDING_GRADES, GRADES, CaseRecord, Finding, Incident, KnownRecord, Tally
+from .run import FINDING_GRADES, GRADES, CaseRecord, Finding, Incident, KnownRecord, Tally, Worst
 from .shrink import shrink
+from .worst import Worsts
 
 FIRST_FINDING = RANK[FINDING_GRADES[0]]
 
@@ -83,11 +84,13 @@ class Cell:
         seed: int,
         emit: Callable[[Event], None],
         known: tuple[Entry, ...] = (),
+        first: tuple[Worst, ...] = (),
     ) -> None:
         self._bench, self._law, self._profile = bench, law, profile
-        self._seed, self._emit, self._known = seed, emit, known
+        self._seed, self._emit, self._known, self._first = seed, emit, known, first
         self._tallies: dict[tuple[str, str], Counter[str]] = {}
         self._worst: dict[tuple[str, str], float] = {}
+        self._worsts = Worsts(law.name)
         self._suspects: dict[tuple[str, str, str], Suspect] = {}
         self._failures: dict[tuple[str, str], tuple[Case, Outcome]] = {}
 
@@ -96,13 +99,20 @@ class Cell:
         return self._bench.subject
 
     def run(self) -> tuple[int, str]:
-        """Look at the corpus, search, shrink; return the number of rows and the worst grade."""
+        """Look at the corpus, search, shrink; return the number of rows and the worst grade.
+
+        The worst rows of another run come first.
+        """
+        for worst in self._first:
+            self._examine_again(worst)
         for plan in self._corpus():
             self.examine(plan)
         self._search()
         for entry in self._known:
             self._replay(entry)
         self._say_tallies()
+        for worst in self._worsts.said(self.subject.name, self._bench.dtype):
+            self._emit(worst)
         self._say_findings()
         rows = sum(sum(counts.values()) for counts in self._tallies.values())
         grades = {g for counts in self._tallies.values() for g in counts}
@@ -233,7 +243,49 @@ class Cell:
             return 0.0
         return max((self._note(plan.region.name, v) for v in verdicts), default=0.0)
 
+    def _examine_again(self, worst: Worst) -> None:
+        """Check the law on a row that was the worst of another run, in a batch of its copies.
+
+        So it has the shape of other calls and every place in a batch; the worst copy counts.
+        """
+        try:
+            row = from_record(worst.case)
+        except ValueError as error:
+            message = f"the worst row of {worst.region} that was kept is damaged: {error}"
+            where = (self.subject.name, self._law.name, self._bench.dtype)
+            said = dict(zip(("subject", "law", "dtype"), where, strict=True))
+            self._emit(Incident(message=message, **said))
+            return
+        if not self._takes(row, worst.region):
+            return
+        rows = self.subject.shape[0] if self.subject.shape else batch_rows(row.inputs.shape[1])
+        case = row.take(np.zeros(rows, dtype=int))
+        try:
+            verdicts = self._law.verdicts(self._bench, case)
+        except Failed as failed:
+            self._note_failure(worst.region, row, failed.outcome)
+            return
+        for verdict in verdicts:
+            worst_first = np.lexsort((np.nan_to_num(-verdict.ulps), -verdict.grade))
+            self._note(worst.region, only(verdict, np.arange(rows) == worst_first[0]))
+
+    def _takes(self, case: Case, region: str) -> bool:
+        """Whether the subject is asked such a case here: an option may belong to a deeper audit."""
+        shape = self.subject.shape
+        asked = {
+            *case.options.passed(),
+            *(["sample_weight"] if case.sample_weight is not None else []),
+        }
+        return (
+            region in {r.name for r in self.regions()}
+            and (case.operation, case.dtype) == (self.subject.operation, self._bench.dtype)
+            and case.target_kind == self.subject.target
+            and (shape is None or shape[1] == case.inputs.shape[1])
+            and asked <= self.subject.options
+        )
+
     def _note(self, region: str, verdict: Verdict) -> float:
+        self._worsts.see(region, verdict)
         judged = verdict.grade != NOT_JUDGED
         key = (region, verdict.output)
         counts = self._tallies.setdefault(key, Counter())

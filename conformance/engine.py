@@ -45,7 +45,9 @@ from .run import (
     LawRecord,
     SubjectRecord,
     Tally,
+    Worst,
 )
+from .worst import Kept
 
 Emit = Callable[[Event], None]
 
@@ -61,6 +63,8 @@ class Settings:
     memory: int | None = None
     """Bytes that a worker may hold, or None for half of the machine's memory."""
     device: str = "cpu"
+    worst: tuple[Worst, ...] = ()
+    """Rows of another run, examined before all others."""
 
     @property
     def profile(self) -> Profile:
@@ -114,7 +118,7 @@ class Auditor:
         self._session = Patience(session, emit)
         self._settings, self._emit = settings, emit
         self._subjects, self._find = tuple(subjects), finder(subjects)
-        self._truths = Memory(TRUTHS)
+        self._truths, self._kept = Memory(TRUTHS), Kept(settings.worst)
         self._semantics: dict[str, Semantics] = {}
         self._benches: dict[tuple[str, str], Bench] = {}
 
@@ -171,7 +175,8 @@ class Auditor:
             bench = self.bench(subject, dtype)
             entries = self._settings.known.about(subject, law.name, dtype, versions)
             settings = self._settings
-            cell = Cell(bench, law, settings.profile, settings.seed, self._emit, entries)
+            first = self._kept.of(subject, law.name, dtype)
+            cell = Cell(bench, law, settings.profile, settings.seed, self._emit, entries, first)
             # Cases lie at the ends of every format: our own overflows and NaN are expected there.
             with np.errstate(all="ignore"):
                 rows, worst = cell.run()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .run import Absence, Convention, Finding, Incident, KnownRecord, SubjectRecord, Tally
+from .run import Absence, Convention, Finding, Incident, KnownRecord, SubjectRecord, Tally, Worst
 
 
 @dataclass(frozen=True)
@@ -50,4 +50,5 @@ Event = (
     | Absence
     | Incident
     | KnownRecord
+    | Worst
 )

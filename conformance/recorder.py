@@ -25,6 +25,7 @@ from .run import (
     Run,
     SubjectRecord,
     Tally,
+    Worst,
 )
 
 
@@ -42,6 +43,7 @@ class Recorder:
         self._conventions: list[Convention] = []
         self._incidents: list[Incident] = []
         self._known: list[KnownRecord] = []
+        self._worst: list[Worst] = []
         self._workers: dict[str, dict[str, str]] = {}
 
     def __call__(self, event: Event) -> None:
@@ -60,6 +62,8 @@ class Recorder:
                 self._incidents.append(event)
             case KnownRecord():
                 self._known.append(event)
+            case Worst():
+                self._worst.append(event)
             case WorkerReady():
                 self._workers[event.worker] = event.facts
             case _:
@@ -91,6 +95,7 @@ class Recorder:
             conventions=sorted(self._conventions, key=lambda c: _place(c.subject)),
             incidents=sorted(self._incidents, key=lambda i: (i.subject, i.law, i.dtype, i.message)),
             known=_merged(self._settings.known.entries, self._known),
+            worst=sorted(self._worst, key=_tally_order),
         )
 
 
@@ -101,7 +106,7 @@ def _place(name: str) -> tuple[int, str]:
     return (order.index(framework) if framework in order else len(order), name)
 
 
-def _tally_order(tally: Tally) -> tuple[object, ...]:
+def _tally_order(tally: Tally | Worst) -> tuple[object, ...]:
     return (_place(tally.subject), tally.law, tally.dtype, tally.region, tally.output)
 
 

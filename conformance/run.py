@@ -108,6 +108,23 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True):
         return worst_grade(self.grades)
 
 
+class Worst(msgspec.Struct, frozen=True, kw_only=True):
+    """The row with the largest finite error of one output of a cell in one region.
+
+    Only errors that a faithful rounding does not have are kept, of rows that are not wide.
+    `case` is that row alone, as the law asked it.
+    """
+
+    subject: str
+    dtype: str
+    law: str
+    output: str
+    region: str
+    ulps: float
+    grade: str
+    case: CaseRecord
+
+
 class Convention(msgspec.Struct, frozen=True, kw_only=True):
     """One field of a subject's Semantics: declared, and measured from numbers alone.
 
@@ -208,6 +225,8 @@ class Run(msgspec.Struct, kw_only=True):
     conventions: list[Convention]
     incidents: list[Incident]
     known: list[KnownRecord]
+    worst: list[Worst] = []
+    """The worst inputs that were found; a run of another seed can start from them."""
 
     def new_findings(self) -> list[Finding]:
         return [finding for finding in self.findings if finding.status == "new"]
@@ -297,4 +316,9 @@ def _fault(run: Run) -> str:
         rows = len(finding.case.inputs)
         if rows != len(finding.case.target) or not 0 <= finding.row < max(rows, 1):
             return f"finding {finding.id} has no row {finding.row} of inputs and target"
+    for worst in run.worst:
+        if worst.grade not in GRADES:
+            return f"grade {worst.grade!r} of a worst input of {worst.subject} does not exist"
+        if (len(worst.case.inputs), len(worst.case.target)) != (1, 1):
+            return f"a worst input of {worst.subject} is not one row"
     return ""

@@ -38,6 +38,7 @@ def lossaudit(*arguments: str, **environment: str) -> subprocess.CompletedProces
         (("run", "--law", "gravity"), "'gravity' is not known; there are: value"),
         (("run", "--depth", "bottomless"), "there are: quick, standard, deep"),
         (("run", "--fail-on", "mondays"), "there are: any, violates"),
+        (("run", "--worst-of", "/no/such/run.json"), "cannot read /no/such/run.json"),
         (("run", "--seed", "dice"), "--seed: 'dice' is no whole number and not 'random'"),
         (("run", "--device", "abacus"), "'abacus' is not known; there are: cpu, cuda, mps"),
         (("run", "--known", "/no/such/file.toml"), "cannot read /no/such/file.toml"),
