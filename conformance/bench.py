@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Protocol, TypeVar
 
@@ -77,6 +77,7 @@ class Bench:
         others: finds another subject of the same framework, mode and device by its op, or the
             same op in another mode.
         truths: shared between benches, since subjects share cases.
+        tried: the same for bounds of other forms than the declared ones.
     """
 
     subject: Subject
@@ -85,6 +86,7 @@ class Bench:
     semantics: Semantics
     others: Callable[[str, str], Subject | None]
     truths: Memory
+    tried: Memory = field(default_factory=Memory)
 
     def __post_init__(self) -> None:
         self._outcomes = Memory()
@@ -107,7 +109,13 @@ class Bench:
             if other is None or self.dtype not in other.dtypes:
                 return None
             self._siblings[key] = Bench(
-                other, self.dtype, self.session, other.semantics, self.others, self.truths
+                other,
+                self.dtype,
+                self.session,
+                other.semantics,
+                self.others,
+                self.truths,
+                self.tried,
             )
         return self._siblings[key]
 
@@ -201,3 +209,11 @@ class Bench:
         return self._bounds.get(
             ("declared", digest(case)), lambda: bounds(case, self.semantics, arithmetic)
         )
+
+    def bounds_of(self, case: Case, arithmetic: Arithmetic) -> Bounds:
+        """The bounds of another arithmetic than the declared one."""
+        if arithmetic == self.arithmetic:
+            return self.declared(case)
+        # Many subjects share an arithmetic, and what is tried of it.
+        key = (digest(case), self.semantics, replace(arithmetic, origin=""))
+        return self.tried.get(key, lambda: bounds(case, self.semantics, arithmetic))

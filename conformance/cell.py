@@ -20,6 +20,7 @@ from ..adapters.subject import Subject
 from ..reference.vocabulary import Case, Outcome
 from .bench import Bench, Failed
 from .events import Event
+from .implied import Classes
 from .judge import RANK
 from .known import Entry, marked
 from .law import NOT_JUDGED, Law, Verdict, only
@@ -90,7 +91,7 @@ class Cell:
         self._seed, self._emit, self._known, self._first = seed, emit, known, first
         self._tallies: dict[tuple[str, str], Counter[str]] = {}
         self._worst: dict[tuple[str, str], float] = {}
-        self._worsts = Worsts(law.name)
+        self._worsts, self._classes_held = Worsts(law.name), Classes(bench, law.name)
         self._suspects: dict[tuple[str, str, str], Suspect] = {}
         self._failures: dict[tuple[str, str], tuple[Case, Outcome]] = {}
 
@@ -106,13 +107,15 @@ class Cell:
         for worst in self._first:
             self._examine_again(worst)
         for plan in self._corpus():
-            self.examine(plan)
+            self.examine(plan, self._classes_held.see)
         self._search()
         for entry in self._known:
             self._replay(entry)
         self._say_tallies()
         for worst in self._worsts.said(self.subject.name, self._bench.dtype):
             self._emit(worst)
+        if (implied := self._classes_held.said()) is not None:
+            self._emit(implied)
         self._say_findings()
         rows = sum(sum(counts.values()) for counts in self._tallies.values())
         grades = {g for counts in self._tallies.values() for g in counts}
@@ -233,7 +236,7 @@ class Cell:
 
     # --- what is seen -------------------------------------------------------------------------
 
-    def examine(self, plan: Plan) -> float:
+    def examine(self, plan: Plan, see: Callable[[Verdict], None] | None = None) -> float:
         """Check the law on the case of a plan; return the largest finite error in ulps."""
         case = make_case(plan)
         try:
@@ -241,6 +244,8 @@ class Cell:
         except Failed as failed:
             self._note_failure(plan.region.name, case, failed.outcome)
             return 0.0
+        for verdict in verdicts if see else ():
+            see(verdict)
         return max((self._note(plan.region.name, v) for v in verdicts), default=0.0)
 
     def _examine_again(self, worst: Worst) -> None:

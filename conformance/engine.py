@@ -118,7 +118,8 @@ class Auditor:
         self._session = Patience(session, emit)
         self._settings, self._emit = settings, emit
         self._subjects, self._find = tuple(subjects), finder(subjects)
-        self._truths, self._kept = Memory(TRUTHS), Kept(settings.worst)
+        self._truths, self._tried = Memory(TRUTHS), Memory(TRUTHS)
+        self._kept = Kept(settings.worst)
         self._semantics: dict[str, Semantics] = {}
         self._benches: dict[tuple[str, str], Bench] = {}
 
@@ -205,7 +206,8 @@ class Auditor:
     def _bench(self, subject: Subject, semantics: Semantics) -> Bench:
         # float32 is what every subject has and what its conventions are declared for.
         dtype = "float32" if "float32" in subject.dtypes else subject.dtypes[0]
-        return Bench(subject, dtype, self._session, semantics, self._find(subject), self._truths)
+        find, memory = self._find(subject), (self._truths, self._tried)
+        return Bench(subject, dtype, self._session, semantics, find, *memory)
 
 
 CONVENTIONS = LawRecord(

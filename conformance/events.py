@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .run import Absence, Convention, Finding, Incident, KnownRecord, SubjectRecord, Tally, Worst
+from .run import (
+    Absence,
+    Convention,
+    Finding,
+    Implied,
+    Incident,
+    KnownRecord,
+    SubjectRecord,
+    Tally,
+    Worst,
+)
 
 
 @dataclass(frozen=True)
@@ -51,4 +61,5 @@ Event = (
     | Incident
     | KnownRecord
     | Worst
+    | Implied
 )

@@ -19,6 +19,7 @@ from .run import (
     Convention,
     Environment,
     Finding,
+    Implied,
     Incident,
     KnownRecord,
     LawRecord,
@@ -44,6 +45,7 @@ class Recorder:
         self._incidents: list[Incident] = []
         self._known: list[KnownRecord] = []
         self._worst: list[Worst] = []
+        self._implied: list[Implied] = []
         self._workers: dict[str, dict[str, str]] = {}
 
     def __call__(self, event: Event) -> None:
@@ -64,6 +66,8 @@ class Recorder:
                 self._known.append(event)
             case Worst():
                 self._worst.append(event)
+            case Implied():
+                self._implied.append(event)
             case WorkerReady():
                 self._workers[event.worker] = event.facts
             case _:
@@ -96,6 +100,7 @@ class Recorder:
             incidents=sorted(self._incidents, key=lambda i: (i.subject, i.law, i.dtype, i.message)),
             known=_merged(self._settings.known.entries, self._known),
             worst=sorted(self._worst, key=_tally_order),
+            implied=sorted(self._implied, key=lambda i: (_place(i.subject), i.dtype, i.output)),
         )
 
 

@@ -125,6 +125,21 @@ class Worst(msgspec.Struct, frozen=True, kw_only=True):
     case: CaseRecord
 
 
+class Implied(msgspec.Struct, frozen=True, kw_only=True):
+    """Which classes of arithmetic hold all finite errors that the corpus saw of one output.
+
+    `holds` are names of forms (see `reference.vocabulary.Arithmetic`) whose derived bounds held,
+    the tightest first, of those that were tried: the declared one and those tighter than it.
+    """
+
+    subject: str
+    dtype: str
+    output: str
+    declared: str
+    holds: list[str]
+    rows: int
+
+
 class Convention(msgspec.Struct, frozen=True, kw_only=True):
     """One field of a subject's Semantics: declared, and measured from numbers alone.
 
@@ -227,6 +242,8 @@ class Run(msgspec.Struct, kw_only=True):
     known: list[KnownRecord]
     worst: list[Worst] = []
     """The worst inputs that were found; a run of another seed can start from them."""
+    implied: list[Implied] = []
+    """The class of arithmetic that the errors imply, beside the declared one."""
 
     def new_findings(self) -> list[Finding]:
         return [finding for finding in self.findings if finding.status == "new"]

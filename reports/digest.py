@@ -12,6 +12,7 @@ from ..conformance.run import (
     GRADES,
     Convention,
     Finding,
+    Implied,
     LawRecord,
     Run,
     SubjectRecord,
@@ -120,6 +121,26 @@ class Group:
     @property
     def known(self) -> int:
         return len(self.findings) - self.new
+
+
+@dataclass(frozen=True)
+class Tightening:
+    """A declared form that a tighter one could replace, and the rows whose errors say so."""
+
+    subject: str
+    output: str
+    declared: str
+    tighter: str
+    rows: int
+
+    def __str__(self) -> str:
+        """The proposal in a sentence."""
+        form, subject = text.one_line(self.tighter, 40), text.one_line(self.subject, 120)
+        return (
+            f"{subject}: errors of the {text.one_line(self.output, 20)} stay inside class {form} "
+            f"over {text.count(self.rows, 'row')}: declare {form} in place of "
+            f"{text.one_line(self.declared, 40)}"
+        )
 
 
 @dataclass(frozen=True)
@@ -301,6 +322,32 @@ class Digest:
         sentence += f"; {text.count(gone, 'known entry', 'known entries')} gone" if gone else ""
         return sentence + ("." if self.run.complete else " so far: this run is partial.")
 
+    @cached_property
+    def implied(self) -> dict[tuple[str, str], list[Implied]]:
+        """By subject and dtype, which classes hold the errors of its outputs."""
+        found: dict[tuple[str, str], list[Implied]] = defaultdict(list)
+        for entry in self.run.implied:
+            found[entry.subject, entry.dtype].append(entry)
+        return found
+
+    @cached_property
+    def tightenings(self) -> list[Tightening]:
+        """Declarations that could be tighter, where that holds in every dtype of a subject.
+
+        In one dtype alone the rounding to a narrow output may hide what the form loses.
+        """
+        parts: dict[tuple[str, str], list[Implied]] = defaultdict(list)
+        for entry in self.run.implied:
+            parts[entry.subject, entry.output].append(entry)
+        found = []
+        for (subject, output), entries in parts.items():
+            everywhere = set.intersection(*(set(e.holds) for e in entries))
+            best = next((form for form in entries[0].holds if form in everywhere), "")
+            if best and all(best != entry.declared for entry in entries):
+                rows = sum(entry.rows for entry in entries)
+                found.append(Tightening(subject, output, entries[0].declared, best, rows))
+        return found
+
     def _status(self, status: str) -> int:
         return sum(finding.status == status for finding in self.run.findings)
 
@@ -478,3 +525,9 @@ def _unlisted(name: str) -> SubjectRecord:
         versions={},
         arithmetic={},
     )
+
+
+def implied_text(entry: Implied) -> str:
+    """`loss: C over 512 rows`: the tightest class that holds, if the declared one does at all."""
+    form = entry.holds[0] if entry.holds else "beyond the declared"
+    return text.one_line(f"{entry.output}: {form} over {text.count(entry.rows, 'row')}", 120)

@@ -103,6 +103,7 @@ def _environment() -> jinja2.Environment:
         call_text=digests.call_text,
         count=text.count,
         failure=digests.failure,
+        implied_text=digests.implied_text,
         grades=GRADES,
         markdown=_card_markdown,
         meanings=digests.MEANINGS,

@@ -24,6 +24,9 @@ def summary_markdown(run: Run) -> str:
         parts += ["### Worst findings", _finding_table(digest)]
     if digest.disagreements:
         parts += ["### Conventions that are not as declared", _disagreements(digest)]
+    if digest.tightenings:
+        proposals = [f"- {_escaped(str(proposal))}" for proposal in digest.tightenings[:20]]
+        parts += ["### Declarations that could be tighter", "\n".join(proposals)]
     gone = [f"- {_escaped(record.entry)}: {_escaped(record.detail)}" for record in run.gone()]
     if gone:
         parts += ["### Known findings that are gone (remove their entries)", "\n".join(gone)]

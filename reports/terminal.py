@@ -159,6 +159,7 @@ def print_summary(
     _print_legend(digest, console)
     _print_absent(run, console)
     _print_conventions(digest, console)
+    _print_tightenings(digest, console)
     _print_worst(digest, console)
     _print_known(run, console)
     _print_incidents(run, console)
@@ -238,6 +239,15 @@ def _print_conventions(digest: Digest, console: Console, limit: int = 8) -> None
             shown = f"on {entry.input}: {entry.evidence}"
             _print_indented(console, text.one_line(shown, 300), 4, "dim")
     _more(console, len(wrong) - limit)
+
+
+def _print_tightenings(digest: Digest, console: Console, limit: int = 5) -> None:
+    if not digest.tightenings:
+        return
+    _heading(console, f"Declarations that could be tighter ({len(digest.tightenings):,})")
+    for proposal in digest.tightenings[:limit]:
+        _print_indented(console, str(proposal))
+    _more(console, len(digest.tightenings) - limit)
 
 
 def _print_worst(digest: Digest, console: Console, limit: int = 10) -> None:

@@ -130,7 +130,7 @@ def merged(parts: list[Run]) -> Run:
     recorder = Recorder(settings)
     heard: set[bytes] = set()
     for part in parts:
-        for name in ("subjects", "absent", "tallies", "findings", "incidents", "worst"):
+        for name in ("subjects", "absent", "tallies", "findings", "incidents", "worst", "implied"):
             for item in getattr(part, name):
                 # Every worker probes the subjects that it meets, so that what it says comes twice.
                 said = msgspec.json.encode(item)

@@ -318,6 +318,20 @@ def conventions() -> list[model.Convention]:
     return made
 
 
+def implied() -> list[model.Implied]:
+    """torch's cross_entropy could be tighter in every dtype, optax's in float32 alone."""
+    torch, optax = name_of("torch", OPS[0][1], "eager"), name_of("jax", OPS[7][1], "jit")
+    found = [(torch, d, "B", ["C", "B"]) for d in ("float64", "float32", "bfloat16", "float16")]
+    found += [(optax, "float32", "A", ["B", "A"]), (optax, "bfloat16", "A", ["A"])]
+    found += [(name_of("torch", OPS[2][1], "eager"), "float32", "torch", [])]
+    return [
+        model.Implied(
+            subject=subject, dtype=dtype, output="loss", declared=declared, holds=holds, rows=500
+        )
+        for subject, dtype, declared, holds in found
+    ]
+
+
 def build_run(**changes: Any) -> model.Run:
     found = changes.pop("findings", None)
     found = findings() if found is None else found
@@ -369,6 +383,7 @@ def build_run(**changes: Any) -> model.Run:
             model.KnownRecord(entry="JX-09", state="gone", detail="replayed: now right"),
             model.KnownRecord(entry="KR-02", state="not looked at", detail="keras is absent"),
         ],
+        "implied": implied(),
     }
     return model.Run(**{**fields, **changes})
 

@@ -280,3 +280,14 @@ def test_a_run_of_many_findings_stays_small_and_fast(
     assert len(text.encode()) < 6_000_000
     page = Page(text)
     assert {f"finding-{finding.id}" for finding in found} <= set(page.ids)
+
+
+def test_the_implied_class_stands_beside_the_declared_one(make_run: Callable[..., Run]):
+    page = render_html(make_run())
+    assert (
+        "<li>torch:cross_entropy.index[eager,cpu]: errors of the loss stay inside class C" in page
+    )
+    assert "<td>loss: C over 500 rows</td>" in page
+    assert "<td>loss: B over 500 rows</td>" in page
+    assert "<td>loss: beyond the declared over 500 rows</td>" in page
+    assert "could be tighter" not in render_html(make_run(implied=[]))

@@ -42,6 +42,26 @@ def test_the_summary_says_what_matters_in_80_columns(make_run: Callable[..., Run
         assert piece in shown
 
 
+TIGHTER = (
+    "torch:cross_entropy.index[eager,cpu]: errors of the loss stay inside class C over 2,000 rows: "
+    "declare C in place of B"
+)
+
+
+def test_a_declaration_that_could_be_tighter_everywhere_is_proposed(make_run: Callable[..., Run]):
+    """Not one that is tighter in a single dtype, and nothing where not even the declared holds."""
+    run = make_run()
+    assert [str(proposal) for proposal in Digest(run).tightenings] == [TIGHTER]
+    shown = " ".join(printed(run).split())
+    assert "Declarations that could be tighter (1)" in shown
+    assert "declare C in place of B" in shown
+    said = markdown.summary_markdown(run)
+    assert "### Declarations that could be tighter" in said
+    assert "declare C in place of B" in said
+    assert "could be tighter" not in printed(make_run(implied=[]))
+    assert "could be tighter" not in markdown.summary_markdown(make_run(implied=[]))
+
+
 def test_a_partial_run_is_marked_in_the_terminal(make_run: Callable[..., Run]):
     assert "PARTIAL" in printed(make_run(complete=False))
     assert "PARTIAL" not in printed(make_run())
