@@ -252,6 +252,26 @@ def explain(
 
 
 @app.command()
+def coverage(
+    run_file: Annotated[Path, typer.Argument(help="A file written by `lossaudit run --out`.")],
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="One table of Markdown in place of those.")
+    ] = False,
+) -> None:
+    """Show where a stored run looked: regions by operations, with what was not tested."""
+    from rich.console import Console
+
+    from .conformance.run import read_run
+    from .reports.coverage import coverage_markdown, print_coverage
+
+    result = read_run(run_file)
+    if markdown:
+        typer.echo(coverage_markdown(result), nl=False)
+    else:
+        print_coverage(result, Console())
+
+
+@app.command()
 def replay(
     run_file: Annotated[Path, typer.Argument(help="A file written by `lossaudit run --out`.")],
     finding: Annotated[str, typer.Argument(help="The id of a finding, or its beginning.")],

@@ -37,6 +37,10 @@ STRETCH = 6
 """A search may scale logits by 2^-6 to 2^6, which takes scale 8 from 1/8 to past 500."""
 
 
+ASKING = "value"
+"""The law that says of a region that it was asked even where it has no rows: a batch without any.
+One of them is enough, since all others ask the same."""
+
 DRAWN_BYTES = 11
 """A search draws a byte each for region, class count, options and stretch, seven for a seed."""
 
@@ -322,7 +326,7 @@ class Cell:
 
     def _say_tallies(self) -> None:
         for (region, output), counts in sorted(self._tallies.items()):
-            if not counts:
+            if not counts and self._law.name != ASKING:
                 continue
             self._emit(
                 Tally(

@@ -14,6 +14,7 @@ from markupsafe import Markup
 from ..conformance.run import GRADES, Finding, Run
 from . import digest as digests
 from . import markdown, text, views
+from .coverage import coverage
 
 _TEMPLATES = Path(__file__).with_name("templates")
 
@@ -49,6 +50,7 @@ def render_html(run: Run) -> str:
             run=run,
             digest=digest,
             regions=regions,
+            covered=coverage(run),
             dtypes=views.dtypes(digest),
             style=Markup(style),  # noqa: S704 - files of our own, not text of the run
             script=Markup(script),  # noqa: S704

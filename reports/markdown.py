@@ -101,8 +101,8 @@ def _element_table(finding: Finding) -> str:
     if not row.gradient:
         return ""
     lines = [(str(e.index), e.input, e.target, e.value or "", e.right or "") for e in row.elements]
-    table = _table(("class", row.name, "target", "value", "right"), lines)
-    return f"{table}\n\n({row.hidden:,} classes left out)" if row.hidden else table
+    shown = table(("class", row.name, "target", "value", "right"), lines)
+    return f"{shown}\n\n({row.hidden:,} classes left out)" if row.hidden else shown
 
 
 def _facts(run: Run) -> str:
@@ -129,7 +129,7 @@ def _framework_table(digest: Digest) -> str:
         (f"{absence.framework}: NOT AUDITED, {absence.reason}; {absence.hint}", "", "", "", "")
         for absence in digest.run.absent
     ]
-    return _table(("framework", "subjects", "rows", "new", "known"), lines)
+    return table(("framework", "subjects", "rows", "new", "known"), lines)
 
 
 def _finding_table(digest: Digest, limit: int = 10) -> str:
@@ -147,7 +147,7 @@ def _finding_table(digest: Digest, limit: int = 10) -> str:
                 finding.id,
             )
         )
-    shown = _table(("kind", "subject", "law", "smallest input", "value", "right", "id"), lines)
+    shown = table(("kind", "subject", "law", "smallest input", "value", "right", "id"), lines)
     more = len(digest.findings) - len(lines)
     return f"{shown}\n\n{more:,} more in the report." if more else shown
 
@@ -157,11 +157,12 @@ def _disagreements(digest: Digest, limit: int = 20) -> str:
         (entry.subject, entry.field, entry.declared, entry.measured, entry.input)
         for entry in digest.disagreements[:limit]
     ]
-    return _table(("subject", "field", "declared", "measured", "smallest input"), lines)
+    return table(("subject", "field", "declared", "measured", "smallest input"), lines)
 
 
-def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rows = [head, ["---"] * len(head)]
+def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A table of lines of cells, in which nothing is markup."""
+    rows = [[_escaped(text.one_line(cell, 160)) for cell in head], ["---"] * len(head)]
     rows += [[_escaped(text.one_line(cell, 160)) for cell in line] for line in lines]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
