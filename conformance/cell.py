@@ -248,8 +248,9 @@ class Cell:
         except Failed as failed:
             self._note_failure(plan.region.name, case, failed.outcome)
             return 0.0
-        for verdict in verdicts if see else ():
-            see(verdict)
+        if see is not None:
+            for verdict in verdicts:
+                see(verdict)
         return max((self._note(plan.region.name, v) for v in verdicts), default=0.0)
 
     def _examine_again(self, worst: Worst) -> None:
