@@ -374,10 +374,12 @@ def selftest(
     result = made_of(steps)
     if json is not None:
         write_json(as_data(result), json)
-    print_trial(result, Console())
+    print_trial(result, Console(), whole=not only and not interrupted)
     if interrupted:
         raise typer.Exit(INTERRUPTED)
-    raise typer.Exit(NEW_FINDINGS if result.survivors or result.alarms else NOTHING_NEW)
+    if result.survivors or result.alarms:
+        raise typer.Exit(NEW_FINDINGS)
+    raise typer.Exit(UNUSABLE if only and result.untried else NOTHING_NEW)
 
 
 @app.command(name="list")

@@ -109,7 +109,12 @@ class TorchLibrary:
         asked = torch.ones_like(loss) * factor
         if call.cotangent is not None:
             asked = tensor(call.cotangent, call.dtype).to(loss).reshape(loss.shape)
-        gradients = [gradient / factor for gradient in torch.autograd.grad(loss, wanted, asked)]
+        if call.direction is None:
+            found = torch.autograd.grad(loss, wanted, asked)
+        else:  # the Hessian of each row times the direction
+            (gradient,) = torch.autograd.grad(loss, inputs, asked, create_graph=True)
+            found = torch.autograd.grad(gradient, inputs, tensor(call.direction, call.dtype))
+        gradients = [gradient / factor for gradient in found]
         loss = loss[:, 0] if per_row(tuple(loss.shape), len(call.inputs)) else loss
         return Result(*(to_bits(torch, tensor) for tensor in (loss, *gradients)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from string import ascii_letters, digits
 from typing import Any
 
 from rich.console import Console
@@ -10,7 +11,7 @@ from rich.text import Text
 
 from ..conformance.laws.registry import LAWS
 from ..conformance.run import Finding
-from ..conformance.selftest.mutants import CANNOT_EXIST
+from ..conformance.selftest.catalogue import CANNOT_EXIST
 from ..conformance.selftest.trial import Killed, Trial
 from . import text
 from .digest import call_text, outcome_text
@@ -18,8 +19,11 @@ from .digest import call_text, outcome_text
 FOUND, SILENT = "●", "·"
 
 
-def print_trial(trial: Trial, console: Console) -> None:
-    """A line for each mutant: its marks by law, and the smallest input that shows it."""
+def print_trial(trial: Trial, console: Console, *, whole: bool = True) -> None:
+    """A line for each mutant: its marks by law, and the smallest input that shows it.
+
+    `whole` says that no mutant was left out: else nothing follows from a law that finds none.
+    """
     laws = _laws(trial.killed)
     for number, law in enumerate(laws, start=1):
         kills = sum(law in k.laws for k in trial.killed)
@@ -27,7 +31,7 @@ def print_trial(trial: Trial, console: Console) -> None:
         only = f", {alone} of them alone" if alone else ""
         console.print(Text(f"{_column(number)} {law}: finds {text.count(kills, 'mutant')}{only}"))
     silent = [law.name for law in LAWS if law.name not in laws]
-    if silent and trial.killed:
+    if silent and whole:
         console.print(Text(f"No mutant here is found by {', '.join(silent)}.", style="dim"))
     head = "".join(_column(number) for number in range(1, len(laws) + 1))
     width = max((len(k.mutant) for k in trial.killed), default=0)
@@ -39,16 +43,20 @@ def print_trial(trial: Trial, console: Console) -> None:
         shown = _shown(killed.smallest) if killed.smallest else "SURVIVED: no law finds it"
         line = f"{killed.mutant:{width}} {marks} {shown}"
         console.print(Text(line, style=style), soft_wrap=True)
+    for left in trial.untried:
+        line = f"{left.mutant}: not tried: {left.reason}"
+        console.print(Text(line, style="dim"), soft_wrap=True)
     for heard in trial.alarms:
         for finding in heard.alarms:
             words = f"FALSE ALARM about {heard.control}, seed {heard.seed}: {finding.law} "
             words += f"{finding.dtype} {finding.kind}, {_shown(finding)}"
             console.print(Text(words, style="bold red"), soft_wrap=True)
     console.print(Text("\n" + summary(trial)))
-    if trial.killed:
-        console.print(Text("There are no mutants of:", style="dim"))
-        for mistake, reason in CANNOT_EXIST.items():
-            console.print(Text(f"  {mistake}: {reason}", style="dim"), soft_wrap=True)
+    if whole:
+        console.print(Text("Of the catalogue of mistakes there are no mutants of:", style="dim"))
+        for mistake in CANNOT_EXIST:
+            line = f"  {mistake.id}, {mistake.says}: {mistake.cannot_exist}"
+            console.print(Text(line, style="dim"), soft_wrap=True)
 
 
 def summary(trial: Trial) -> str:
@@ -57,9 +65,10 @@ def summary(trial: Trial) -> str:
     seeds = len({heard.seed for heard in trial.heard})
     controls = len({heard.control for heard in trial.heard})
     alarms = sum(len(heard.alarms) for heard in trial.heard)
+    untried = f", {len(trial.untried)} more not tried" if trial.untried else ""
     return (
         f"{killed} of {text.count(len(trial.killed), 'wrong implementation')} found, each on a "
-        f"case on which its right twin passes; {text.count(alarms, 'false alarm')} about "
+        f"case on which its right twin passes{untried}; {text.count(alarms, 'false alarm')} about "
         f"{text.count(controls, 'right implementation')} under {text.count(seeds, 'seed')}."
     )
 
@@ -75,7 +84,7 @@ def _laws(killed: Sequence[Killed]) -> list[str]:
 
 def _column(number: int) -> str:
     """One character for the column of a law."""
-    return "123456789abcdefghijklmnopqrstuvwxyz"[number - 1]
+    return (digits[1:] + ascii_letters)[number - 1]
 
 
 def _shown(finding: Finding) -> str:
@@ -88,6 +97,7 @@ def as_data(trial: Trial) -> dict[str, Any]:
     return {
         "verdict": summary(trial),
         "mutants": trial.killed,
+        "not tried": trial.untried,
         "controls": trial.heard,
         "cannot exist": CANNOT_EXIST,
     }

@@ -195,13 +195,20 @@ class BinaryCrossEntropy(Kernel):
         gradient = self.slopes(z, yes, no)
         w = self.emphasis(case)
         by_target = -z if w == 1.0 else w * self.softplus(-z) - self.softplus(z)
-        return loss[:, 0], gradient, by_target
+        return loss[:, 0], gradient, (1.0 - case.options.label_smoothing) * by_target
 
     def logits(self, case: Case) -> Floats:
         return case.inputs
 
     def target(self, case: Case) -> Floats:
+        y, eps = self.labels(case), case.options.label_smoothing
+        return self.smoothed(y, eps) if eps else y
+
+    def labels(self, case: Case) -> Floats:
         return np.asarray(case.target, dtype=np.float64)
+
+    def smoothed(self, y: Floats, eps: float) -> Floats:
+        return y * (1.0 - eps) + eps / 2.0
 
     def emphasis(self, case: Case) -> float:
         return 1.0 if case.options.pos_weight is None else case.options.pos_weight

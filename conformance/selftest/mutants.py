@@ -260,6 +260,15 @@ class MinusInfinityTimesZero(CrossEntropy):
         return (a * surprise).sum(axis=1)
 
 
+@wrong("padded vocabularies whose mask comes after the maximum")
+class MaximumOverThePadding(ClassB):
+    """The maximum counts padding of 1e4, which the sum leaves out: what is left underflows."""
+
+    def largest(self, z: Floats) -> Floats:
+        top = super().largest(z)
+        return np.maximum(top, 1e4) if z.shape[1] % 8 else top
+
+
 # --- targets, smoothing, weights --------------------------------------------------------------
 
 
@@ -521,6 +530,17 @@ class DistributionNormalised(CrossEntropy):
         return (1.0 - a) * p - a * complement
 
 
+@wrong("log sum exp(z) - sum_j q_j z_j, which is right where q sums to 1", target="distribution")
+class LogSumExpNotScaled(CrossEntropy):
+    """log sum exp is taken once, and not as often as the target sums to."""
+
+    def rows(self, case: Case, ignored: Bools) -> tuple[Floats, Floats, Floats]:
+        loss, gradient, surprise = super().rows(case, ignored)
+        a = self.coefficients(case, ignored)
+        whole = (surprise + case.inputs).max(axis=1, initial=-np.inf)
+        return loss + times(1.0 - a.sum(axis=1), whole), gradient, surprise
+
+
 @wrong("KL divergence called cross-entropy", target="distribution")
 class DivergenceInstead(CrossEntropy):
     """The entropy of the target is taken off."""
@@ -680,6 +700,27 @@ class LogOfOneMinusASigmoid(BinaryCrossEntropy):
         return -np.log(1.0 - round_to_format(self.sigmoid(z), SINGLE))
 
 
+@wrong("z (1 - y) - logsigmoid(z), PyTorch's form, which declares it")
+class DifferenceOfLogisticLogarithms(BinaryCrossEntropy):
+    """z (1 - y) + softplus(-z) in float32: the difference cancels where the label is right."""
+
+    def rows(self, case: Case, ignored: Bools) -> tuple[Floats, Floats, Floats]:
+        _, gradient, by_target = super().rows(case, ignored)
+        z = case.inputs
+        yes, no = self.coefficients(case, self.target(case))
+        terms = times(no, z), times(yes + no, self.softplus(-z))
+        first, second = (round_to_format(term, SINGLE) for term in terms)
+        return (first + second)[:, 0], gradient, by_target
+
+
+@wrong("smoothing of eps taken from the one label, and none from the other")
+class BinarySmoothingNotHalved(BinaryCrossEntropy):
+    """y (1 - eps) + eps, in place of eps/2."""
+
+    def smoothed(self, y: Floats, eps: float) -> Floats:
+        return y * (1.0 - eps) + eps
+
+
 @wrong("softplus with a threshold of 20, as torch.nn.functional.softplus has it")
 class SoftplusIsLinear(BinaryCrossEntropy):
     """softplus(z) = z past 20, and 0 below -20."""
@@ -728,7 +769,7 @@ class MeanOverPosWeights(BinaryCrossEntropy):
 class SoftLabelsCut(BinaryCrossEntropy):
     """A label above 1/2 is 1, any other 0."""
 
-    def target(self, case: Case) -> Floats:
+    def labels(self, case: Case) -> Floats:
         return (np.asarray(case.target) > 0.5).astype(np.float64)
 
 
@@ -893,13 +934,3 @@ class HalfReturned(CrossEntropy):
         loss, *more = super().__call__(case)
         narrow: Any = loss.astype(np.float16)
         return narrow, *more
-
-
-CANNOT_EXIST: dict[str, str] = {
-    "temperature or softcap lost in the gradient": "no operation has a temperature or a softcap",
-    "z-loss gradient without its factor 2": "no operation has a z-loss",
-    "32-bit row offsets": "takes more than 2^31 logits in one batch, 8 GiB in float32",
-    "binary smoothing of eps in place of eps/2": "no kernel here has binary smoothing; Keras has",
-    "maximum over padded columns": "where leaves classes out of no mutant's kernel here",
-}
-"""Mistakes of which there is no mutant, and why."""

@@ -24,13 +24,14 @@ FORMS = {
 OPTIONS = {
     ("cross_entropy", "index"): {"weight", "ignore_index", "label_smoothing"},
     ("cross_entropy", "distribution"): {"weight", "label_smoothing"},
-    ("binary_cross_entropy_with_logits", "binary"): {"pos_weight"},
+    ("binary_cross_entropy_with_logits", "binary"): {"pos_weight", "label_smoothing"},
     ("focal", "index"): {"gamma", "alpha"},
 }
 
 SEMANTICS = {
     ("cross_entropy", "index"): Semantics(smoothing="eps/K", mean="weights", ignore_index=-100),
     ("cross_entropy", "distribution"): Semantics(smoothing="eps/K"),
+    ("binary_cross_entropy_with_logits", "binary"): Semantics(smoothing="toward 1/2"),
     ("cross_entropy_probabilities", "index"): Semantics(ignore_index=-100, mean="valid"),
 }
 

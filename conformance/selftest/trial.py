@@ -15,18 +15,23 @@ from functools import partial
 
 import numpy as np
 
+from ...adapters.client import UnusableFramework, WorkerPool
+from ...adapters.declare import from_fields
+from ...adapters.environments import availability
 from ...adapters.in_process import InProcess
 from ...adapters.subject import SECOND, Subject
-from ...reference.vocabulary import Case, Floats
-from ..bench import Failed
+from ...reference.vocabulary import Case, Floats, Outcome
+from ..bench import Failed, Session
 from ..cell import FIRST_FINDING
 from ..engine import CONVENTIONS, Auditor, Settings, audit
 from ..events import Event
 from ..laws.registry import law as law_of
 from ..records import from_record
 from ..run import Convention, Finding, Incident, Tally
+from . import in_jax, in_tensorflow, in_torch  # noqa: F401 - they register their mutants
 from .controls import CONTROLS, ClassB, Online
 from .kernels import RIGHT
+from .libraries import IN_LIBRARIES, MODULES, InLibrary, framework
 from .mutants import MUTANTS, Mutant
 from .subjects import DTYPES, subject_of
 
@@ -74,6 +79,16 @@ class Killed:
 
 
 @dataclass(frozen=True)
+class NotTried:
+    """A mutant in a library that cannot be used here, and why."""
+
+    mutant: str
+    says: str
+    library: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Heard:
     """What was said of a control: its false alarms, and how many findings were its due."""
 
@@ -89,6 +104,7 @@ class Trial:
 
     killed: tuple[Killed, ...]
     heard: tuple[Heard, ...]
+    untried: tuple[NotTried, ...] = ()
 
     @property
     def survivors(self) -> tuple[Killed, ...]:
@@ -99,12 +115,12 @@ class Trial:
         return tuple(h for h in self.heard if h.alarms)
 
 
-Step = Killed | Heard
+Step = Killed | Heard | NotTried
 
 
 def names() -> tuple[str, ...]:
     """What may be chosen."""
-    return (*(m.name for m in MUTANTS), *(c.name for c in CONTROLS))
+    return tuple(each.name for each in (*MUTANTS, *IN_LIBRARIES, *CONTROLS))
 
 
 def trial(
@@ -130,7 +146,17 @@ def trial(
     wanted_names = set(chosen)
     if unknown := wanted_names - set(names()):
         raise ValueError(f"no mutant or control is called {', '.join(sorted(unknown))}")
+    libraries = {
+        library: [
+            m.name
+            for m in IN_LIBRARIES
+            if m.library == library and (not chosen or m.name in wanted_names)
+        ]
+        for library in MODULES
+    }
     wanted = [
+        # The slowest first: what takes longest then runs beside all others.
+        *(partial(_kill_in, library, some, depth) for library, some in libraries.items() if some),
         *(partial(_kill, m, depth) for m in MUTANTS if not chosen or m.name in wanted_names),
         *(
             partial(
@@ -142,9 +168,10 @@ def trial(
         ),
     ]
     steps = []
-    for step in _in_processes(wanted, jobs):
-        steps.append(step)
-        said(step)
+    for some in _in_processes(wanted, jobs):
+        for step in some:
+            steps.append(step)
+            said(step)
     return made_of(steps)
 
 
@@ -154,10 +181,11 @@ def made_of(steps: Iterable[Step]) -> Trial:
     return Trial(
         tuple(s for s in steps if isinstance(s, Killed)),
         tuple(s for s in steps if isinstance(s, Heard)),
+        tuple(s for s in steps if isinstance(s, NotTried)),
     )
 
 
-def _in_processes(wanted: list[Callable[[], Step]], jobs: int) -> Iterator[Step]:
+def _in_processes(wanted: Sequence[Callable[[], list[Step]]], jobs: int) -> Iterator[list[Step]]:
     """What the calls return, in their order."""
     if jobs <= 1:
         yield from (call() for call in wanted)
@@ -197,13 +225,16 @@ def _related(subject: Subject) -> Subject:
     return related
 
 
-def _kill(mutant: Mutant, depth: str) -> Killed:
+def _kill(mutant: Mutant, depth: str) -> list[Step]:
+    return [_verdict(mutant, lambda dtypes: _confirmed(mutant, dtypes, depth))]
+
+
+def _verdict(
+    mutant: Mutant | InLibrary, confirmed: Callable[[tuple[str, ...]], list[Finding]]
+) -> Killed:
+    """What the findings say that only the mutant gives cause for."""
     others = tuple(dtype for dtype in DTYPES if dtype not in FIRST_DTYPE)
-    findings: list[Finding] = []
-    for dtypes in (FIRST_DTYPE, others):
-        findings = _confirmed(mutant, dtypes, depth)
-        if findings:
-            break
+    findings = confirmed(FIRST_DTYPE) or confirmed(others)
     laws = dict(Counter(finding.law for finding in findings))
     smallest = min(findings, key=_size, default=None)
     return Killed(mutant.name, mutant.says, mutant.seen, laws, smallest)
@@ -232,10 +263,17 @@ def _confirmed(mutant: Mutant, dtypes: tuple[str, ...], depth: str) -> list[Find
         subject = replace(subject, mode=mutant.mode, shape=JIT_SHAPE, reductions=("none",))
         twins, functions = [*twins, eager], {**functions, eager.name: mutant.twin()}
     functions[subject.name] = mutant.make()
-    found = _findings(subject, twins, functions, Settings(depth))
-    right = {**functions, subject.name: mutant.twin()}
+    found = _findings(subject, twins, InProcess(functions), Settings(depth))
+    right = InProcess({**functions, subject.name: mutant.twin()})
+    return _of_the_mistake(found, subject, twins, right, Settings(depth))
+
+
+def _of_the_mistake(
+    found: list[Finding], subject: Subject, twins: list[Subject], right: Session, settings: Settings
+) -> list[Finding]:
+    """Those findings for which the right twin, in place of the mutant, gives no cause."""
     heard: list[Event] = []
-    auditor = Auditor(InProcess(right), [*twins, subject], Settings(depth), heard.append)
+    auditor = Auditor(right, [*twins, subject], settings, heard.append)
     auditor.probe(subject)
     contradicted = {e.field for e in heard if isinstance(e, Convention) and e.agrees is False}
     return [
@@ -258,13 +296,10 @@ def _declared(subject: Subject, form: str, gradient: str) -> Subject:
 
 
 def _findings(
-    subject: Subject,
-    context: list[Subject],
-    functions: dict[str, Implementation],
-    settings: Settings,
+    subject: Subject, context: list[Subject], session: Session, settings: Settings
 ) -> list[Finding]:
     events: list[Event] = []
-    audit([subject], settings, events.append, InProcess(functions), context)
+    audit([subject], settings, events.append, session, context)
     faults = [e for e in events if isinstance(e, Incident) and e.message.startswith("internal:")]
     if faults:
         raise TrialFault(f"{subject.op}, law {faults[0].law}: {faults[0].message}")
@@ -274,24 +309,82 @@ def _findings(
 
 
 def _passes(auditor: Auditor, subject: Subject, finding: Finding) -> bool:
-    """Whether the law of a finding has nothing to say of a right implementation in its place."""
+    """Whether the law of a finding has nothing to say of a right implementation in its place.
+
+    Where the finding is graver, `precision` is nothing: a right one of a lossy form has that due.
+    """
+    first = FIRST_FINDING + (finding.kind != "precision")
     try:
         case = from_record(finding.case)
         verdicts = law_of(finding.law).verdicts(auditor.bench(subject, finding.dtype), case)
     except Failed:
         return finding.kind == "policy"
-    return not any(bool((np.asarray(v.grade) >= FIRST_FINDING).any()) for v in verdicts)
+    return not any(bool((np.asarray(v.grade) >= first).any()) for v in verdicts)
+
+
+# --- mutants in libraries -------------------------------------------------------------------------
+
+
+class InItsPlace:
+    """A session that asks the twin where it is asked for the mutant."""
+
+    def __init__(self, session: Session, mutant: Subject, twin: Subject) -> None:
+        self._session, self._mutant, self._twin = session, mutant, twin
+
+    def ask(self, subject: Subject, case: Case) -> Outcome:
+        return self._session.ask(self._twin if subject == self._mutant else subject, case)
+
+    def versions(self, framework: str) -> dict[str, str]:
+        return self._session.versions(framework)
+
+
+def _kill_in(library: str, chosen: list[str], depth: str) -> list[Step]:
+    """Try the mutants of a library, all of them in one worker."""
+    mutants = [mutant for mutant in IN_LIBRARIES if mutant.name in chosen]
+    home = framework(library)
+    reason = availability(home)
+    if not reason:
+        try:
+            with WorkerPool(frameworks={home.name: home}) as pool:
+                every = [
+                    replace(from_fields(f), framework=home.name) for f in pool.declared(home.name)
+                ]
+                subjects = {subject.op: subject for subject in every}
+                return [_kill_one(mutant, subjects, pool, depth) for mutant in mutants]
+        except UnusableFramework as error:
+            reason = error.reason
+    return [NotTried(m.name, m.says, library, reason) for m in mutants]
+
+
+def _kill_one(
+    mutant: InLibrary, subjects: dict[str, Subject], pool: WorkerPool, depth: str
+) -> Killed:
+    def confirmed(dtypes: tuple[str, ...]) -> list[Finding]:
+        subject, twin = (
+            replace(
+                subjects[name],
+                mode=mutant.mode,
+                dtypes=dtypes,
+                reductions=subjects[name].reductions if mutant.mode == "eager" else ("none",),
+            )
+            for name in (mutant.name, mutant.twin)
+        )
+        found = _findings(subject, [], pool, Settings(depth))
+        right = InItsPlace(pool, subject, twin)
+        return _of_the_mistake(found, subject, [], right, Settings(depth))
+
+    return _verdict(mutant, confirmed)
 
 
 # --- controls -------------------------------------------------------------------------------------
 
 
-def _hear(name: str, depth: str, seed: int, dtypes: tuple[str, ...]) -> Heard:
+def _hear(name: str, depth: str, seed: int, dtypes: tuple[str, ...]) -> list[Step]:
     control = next(c for c in CONTROLS if c.name == name)
     subject = subject_of(control.name, control.operation, control.target, dtypes)
     subject = _related(_declared(subject, control.form, control.gradient))
     twins, functions = _twins(dtypes)
     functions[subject.name] = control.make()
-    found = _findings(subject, twins, functions, Settings(depth, seed))
+    found = _findings(subject, twins, InProcess(functions), Settings(depth, seed))
     alarms = tuple(f for f in found if control.false_alarm(f))
-    return Heard(control.name, seed, len(found) - len(alarms), alarms)
+    return [Heard(control.name, seed, len(found) - len(alarms), alarms)]
