@@ -225,16 +225,22 @@ def conventions(
 def report(
     run_file: Annotated[Path, typer.Argument(help="A file written by `lossaudit run --out`.")],
     html: Annotated[Path, typer.Option(help="Where to write the report.")] = Path("report.html"),
+    selftest: Annotated[
+        Path | None,
+        typer.Option(help="A file written by `lossaudit selftest --json`: shows its kill matrix."),
+    ] = None,
 ) -> None:
     """Write the HTML report of a stored run, and print its summary."""
     from rich.console import Console
 
     from .conformance.run import read_run
+    from .reports.html import write_html
+    from .reports.selftest import read_trial
     from .reports.terminal import print_summary
 
     _demand_writable(html)
     result = read_run(run_file)
-    _write(result, None, html)
+    write_html(result, html, None if selftest is None else read_trial(selftest))
     print_summary(result, Console(), html, run_file)
 
 

@@ -15,6 +15,7 @@ from ..conformance.run import GRADES, Finding, Run
 from . import digest as digests
 from . import markdown, text, views
 from .coverage import coverage
+from .selftest import Kills
 
 _TEMPLATES = Path(__file__).with_name("templates")
 
@@ -25,9 +26,9 @@ KEPT = 20_000
 """Characters of a long text kept in the page; all of it is in the run file."""
 
 
-def write_html(run: Run, path: Path) -> None:
+def write_html(run: Run, path: Path, kills: Kills | None = None) -> None:
     """Write the report of a run atomically: a reader sees the old file or the whole new one."""
-    page = render_html(run).encode("utf-8")
+    page = render_html(run, kills).encode("utf-8")
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name[:100]}.{secrets.token_hex(4)}.part")
     try:
@@ -38,8 +39,8 @@ def write_html(run: Run, path: Path) -> None:
         raise
 
 
-def render_html(run: Run) -> str:
-    """The page as text."""
+def render_html(run: Run, kills: Kills | None = None) -> str:
+    """The page as text, with the self-test of the laws where it is given."""
     digest = digests.Digest(run)
     style, script = _asset("report.css"), _asset("report.js")
     regions = list(dict.fromkeys(tally.region for tally in run.tallies))
@@ -49,6 +50,7 @@ def render_html(run: Run) -> str:
         .render(
             run=run,
             digest=digest,
+            kills=kills,
             regions=regions,
             covered=coverage(run),
             dtypes=views.dtypes(digest),

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from string import ascii_letters, digits
-from typing import Any
 
+import msgspec
 from rich.console import Console
 from rich.text import Text
 
 from ..conformance.laws.registry import LAWS
-from ..conformance.run import Finding
-from ..conformance.selftest.catalogue import CANNOT_EXIST
-from ..conformance.selftest.trial import Killed, Trial
+from ..conformance.run import Finding, RunFileError
+from ..conformance.selftest.catalogue import CANNOT_EXIST, Mistake
+from ..conformance.selftest.trial import Heard, Killed, NotTried, Trial
 from . import text
 from .digest import call_text, outcome_text
 
@@ -92,12 +94,73 @@ def _shown(finding: Finding) -> str:
     return text.one_line(f"{finding.dtype} {call_text(finding)} -> {value}, right {right}", 160)
 
 
-def as_data(trial: Trial) -> dict[str, Any]:
+# --- the file of a trial, and what the HTML report shows of it ------------------------------------
+
+
+@dataclass(frozen=True)
+class TrialFile:
     """What `--json` writes."""
-    return {
-        "verdict": summary(trial),
-        "mutants": trial.killed,
-        "not tried": trial.untried,
-        "controls": trial.heard,
-        "cannot exist": CANNOT_EXIST,
-    }
+
+    verdict: str
+    mutants: tuple[Killed, ...]
+    untried: tuple[NotTried, ...]
+    controls: tuple[Heard, ...]
+    cannot_exist: tuple[Mistake, ...]
+
+
+@dataclass(frozen=True)
+class ControlRow:
+    """A right implementation under all seeds."""
+
+    name: str
+    seeds: int
+    alarms: int
+    due: int
+
+
+@dataclass(frozen=True)
+class Kills:
+    """A trial as the page shows it: the laws that found any mutant, and the controls by name."""
+
+    verdict: str
+    trial: Trial
+    laws: tuple[str, ...]
+    controls: tuple[ControlRow, ...]
+    alarms: tuple[Finding, ...]
+    cannot_exist: tuple[Mistake, ...]
+
+
+def as_data(trial: Trial) -> TrialFile:
+    """The trial as a file holds it."""
+    return TrialFile(summary(trial), trial.killed, trial.untried, trial.heard, CANNOT_EXIST)
+
+
+def read_trial(path: Path) -> Kills:
+    """Read what `lossaudit selftest --json` wrote.
+
+    Raises:
+        RunFileError: if the file cannot be read, or is none.
+    """
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=TrialFile)
+    except OSError as error:
+        raise RunFileError(f"cannot read {path}: {error.strerror or error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RunFileError(
+            f"{path} was not written by `lossaudit selftest --json FILE` of this version ({error})."
+        ) from error
+    return kills(Trial(found.mutants, found.controls, found.untried), found.cannot_exist)
+
+
+def kills(trial: Trial, cannot_exist: tuple[Mistake, ...] = CANNOT_EXIST) -> Kills:
+    """What the page shows of a trial."""
+    names = dict.fromkeys(heard.control for heard in trial.heard)
+    rows = (_row(name, [h for h in trial.heard if h.control == name]) for name in names)
+    alarms = tuple(finding for heard in trial.alarms for finding in heard.alarms)
+    laws = tuple(_laws(trial.killed))
+    return Kills(summary(trial), trial, laws, tuple(rows), alarms, cannot_exist)
+
+
+def _row(name: str, heard: Sequence[Heard]) -> ControlRow:
+    seeds = len({h.seed for h in heard})
+    return ControlRow(name, seeds, sum(len(h.alarms) for h in heard), sum(h.due for h in heard))
