@@ -8,18 +8,24 @@ until the entry is removed.
 
 from __future__ import annotations
 
+import json
+import re
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import InvalidVersion, Version
 
 from ..adapters.subject import Subject
 from .run import FINDING_GRADES, CaseRecord, Finding
 
 FILE = Path(__file__).with_name("known_findings.toml")
+BARE = re.compile(r"[A-Za-z0-9_-]+")
+"""A name that TOML takes without quotes."""
 
 
 class KnownFindingsError(Exception):
@@ -136,3 +142,51 @@ def _check(entry: Entry, path: Path) -> None:
             SpecifierSet(wanted)
     except InvalidSpecifier as error:
         raise KnownFindingsError(f"{where}: {error}") from error
+
+
+# --- the entry of a finding -----------------------------------------------------------------------
+
+
+def entry_text(finding: Finding, versions: dict[str, str]) -> str:
+    """The entry that would know a finding, ready to paste; its cause and link are left to a person.
+
+    Without a link it is refused, so that no deviation is put aside unexplained.
+    """
+    framework, _, local = finding.subject.partition(":")
+    subject = f"{framework.partition('@')[0]}:{local}"
+    entry: dict[str, Any] = {
+        "id": f"{finding.law}-{finding.id}",
+        "kind": finding.kind,
+        "outputs": [finding.output],
+        "regions": [finding.region],
+        "versions": {name: _range(version) for name, version in versions.items()},
+        "cause": "TODO: the cause in a sentence",
+        "link": "",
+    }
+    case = {"on": [f"{finding.law} {subject}"], "case": msgspec.to_builtins(finding.case)}
+    lines = ["[[finding]]", *_lines(entry), "", "[[finding.cases]]", *_lines(case)]
+    return "\n".join(lines) + "\n"
+
+
+def _range(version: str) -> str:
+    """The releases that a fix of the last digit belongs to, or the very version where it is odd."""
+    try:
+        release = Version(version)
+    except InvalidVersion:
+        return f"==={version}"
+    return f"=={release.major}.{release.minor}.*"
+
+
+def _lines(table: dict[str, Any]) -> list[str]:
+    return [f"{name} = {_toml(value)}" for name, value in table.items() if value is not None]
+
+
+def _toml(value: Any) -> str:
+    """A value of a record as TOML; its strings are those of JSON, but for DEL."""
+    if isinstance(value, dict):
+        keys = {name: name if BARE.fullmatch(name) else _toml(name) for name in value}
+        items = (f"{keys[name]} = {_toml(v)}" for name, v in value.items() if v is not None)
+        return "{ " + ", ".join(items) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

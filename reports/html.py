@@ -11,7 +11,8 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from ..conformance.run import GRADES, Finding, Run
+from ..conformance.known import entry_text
+from ..conformance.run import GRADES, Finding, Run, SubjectRecord
 from . import digest as digests
 from . import markdown, text, views
 from .coverage import coverage
@@ -108,6 +109,7 @@ def _environment() -> jinja2.Environment:
         count=text.count,
         failure=digests.failure,
         implied_text=digests.implied_text,
+        known_entry=_known_entry,
         grades=GRADES,
         markdown=_card_markdown,
         meanings=digests.MEANINGS,
@@ -137,3 +139,10 @@ def _hex(number: str) -> str:
 
 def _card_markdown(finding: Finding, digest: digests.Digest) -> str:
     return text.visible(markdown.finding_markdown(finding, digest, snippet=markdown.PLACEHOLDER))
+
+
+def _known_entry(finding: Finding, record: SubjectRecord) -> str:
+    entry = text.visible(entry_text(finding, record.versions))
+    if len(entry) > KEPT:
+        return f"Too long for this page; it is printed by: lossaudit explain RUN {finding.id}"
+    return entry

@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..conformance.events import CellFinished, CellStarted, Event, PlanMade, WorkerReady
+from ..conformance.known import entry_text
 from ..conformance.run import Absence, Finding, Incident, KnownRecord, Run
 from . import text
 from .digest import Digest, FrameworkLine, call_text, came, failure, outcome_text, sign
@@ -341,6 +342,9 @@ def explain(finding: Finding, run: Run) -> str:
     if snippet:
         lines += ["", "Reproduce with the framework alone:", ""]
         lines += [f"    {line}".rstrip() for line in snippet.split("\n")]
+    if finding.status == "new":
+        lines += ["", "To put it among the known findings (--known FILE), with cause and link:", ""]
+        lines += [text.visible(entry_text(finding, subject.versions)).rstrip("\n")]
     return "\n".join(lines)
 
 

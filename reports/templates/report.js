@@ -236,9 +236,9 @@
     const pressed = event.target.closest("[data-copy]");
     if (!pressed) return;
     const how = pressed.closest(".how");
-    const snippet = $(".snippet", how).textContent;
+    const snippet = $(pressed.dataset.copy === "entry" ? ".entry" : ".snippet", how).textContent;
     const whole = () => $("template", how).content.textContent.replace("<<snippet>>", () => snippet.trimEnd());
-    copy(pressed.dataset.copy === "snippet" ? snippet : whole(), pressed);
+    copy(pressed.dataset.copy === "markdown" ? whole() : snippet, pressed);
   });
 
   apply();
