@@ -345,6 +345,9 @@ def selftest(
         list[str] | None,
         typer.Option(help="Name of a mutant or a control; may be repeated. All if none."),
     ] = None,
+    controls: Annotated[
+        bool, typer.Option("--controls", help="The right implementations alone; see --seeds.")
+    ] = False,
     depth: Annotated[str, typer.Option(help="quick, standard or deep.")] = "quick",
     seeds: Annotated[
         int, typer.Option(help="Seeds under which the right implementations are heard.", min=1)
@@ -357,12 +360,14 @@ def selftest(
 
     from .conformance.cell import PROFILES
     from .conformance.run import write_json
+    from .conformance.selftest.controls import CONTROLS
     from .conformance.selftest.trial import Step, made_of, names, trial
     from .reports.selftest import as_data, print_trial
 
     _demand_one_of("--depth", depth, tuple(PROFILES))
     for name in only or ():
         _demand_one_of("--only", name, names())
+    chosen = [*(only or ()), *((c.name for c in CONTROLS) if controls else ())]
     _demand_writable(json)
     signal.signal(signal.SIGTERM, _interrupt)
     steps: list[Step] = []
@@ -373,14 +378,14 @@ def selftest(
 
     interrupted = False
     try:
-        trial(depth, seeds, jobs or _cores(), only or (), said)
+        trial(depth, seeds, jobs or _cores(), chosen, said)
     except KeyboardInterrupt:
         interrupted = True
     typer.echo("", err=True)
     result = made_of(steps)
     if json is not None:
         write_json(as_data(result), json)
-    print_trial(result, Console(), whole=not only and not interrupted)
+    print_trial(result, Console(), whole=not chosen and not interrupted)
     if interrupted:
         raise typer.Exit(INTERRUPTED)
     if result.survivors or result.alarms:

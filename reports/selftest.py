@@ -68,10 +68,15 @@ def summary(trial: Trial) -> str:
     controls = len({heard.control for heard in trial.heard})
     alarms = sum(len(heard.alarms) for heard in trial.heard)
     untried = f", {len(trial.untried)} more not tried" if trial.untried else ""
+    heard = (
+        f"{text.count(alarms, 'false alarm')} about "
+        f"{text.count(controls, 'right implementation')} under {text.count(seeds, 'seed')}."
+    )
+    if not trial.killed and not trial.untried:
+        return heard
     return (
         f"{killed} of {text.count(len(trial.killed), 'wrong implementation')} found, each on a "
-        f"case on which its right twin passes{untried}; {text.count(alarms, 'false alarm')} about "
-        f"{text.count(controls, 'right implementation')} under {text.count(seeds, 'seed')}."
+        f"case on which its right twin passes{untried}; {heard}"
     )
 
 

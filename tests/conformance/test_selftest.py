@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from lossaudit import cli
 from lossaudit.adapters.installed import missing
+from lossaudit.conformance.selftest import controls
 from lossaudit.conformance.selftest import trial as module
 from lossaudit.conformance.selftest.catalogue import CANNOT_EXIST, CATALOGUE
 from lossaudit.conformance.selftest.controls import CONTROLS
@@ -93,6 +94,22 @@ def test_a_class_that_loses_digits_is_no_reason_to_kill():
     assert killed.smallest is not None
     (row,) = killed.smallest.case.inputs
     assert float(row[2]) > max(float(row[0]), float(row[1]))
+
+
+def test_controls_alone_over_some_seeds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    some = [c for c in CONTROLS if c.name in ("logaddexp", "split")]
+    monkeypatch.setattr(module, "CONTROLS", some)
+    monkeypatch.setattr(controls, "CONTROLS", some)
+    path = tmp_path / "controls.json"
+    command = ["selftest", "--controls", "--seeds", "2", "--jobs", "1", "--json", str(path)]
+    done = CliRunner().invoke(cli.app, command)
+    assert done.exit_code == cli.NOTHING_NEW, done.output
+    assert "0 false alarms about 2 right implementations under 2 seeds." in done.output
+    written = json.loads(path.read_text())
+    assert not written["mutants"]
+    assert {(h["control"], h["seed"]) for h in written["controls"]} == {
+        (c.name, seed) for c in some for seed in range(2)
+    }
 
 
 def test_an_unknown_name_is_wrong_use():
