@@ -2,8 +2,9 @@
 
 Notation, for one row of logits z: m = max z, d_j = m - z_j, e_j = exp(-d_j), s = sum_j e_j,
 S = s - 1 (without one argmax), p_j = e_j / s, L_j = -log p_j = d_j + log s. The loss is
-sum_j a_j L_j with coefficients a_j >= 0 (one-hot for an index, q_j for a distribution, mixed with
-the smoothing term and the class weights), its gradient A p_j - a_j with A = sum_j a_j.
+sum_j a_j L_j with coefficients a_j (one-hot for an index, q_j for a distribution, mixed with the
+smoothing term and the class weights), its gradient A p_j - a_j with A = sum_j a_j. Coefficients of
+two signs cancel: what is rounded is then relative to sum_j |a_j| L_j, and to sum_j |a_j| for A.
 
 The model is the standard one: fl(x op y) = (x op y)(1 + delta), |delta| <= u, plus an absolute
 underflow unit eta; a function f has a relative error of at most c_f u. Then fl(z_j - m) turns into
@@ -610,23 +611,23 @@ def _cross_entropy(
     a, roundings = coefficients(case, semantics)
     row = _softmax(z, arithmetic, temperature)
     error = _log_probability_error(z, row, arithmetic, temperature)
-    # -inf logits: a_j = 0 contributes nothing; a_j > 0 makes the loss infinite, no bound asked.
-    terms = np.where(a > 0, a * (row.d + row.log_s), 0.0)
-    exact = np.sum(terms, axis=1)
-    loss = np.sum(np.where(a > 0, a * error, 0.0), axis=1)
+    # -inf logits: a_j = 0 contributes nothing; another makes the loss infinite, no bound asked.
+    terms = np.where(a != 0, a * (row.d + row.log_s), 0.0)
+    exact, size = np.abs(np.sum(terms, axis=1)), np.sum(np.abs(terms), axis=1)
+    loss = np.sum(np.where(a != 0, np.abs(a) * error, 0.0), axis=1)
     post = FORMATS[arithmetic.stored]
     summed = case.target.ndim > 1 or case.options.label_smoothing > 0
     if summed or roundings:
         height = _height(z.shape[1], arithmetic) if summed else 0
         grown = _growth(roundings + 1 + height, post.unit_roundoff)
-        loss = loss + grown * (exact + loss) + z.shape[1] * _eta(post, arithmetic.flush)
+        loss = loss + grown * (size + loss) + z.shape[1] * _eta(post, arithmetic.flush)
     if arithmetic.stored == arithmetic.working or summed or roundings:
         loss = _finish(exact, loss, replace(arithmetic, working=arithmetic.stored), out)
     elif arithmetic.flush:
         loss = loss + out.least_normal
     weights = a, roundings
     gradient = _softmax_gradient(case, weights, row, error, semantics, arithmetic, temperature)
-    loss, slope = _without_negative(a, loss, gradient[0])
+    loss, slope = _without_mixed(a, case, loss, gradient[0])
     return Bounds(loss, slope, Sizes(exact, *gradient[1:]))
 
 
@@ -729,9 +730,9 @@ def _exponent_error(z: Floats, arithmetic: Arithmetic) -> Floats:
     return exponent + np.log1p(arithmetic.c_exp * u)
 
 
-def _without_negative(a: Floats, loss: Floats, gradient: Floats) -> tuple[Floats, Floats]:
-    """No bounds for rows with a negative coefficient: the formulas take the terms for positive."""
-    negative = np.asarray(np.any(a < 0, axis=1))
+def _without_mixed(a: Floats, case: Case, loss: Floats, gradient: Floats) -> tuple[Floats, Floats]:
+    """No bounds for smoothed rows with a negative coefficient: the terms of one may cancel."""
+    negative = np.asarray(np.any(a < 0, axis=1)) & bool(case.options.label_smoothing)
     return np.where(negative, np.inf, loss), np.where(negative[:, None], np.inf, gradient)
 
 
@@ -749,14 +750,17 @@ def _softmax_gradient(
     work = FORMATS[arithmetic.working]
     out = FORMATS[case.dtype]
     u = work.unit_roundoff
-    total = np.sum(a, axis=1, keepdims=True)
+    size = np.abs(a)
+    total, mass = np.sum(a, axis=1, keepdims=True), np.sum(size, axis=1, keepdims=True)
     if semantics.soft_gradient == "p - q" and case.target.ndim > 1:
         # The subject takes sum(q) for 1; its coefficients are rounded, which moves that sum.
-        total = np.ones_like(total)
-    p, others = row.p, np.maximum(total - a, 0.0)
+        total = mass = np.ones_like(total)
+    p, others = row.p, total - a
     complement = row.complement
     # A p_j - a_j without cancellation: the rounding of the result is relative to this.
     g = np.abs(others * p - a * complement)
+    # What A - a_j is a sum of, its own rounding in float64 included.
+    others = np.maximum(np.abs(others), mass - size)
     summed = case.target.ndim > 1 or case.options.label_smoothing > 0
     height = _height(a.shape[1], arithmetic) if summed else 0
     # By way of log(softmax) a_j has been divided by p_j and multiplied by it.
@@ -772,16 +776,16 @@ def _softmax_gradient(
     if arithmetic.gradient == "exp logp":
         spoiled = p * np.expm1(log_error + np.log1p(arithmetic.c_exp * u))
     if arithmetic.gradient == "relative":
-        error = others * spoiled + a * error_complement
-        error = error + coefficient * (others * p + a * complement)
+        error = others * spoiled + size * error_complement
+        error = error + coefficient * (others * p + size * complement)
         terms = g
     else:
-        error = total * spoiled + coefficient * (total * p + a)
-        terms = total * p + a
+        error = mass * spoiled + coefficient * (mass * p + size)
+        terms = mass * p + size
     eta = _eta(work, arithmetic.flush)
     # Each of the products with the coefficients of a row may underflow.
     products = a.shape[1] if summed and arithmetic.gradient != "relative" else 0
-    error = error + eta * (2.0 + 2.0 * total + products)
+    error = error + eta * (2.0 + 2.0 * mass + products)
     error = error + half_ulp(g + error, work)
     if temperature != 1.0:
         g, terms, error = g / temperature, terms / temperature, error / temperature
@@ -792,7 +796,7 @@ def _softmax_gradient(
         error = error + half_ulp(g + error, work)
     if by_logarithm:
         # Nothing is left where the p_j of a target may be zero, or its reciprocal infinite.
-        lost = (a > 0) & (np.isinf(log_error) | (p < 4.0 / work.max))
+        lost = (a != 0) & (np.isinf(log_error) | (p < 4.0 / work.max))
         error = np.where(lost.any(axis=1, keepdims=True), np.inf, error)
     return _finish(g, error, arithmetic, out), g, terms
 
@@ -1063,20 +1067,21 @@ def _probabilities(case: Case, semantics: Semantics, arithmetic: Arithmetic) -> 
             2 + np.abs(np.log(np.clip(p, max(lo, work.least_subnormal), hi))).max(axis=1)[:, None]
         )
     each = arithmetic.c_log * u * logs + in_argument * (1 + in_argument)
-    used = a > 0
-    exact = np.sum(np.where(used, a * logs, 0.0), axis=1)
-    error = np.sum(np.where(used, a * each, 0.0), axis=1)
-    error = error + _growth(roundings + 2 + h, u) * (exact + error) + p.shape[1] * eta
+    used, weight = a != 0, np.abs(a)
+    exact = np.abs(np.sum(np.where(used, a * logs, 0.0), axis=1))
+    size = np.sum(np.where(used, weight * logs, 0.0), axis=1)
+    error = np.sum(np.where(used, weight * each, 0.0), axis=1)
+    error = error + _growth(roundings + 2 + h, u) * (size + error) + p.shape[1] * eta
     error = error + half_ulp(exact + error, work)
     loss = _finish(exact, error, arithmetic, out)
-    parts = _parts_of_gradient(a, p, total, semantics, (lo, hi))
+    parts = _parts_of_gradient(weight, p, total, semantics, (lo, hi))
     factor = _growth(roundings + 2 * h + 8 + arithmetic.c_exp + arithmetic.c_log, u)
     gradient = (factor + in_argument) * parts + 4 * eta * (1 + parts)
     gradient = gradient + half_ulp(parts + gradient, work)
     gradient = _finish(parts, gradient, arithmetic, out)
     near = _near_kink(p, total, lo, hi, semantics, (h + 4) * u)
     sizes = Sizes(exact, parts, parts)
-    return Bounds(*_without_negative(a, loss, np.where(near, np.inf, gradient)), sizes)
+    return Bounds(*_without_mixed(a, case, loss, np.where(near, np.inf, gradient)), sizes)
 
 
 def _parts_of_gradient(
