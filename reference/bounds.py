@@ -454,24 +454,36 @@ class _Label:
         y, other: y and 1 - y, smoothed.
         w: the pos_weight.
         roundings: that a subject spends on a coefficient beyond y and 1 - y.
+        smoothed: whether y is.
     """
 
     y: Floats
     other: Floats
     w: float
     roundings: int
+    smoothed: bool
+
+    def slip(self, arithmetic: Arithmetic) -> float:
+        """How far 1 - y may be off where it is formed of a smoothed and rounded y near 1.
+
+        None of that is relative to 1 - y. The forms that do not cancel smooth it by itself.
+        """
+        if not self.smoothed or arithmetic.gradient == "relative":
+            return 0.0
+        return _growth(ROUNDINGS_OF_SMOOTHING, FORMATS[arithmetic.working].unit_roundoff)
 
     @classmethod
     def of(cls, case: Case, semantics: Semantics) -> _Label:
         y, options = np.asarray(case.target, dtype=np.float64), case.options
         other, roundings, w = 1.0 - y, 0, 1.0
-        if options.label_smoothing and semantics.smoothing != "none":
+        smoothed = bool(options.label_smoothing) and semantics.smoothing != "none"
+        if smoothed:
             kept, added = 1.0 - options.label_smoothing, options.label_smoothing / 2
             y, other = y * kept + added, other * kept + added
             roundings = ROUNDINGS_OF_SMOOTHING
         if options.pos_weight is not None:
             w, roundings = options.pos_weight, roundings + ROUNDINGS_OF_POS_WEIGHT
-        return cls(y, other, w, roundings)
+        return cls(y, other, w, roundings, smoothed)
 
 
 @dataclass(frozen=True)
@@ -837,6 +849,7 @@ def _binary_with_logits(case: Case, semantics: Semantics, arithmetic: Arithmetic
     else:
         error = _growth(3 + roundings, u) * size + 3 * eta
         error = error + both * error_tail
+    error = error + label.slip(arithmetic) * up
     error = error + half_ulp(exact + error, work)
     loss = _finish(exact, error, arithmetic, out)
     gradient = _sigmoid_gradient(z, label, arithmetic, out)
@@ -959,7 +972,7 @@ def _sigmoid_gradient(
         error = (arithmetic.c_sigmoid * u + _growth(3 + roundings, u)) * terms
         if arithmetic.gradient == "relative":
             terms = g
-    error = error + 4 * eta * (1 + w)
+    error = error + label.slip(arithmetic) * positive + 4 * eta * (1 + w)
     error = error + half_ulp(g + error, work)
     return _finish(g, error, arithmetic, out), g, terms
 
@@ -999,6 +1012,7 @@ def _binary(case: Case, semantics: Semantics, arithmetic: Arithmetic) -> Bounds:
     exact, size = np.abs(left + right), np.abs(left) + np.abs(right)
     error = np.where(y == 0, 0.0, np.abs(y) * error_p)
     error = error + np.where(other == 0, 0.0, np.abs(other) * error_q)
+    error = error + label.slip(arithmetic) * log_q
     error = error + _growth(3 + roundings, u) * (size + error) + 3 * eta
     error = error + half_ulp(exact + error, work)
     loss = _finish(exact, error, arithmetic, out)
@@ -1032,6 +1046,7 @@ def _quotient_gradient(
     cancelling = arithmetic.gradient not in ("relative", "quotient")
     terms = np.abs(left) + np.abs(right) if cancelling or roundings else g
     error = _growth(6 + roundings, u) * terms
+    error = error + label.slip(arithmetic) / np.maximum(below, work.least_normal)
     error = error + 4 * eta * (1 + 1 / np.maximum(below, work.least_normal))
     error = error + half_ulp(g + error, work)
     return _finish(g, error, arithmetic, out), g, terms

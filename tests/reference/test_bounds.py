@@ -457,6 +457,36 @@ def test_binary_forms() -> None:
     worst.demand_near()
 
 
+@pytest.mark.parametrize("formats", FORMS, ids="-".join)
+@pytest.mark.parametrize("operation", ["binary_cross_entropy_with_logits", "binary_cross_entropy"])
+def test_the_complement_of_a_smoothed_label_has_the_error_of_the_label(
+    operation: str, formats: tuple[str, str]
+) -> None:
+    """1 - y, where y (1 - eps) + eps/2 was rounded to 1 or next to it: nothing of it is right."""
+    m = Machine(*formats)
+    from_logits = operation.endswith("logits")
+    rng = np.random.default_rng(4)
+    x = rng.uniform(-8, 8, (60, 1)) if from_logits else rng.uniform(2.0**-6, 1 - 2.0**-7, (60, 1))
+    x = round_to_format(x, FORMATS[formats[0]])
+    eps = 4 * FORMATS[formats[1]].unit_roundoff / 3
+    case = Case(operation, formats[0], x, np.ones_like(x), Options(label_smoothing=eps))
+    function, form, gradient = binary_probabilities, "log p", "difference"
+    if from_logits:
+        function, form, gradient = binary_logits, "torch", "sigmoid"
+
+    def formed(case: Case, m: Machine, *rest):
+        """The loss with 1 - y formed of the smoothed y."""
+        one = m.take(1.0)
+        kept, added = m.fl(one - m.take(eps)), m.fl(m.take(eps) / m.take(2.0))
+        y = m.fl(m.fl(m.take(case.target) * kept) + added)
+        return function(replace(case, target=np.float64(y), options=Options()), m, *rest)
+
+    question = ask(case, BINARY_SEMANTICS)
+    for found in ratios(question, m, formed, form, gradient):
+        assert found.size
+        assert found.max() <= 1.0
+
+
 def test_the_weight_of_binary_rows_is_in_their_bound() -> None:
     z, _ = logits_in("ordinary", "float32", 80, 1)
     plain = Case("binary_cross_entropy_with_logits", "float32", z, np.ones_like(z))
