@@ -73,6 +73,8 @@ DISTRIBUTION_CALL = Interface(
     class_axis="last",
     broadcasting="broadcasts",
     target_domain="computes",
+    # optax/losses/_smoothing.py: (1 - alpha) labels + alpha / K of any alpha.
+    smoothing_domain="computes",
     mutates="no",
 )
 BINARY_CALL = Interface(

@@ -284,11 +284,13 @@ SPARSE_CALL = Interface(
     ignore_domain="any",
     mutates="no",
 )
+# keras/src/losses/losses.py: y (1 - eps) + eps / K, and eps / 2 for binary labels, if eps is not 0.
 CATEGORICAL_CALL = Interface(
     default_reduction="mean",
     class_axis="last",
     broadcasting="raises",
     target_domain="computes",
+    smoothing_domain="computes",
     mutates="no",
 )
 BINARY_CALL = Interface(
@@ -296,6 +298,7 @@ BINARY_CALL = Interface(
     last_axis="mean",
     broadcasting="reshapes",
     target_domain="computes",
+    smoothing_domain="computes",
     mutates="no",
 )
 CALLS = {"index": SPARSE_CALL, "distribution": CATEGORICAL_CALL, "binary": BINARY_CALL}
@@ -439,7 +442,9 @@ def _interface(backend: Backend, name: str) -> Interface:
     if op.operation.startswith("kl"):  # a product of whatever shapes, which nothing compares
         taken = replace(taken, broadcasting="broadcasts")
     if domain:
-        taken = replace(taken, target_domain=domain)
+        # A label of 1 is smoothed to 17/16 by an eps of -1/8, and to 1/4 by one of 3/2.
+        smoothing = "raises (-1/8); computes (3/2)" if domain == "raises" else domain
+        taken = replace(taken, target_domain=domain, smoothing_domain=smoothing)
     if op.activation:  # audited without the reductions that would tell
         return replace(taken, default_reduction="")
     if op.is_class:

@@ -71,10 +71,14 @@ BINARY_PROBABILITIES = Semantics(
 # dimension less, `ignore_index` compared with each label (class probabilities: at least 0 raises,
 # a negative one is not looked at), and weights within the sum over smoothed classes.
 UNDECLARED = Interface()
+# LossNLL.cpp: cross_entropy_loss smooths where label_smoothing > 0, and checks there that it is at
+# most 1.
+SMOOTHING_DOMAIN = "unused (-1/8); raises (3/2)"
 INDEX_CALL = Interface(
     default_reduction="mean",
     class_axis="second",
     broadcasting="raises",
+    smoothing_domain=SMOOTHING_DOMAIN,
     ignore_domain="any",
     weighted_smoothing="each term",
     mutates="no",
@@ -84,6 +88,7 @@ PROBABILITIES_CALL = Interface(
     class_axis="second",
     broadcasting="raises",
     target_domain="computes",
+    smoothing_domain=SMOOTHING_DOMAIN,
     ignore_domain="unused (-1); raises (1, K + 2)",
     mutates="no",
 )

@@ -183,6 +183,10 @@ def linear_cross_entropy_class_text(z: str, y: str, axis: int, keywords: str) ->
     )
 
 
+MOST_CLASSES = 2**13
+"""The weight of a linear layer has so many rows and columns: 256 MiB in float32."""
+
+
 def _linear(torch: Any, name: str, module: Any, z: Any) -> Any:
     """A name of the fused op; the reason where this torch has none or the logits cannot be made.
 
@@ -191,6 +195,8 @@ def _linear(torch: Any, name: str, module: Any, z: Any) -> Any:
     """
     if not hasattr(module, name):
         raise Unsupported(f"torch {torch.__version__} has no {name}")
+    if z.shape[-1] > MOST_CLASSES:
+        raise Unsupported(f"{name} is given logits through an identity, which is too large here")
     if not bool(torch.isfinite(z).all()):
         raise Unsupported(f"{name} is given logits through an identity, and 0 * inf is NaN")
     return getattr(module, name)

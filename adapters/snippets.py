@@ -15,6 +15,7 @@ from .subject import Subject
 
 Number = Callable[[float], str]
 LONG_RUN = 3
+LONG_RUN_OF_NUMBERS = 16
 INPUT_NAMES = {LOGITS: "z", PROBABILITIES: "p", LOG_PROBABILITIES: "log_p"}
 
 
@@ -24,7 +25,7 @@ def number(value: float) -> str:
 
 
 def nested(values: NDArray[Any]) -> str:
-    """An array as nested Python lists; runs of equal rows as `[row] * n`.
+    """An array as nested Python lists; runs of equal rows, and long ones of numbers, as `[x] * n`.
 
     No rows at all are written as one, of zeros, that `cut` takes away: a list without rows has
     neither the number of their entries nor their kind.
@@ -44,15 +45,15 @@ def cut(values: NDArray[Any]) -> str:
 def _row(row: Any, write: Number) -> str:
     if np.ndim(row) == 0:
         return write(row.item())
-    return "[" + ", ".join(write(value.item()) for value in row) + "]"
+    return " + ".join(_run([write(value.item()) for value in row], LONG_RUN_OF_NUMBERS)) or "[]"
 
 
-def _run(rows: list[str]) -> Iterator[str]:
+def _run(rows: list[str], longest: int = LONG_RUN) -> Iterator[str]:
     """Pieces of a list: single rows together, one line each, and long runs of equal rows."""
     single: list[str] = []
     for row, group in itertools.groupby(rows):
         count = len(list(group))
-        if count <= LONG_RUN:
+        if count <= longest:
             single += [row] * count
             continue
         if single:
@@ -69,8 +70,8 @@ def _listed(rows: list[str]) -> str:
 
 
 def vector(values: Sequence[float]) -> str:
-    """Numbers as one Python list."""
-    return "[" + ", ".join(map(number, values)) + "]"
+    """Numbers as one Python list, long runs of equal ones as `[0.0] * n`."""
+    return " + ".join(_run([number(value) for value in values], LONG_RUN_OF_NUMBERS)) or "[]"
 
 
 def arguments(pieces: dict[str, str]) -> str:

@@ -35,6 +35,9 @@ class Interface:
         target_domain: targets outside [0, 1], and distributions that do not sum to 1: "raises",
             or "computes" the same formula; where they differ,
             such as "raises (outside [0, 1]); computes (sum 1/2)".
+        smoothing_domain: `label_smoothing` outside [0, 1]: "raises", "computes" the same formula or
+            "unused" where it changes nothing; where they differ, such as
+            "unused (-1/8); computes (3/2)".
         ignore_domain: which `ignore_index` a call may name: "any", or what each does, such as
             "ignores (-1, K + 2); raises (1)"; on an op without ignored labels that takes the
             argument all the same, "unused" where it changes nothing.
@@ -49,6 +52,7 @@ class Interface:
     last_axis: str = ""
     broadcasting: str = ""
     target_domain: str = ""
+    smoothing_domain: str = ""
     ignore_domain: str = ""
     pos_weight: str = ""
     weighted_smoothing: str = ""

@@ -16,6 +16,7 @@ from ..reference.bounds import Bounds, bounds, demanded, target_bounds, unbounde
 from ..reference.formats import FORMATS, Format
 from ..reference.rows import Truth, target_truth, truth
 from ..reference.vocabulary import BY_ROW, Arithmetic, Case, Floats, Outcome, Semantics
+from .regions import Plan, make_case
 
 T = TypeVar("T")
 
@@ -37,6 +38,14 @@ class Failed(Exception):
     def __init__(self, outcome: Outcome) -> None:
         super().__init__(outcome.message)
         self.outcome = outcome
+
+
+LARGE = 2**16
+"""Entries of a case from which on what it leads to is not kept for each subject: megabytes."""
+
+KEPT_LARGE = 32
+"""Large cases, and what they lead to, that are kept in common: the case, its outcome, truth and
+bounds in each of four formats, with room for another target."""
 
 
 class Memory:
@@ -78,6 +87,7 @@ class Bench:
             same op in another mode.
         truths: shared between benches, since subjects share cases.
         tried: the same for bounds of other forms than the declared ones.
+        large: shared too, for whatever large cases lead to; one of its own if None.
     """
 
     subject: Subject
@@ -87,8 +97,10 @@ class Bench:
     others: Callable[[str, str], Subject | None]
     truths: Memory
     tried: Memory = field(default_factory=Memory)
+    large: Memory | None = None
 
     def __post_init__(self) -> None:
+        self.large = self.large or Memory(KEPT_LARGE)
         self._outcomes = Memory()
         self._bounds = Memory()
         self._siblings: dict[tuple[str, str], Bench] = {}
@@ -116,6 +128,7 @@ class Bench:
                 self.others,
                 self.truths,
                 self.tried,
+                self.large,
             )
         return self._siblings[key]
 
@@ -124,8 +137,14 @@ class Bench:
 
         A call that was lost is remembered like any other: to ask again may cost a worker again.
         """
-        key = (digest(case),)
-        return self._outcomes.get(key, lambda: self._ask(case))
+        return self._kept(self._outcomes, "outcome", case, lambda: self._ask(case))
+
+    def _kept(self, memory: Memory, kind: str, case: Case, make: Callable[[], T]) -> T:
+        """What is remembered of this subject; of a large case not for long."""
+        key = (kind, digest(case))
+        if case.inputs.size > LARGE and self.large is not None:
+            return self.large.get((self.subject.name, *key), make)
+        return memory.get(key, make)
 
     def again(self, case: Case) -> Outcome:
         """As `outcome`, but asked anew whatever is remembered."""
@@ -163,9 +182,16 @@ class Bench:
             raise Failed(outcome)
         return outcome.loss, gradient
 
+    def drawn(self, plan: Plan) -> Case:
+        """The large case of a plan, which many subjects share."""
+        if self.large is None:
+            return make_case(plan)
+        return self.large.get((plan,), lambda: make_case(plan))
+
     def truth(self, case: Case, semantics: Semantics | None = None) -> Truth:
         meant = semantics or self.semantics
-        return self.truths.get((digest(case), meant), lambda: truth(case, meant))
+        memory = self.large if case.inputs.size > LARGE and self.large else self.truths
+        return memory.get((digest(case), meant), lambda: truth(case, meant))
 
     def target_gradient(self, case: Case) -> Floats:
         """The gradient with respect to the target.
@@ -197,8 +223,8 @@ class Bench:
         if self.arithmetic is None:
             return unbounded(case)
         arithmetic = demanded(self.arithmetic)
-        return self._bounds.get(
-            ("demand", digest(case)), lambda: bounds(case, self.semantics, arithmetic)
+        return self._kept(
+            self._bounds, "demand", case, lambda: bounds(case, self.semantics, arithmetic)
         )
 
     def declared(self, case: Case) -> Bounds:
@@ -206,8 +232,8 @@ class Bench:
         if self.arithmetic is None:
             return unbounded(case)
         arithmetic = self.arithmetic
-        return self._bounds.get(
-            ("declared", digest(case)), lambda: bounds(case, self.semantics, arithmetic)
+        return self._kept(
+            self._bounds, "declared", case, lambda: bounds(case, self.semantics, arithmetic)
         )
 
     def bounds_of(self, case: Case, arithmetic: Arithmetic) -> Bounds:
@@ -216,4 +242,5 @@ class Bench:
             return self.declared(case)
         # Many subjects share an arithmetic, and what is tried of it.
         key = (digest(case), self.semantics, replace(arithmetic, origin=""))
-        return self.tried.get(key, lambda: bounds(case, self.semantics, arithmetic))
+        memory = self.large if case.inputs.size > LARGE and self.large else self.tried
+        return memory.get(key, lambda: bounds(case, self.semantics, arithmetic))

@@ -41,6 +41,8 @@ ASKING = "value"
 """The law that says of a region that it was asked even where it has no rows: a batch without any.
 One of them is enough, since all others ask the same."""
 
+SATURATED = ("saturated-right", "saturated-wrong")
+
 DRAWN_BYTES = 11
 """A search draws a byte each for region, class count, options and stretch, seven for a seed."""
 
@@ -54,18 +56,21 @@ class Profile:
         corpus: cases per region, class count and set of options.
         classes: class counts of the regions that name none.
         examples: cases that Hypothesis draws beyond the corpus, per cell.
+        vocabulary: class counts of the regions with as many as a vocabulary has.
     """
 
     name: str
     corpus: int
     classes: tuple[int, ...]
     examples: int
+    vocabulary: tuple[int, ...] = ()
 
 
+# GPT-2 has 50257 tokens, Llama 3 128256.
 PROFILES = {
     "quick": Profile("quick", 1, (3,), 4),
-    "standard": Profile("standard", 1, (3, 10), 12),
-    "deep": Profile("deep", 8, (2, 3, 10), 200),
+    "standard": Profile("standard", 1, (3, 10), 12, (128256,)),
+    "deep": Profile("deep", 8, (2, 3, 10), 200, (50257, 128256)),
 }
 
 
@@ -130,18 +135,34 @@ class Cell:
     def regions(self) -> list[Region]:
         wanted = self._law.regions
         found = [r for r in regions_for(self.subject.operation) if not wanted or r.name in wanted]
+        found = [r for r in found if r.fits(self.subject) and self._is_drawn(r)]
         if not (self._law.invalid and self.subject.target == "index"):
             found = [r for r in found if r.valid]
         if self.subject.shape is not None:
             # A compiled subject has one shape: neither no rows nor another number of classes.
-            found = [r for r in found if not r.classes]
+            found = [r for r in found if r.any_shape]
         if self._law.classes:
             found = [r for r in found if not r.classes or r.name == "empty"]
         return found
 
+    def _is_drawn(self, region: Region) -> bool:
+        """Whether the law and the depth look at a region, and the subject takes an option of it."""
+        if region.laws and self._law.name not in region.laws:
+            return False
+        if region.dtypes and self._bench.dtype not in region.dtypes:
+            return False
+        if region.options and not self.subject.options & set(region.options):
+            return False
+        if region.vocabulary and not self._profile.vocabulary:
+            return False
+        # What the depth has anyway is not drawn again.
+        return region.name != "two-classes" or not set(region.classes) & set(self._profile.classes)
+
     def _classes(self, region: Region) -> tuple[int, ...]:
         if self.subject.target == "binary":
             return (2,)
+        if region.vocabulary:
+            return self._profile.vocabulary
         if self.subject.shape is not None:
             return (self.subject.shape[1],)
         return self._law.classes or region.classes or self._profile.classes
@@ -151,6 +172,11 @@ class Cell:
         options = tuple(sorted(self.subject.options))
         if self._law.options == "smoothing":
             return [(("label_smoothing",), "none")]
+        if region.options:
+            return [((name,), "none") for name in options if name in region.options]
+        if region.ignored:
+            named = ("ignore_index",) if "ignore_index" in options else ()
+            return [(named, reduction) for reduction in self.subject.reductions]
         variants: list[tuple[tuple[str, ...], str]] = [((), "none")]
         if self._law.options in ("all", "unreduced") and region.name == "ordinary":
             variants += [((name,), "none") for name in options]
@@ -168,6 +194,8 @@ class Cell:
         self, region: Region, classes: int, variant: tuple[tuple[str, ...], str], seed: int
     ) -> Plan:
         rows = self.subject.shape[0] if self.subject.shape else batch_rows(classes)
+        if region.rows:
+            rows = region.rows
         return Plan(
             region=region,
             operation=self.subject.operation,
@@ -178,18 +206,30 @@ class Cell:
             options=variant[0],
             reduction=variant[1],
             seed=seed,
+            ignored=self._bench.semantics.ignore_index,
         )
 
     def _corpus(self) -> Iterator[Plan]:
         for region in self.regions():
             for classes in self._classes(region):
                 for variant in self._variants(region):
-                    for seed in range(self._profile.corpus):
+                    for seed in range(max(self._profile.corpus, region.seeds)):
                         yield self._plan(region, classes, variant, seed)
+                for name in self._alone(region):
+                    yield self._plan(region, classes, ((name,), "none"), 0)
+
+    def _alone(self, region: Region) -> tuple[str, ...]:
+        """The options that are drawn one at a time where rows are saturated, in the corpus alone.
+
+        There it is seen what an option does to a term that is lost.
+        """
+        if self._law.options != "all" or region.name not in SATURATED or self.subject.compiled:
+            return ()
+        return tuple(sorted(self.subject.options))
 
     def _search(self) -> None:
         """Let Hypothesis draw plans beyond the corpus, climbing on the largest error."""
-        regions = [r for r in self.regions() if r.name != "empty"]
+        regions = [r for r in self.regions() if r.name != "empty" and not r.vocabulary]
         examples = int(self._profile.examples * self._law.effort)
         if not regions or not examples:
             return
@@ -242,7 +282,7 @@ class Cell:
 
     def examine(self, plan: Plan, see: Callable[[Verdict], None] | None = None) -> float:
         """Check the law on the case of a plan; return the largest finite error in ulps."""
-        case = make_case(plan)
+        case = self._bench.drawn(plan) if plan.region.vocabulary else make_case(plan)
         try:
             verdicts = self._law.verdicts(self._bench, case)
         except Failed as failed:
@@ -491,11 +531,19 @@ class Cell:
             )
 
     def _failing_row(self, case: Case, status: str) -> Case:
-        """The first row alone, where the subject raises for it too; never after a crash or hang."""
+        """The first row that alone raises too, full of zeros if it may be; the case if none does.
+
+        After a crash or hang nothing is asked again.
+        """
         if status != "raised" or case.rows <= 1:
             return case
-        alone = case.take(np.array([0]))
-        return alone if self._bench.outcome(alone).status == status else case
+        rows = (case.take(np.array([i])) for i in range(case.rows))
+        alone = next((row for row in rows if self._bench.outcome(row).status == status), None)
+        if alone is None:
+            return case
+        plain = replace(alone, inputs=np.zeros_like(alone.inputs))
+        usable = self.subject.from_logits and self._bench.outcome(plain).status == status
+        return plain if usable else alone
 
     # --- known findings -----------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ from ..adapters.environments import Environment, availability
 from ..adapters.registry import FRAMEWORKS, offered, script
 from ..adapters.subject import Framework, Subject
 from ..reference.vocabulary import Case, Outcome, Semantics
-from .bench import Bench, Memory, Session
+from .bench import KEPT_LARGE, Bench, Memory, Session
 from .cell import PROFILES, Cell, Profile
 from .events import CellFinished, CellStarted, Event, PlanMade, WorkerReady
 from .known import Entry, Known, marked
@@ -119,6 +119,7 @@ class Auditor:
         self._settings, self._emit = settings, emit
         self._subjects, self._find = tuple(subjects), finder(subjects)
         self._truths, self._tried = Memory(TRUTHS), Memory(TRUTHS)
+        self._large = Memory(KEPT_LARGE)
         self._kept = Kept(settings.worst)
         self._semantics: dict[str, Semantics] = {}
         self._benches: dict[tuple[str, str], Bench] = {}
@@ -206,7 +207,7 @@ class Auditor:
     def _bench(self, subject: Subject, semantics: Semantics) -> Bench:
         # float32 is what every subject has and what its conventions are declared for.
         dtype = "float32" if "float32" in subject.dtypes else subject.dtypes[0]
-        find, memory = self._find(subject), (self._truths, self._tried)
+        find, memory = self._find(subject), (self._truths, self._tried, self._large)
         return Bench(subject, dtype, self._session, semantics, find, *memory)
 
 

@@ -96,6 +96,7 @@ FIELDS = (
         formulas.weighted_smoothing,
         lambda s: s.target == "index" and {"weight", "label_smoothing"} <= s.options,
     ),
+    _Field("smoothing_domain", formulas.smoothing_domain, _takes("label_smoothing")),
     _Field("pos_weight", formulas.pos_weight, _takes("pos_weight")),
     _Field("mean", formulas.mean, lambda s: "mean" in s.reductions),
     _Field(

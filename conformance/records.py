@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
 
 from ..reference.vocabulary import Case, Floats, Options
-from .run import CaseRecord
+from .run import CaseRecord, packed, unpacked
 
 
 def number(value: float) -> str:
@@ -16,7 +17,17 @@ def number(value: float) -> str:
 
 
 def numbers(row: Floats) -> list[str]:
-    return [number(value) for value in np.asarray(row, dtype=np.float64).reshape(-1)]
+    """The numbers of a row, long runs of equal ones as "0.0*70000"."""
+    return packed(number(value) for value in np.asarray(row, dtype=np.float64).reshape(-1))
+
+
+def expanded(texts: Iterable[str]) -> list[float]:
+    """What `numbers` wrote.
+
+    Raises:
+        ValueError: if a text is no number and no run of one.
+    """
+    return [float(text) for text in unpacked(texts)]
 
 
 def is_recordable(case: Case) -> bool:
@@ -37,7 +48,7 @@ def to_record(case: Case) -> CaseRecord:
         dtype=case.dtype,
         inputs=[numbers(row) for row in case.inputs],
         target=target,
-        weight=None if options.weight is None else [number(w) for w in options.weight],
+        weight=None if options.weight is None else numbers(np.array(options.weight)),
         pos_weight=None if options.pos_weight is None else number(options.pos_weight),
         ignore_index=options.ignore_index,
         label_smoothing=number(options.label_smoothing),
@@ -60,20 +71,16 @@ def from_record(record: CaseRecord) -> Case:
     Raises:
         ValueError: if a number cannot be read or the shapes do not fit.
     """
-    classes = len(record.inputs[0]) if record.inputs else 0
-    inputs = np.array([[float(x) for x in row] for row in record.inputs], dtype=np.float64).reshape(
-        len(record.inputs), classes
-    )
+    rows = [expanded(row) for row in record.inputs]
+    inputs = np.array(rows, dtype=np.float64).reshape(len(rows), len(rows[0]) if rows else 0)
     if record.target and isinstance(record.target[0], list):
-        target = np.array(
-            [[float(x) for x in row] for row in record.target if isinstance(row, list)]
-        )
+        target = np.array([expanded(row) for row in record.target if isinstance(row, list)])
     else:
         target = np.array(record.target, dtype=np.int64)
     if target.shape[0] != inputs.shape[0]:
         raise ValueError(f"{inputs.shape[0]} rows of inputs, {target.shape[0]} targets")
     options = Options(
-        weight=None if record.weight is None else tuple(float(w) for w in record.weight),
+        weight=None if record.weight is None else tuple(expanded(record.weight)),
         pos_weight=None if record.pos_weight is None else float(record.pos_weight),
         ignore_index=record.ignore_index,
         label_smoothing=float(record.label_smoothing),
@@ -97,15 +104,16 @@ def from_record(record: CaseRecord) -> Case:
 def _by_row(texts: list[str] | None, case: Case) -> Floats | None:
     if texts is None:
         return None
-    if len(texts) != case.rows:
-        raise ValueError(f"{case.rows} rows of inputs, {len(texts)} numbers for them")
-    return np.array([float(x) for x in texts])
+    values = expanded(texts)
+    if len(values) != case.rows:
+        raise ValueError(f"{case.rows} rows of inputs, {len(values)} numbers for them")
+    return np.array(values)
 
 
 def _by_entry(texts: list[list[str]] | None, case: Case) -> Floats | None:
     if texts is None:
         return None
-    values = np.array([[float(x) for x in row] for row in texts]).reshape(len(texts), -1)
+    values = np.array([expanded(row) for row in texts]).reshape(len(texts), -1)
     if values.shape != case.inputs.shape:
         raise ValueError(f"inputs of shape {case.inputs.shape}, a direction of {values.shape}")
     return values

@@ -7,16 +7,17 @@ stream of fixed seeds; Hypothesis feeds it seeds that it draws itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..reference.formats import FORMATS, Format, next_up, round_to_format
+from ..adapters.subject import Subject
+from ..reference.formats import FORMATS, Format, next_down, next_up, round_to_format
 from ..reference.vocabulary import Case, Floats, Options, inputs_of
 from .stream import Stream
 
-CORPUS = 1
+CORPUS = 2
 """Version of the corpus. Raised whenever a region or the generator changes what it draws."""
 
 ROWS = 64
@@ -25,10 +26,30 @@ ROWS = 64
 WIDE_ROWS = 4
 """Rows of a batch of more than ROWS classes: about as many numbers as a square batch of ROWS."""
 
+MANY = 2**12
+"""From so many classes on a row is a batch of its own: that of a vocabulary takes seconds."""
+
 LN2 = 0.6931471805599453
+
+VALUES = ("value", "gradient-identity")
+"""The laws that compare with the reference: what a region adds to the ordinary one is seen by them,
+and a relation would ask for more calls, in JAX of more shapes, to say the same."""
 
 Draw = Callable[[Stream, Format, int, int], "tuple[Floats, np.ndarray]"]
 """(stream, format, rows, classes) -> inputs (rows, classes) and a preferred class of each row."""
+
+Spread = Callable[[Stream, Format, np.ndarray, int, np.ndarray], Floats]
+"""(stream, format, preferred classes, classes, (rows, classes) allowed) -> distributions."""
+
+Soft = Callable[[Stream, Floats], Floats]
+"""(stream, (rows, 1) labels of 0 and 1) -> binary targets."""
+
+Number = Callable[[Stream, Format, int, int], object]
+"""(stream, format, classes, seed) -> the value of an option."""
+
+
+def anywhere(_: Subject) -> bool:
+    return True
 
 
 @dataclass(frozen=True)
@@ -43,6 +64,16 @@ class Region:
         classes: the class counts that it is drawn with; () for those of the depth.
         binary: whether it makes sense for a single logit or probability.
         valid: False where one label of the batch lies outside [0, K).
+        rows: of a batch, or None for as many as its classes leave room for.
+        dtypes: the formats that it is for, () for all.
+        laws: names of the laws that look at it, () for all.
+        fits: which subjects it is for, of those of its operations.
+        seeds: how many seeds show all of it; the corpus draws at least so many.
+        options: what it is drawn with, one option at a time; () for what the laws ask.
+        targets: how distributions are drawn, or None for `distributions`.
+        soft: how binary targets are drawn, or None for hard ones and some sixteenths.
+        ignored: whether every row has the ignored label.
+        vocabulary: whether its class counts are those of a vocabulary, which the depth names.
     """
 
     name: str
@@ -52,6 +83,22 @@ class Region:
     classes: tuple[int, ...] = ()
     binary: bool = True
     valid: bool = True
+    rows: int | None = None
+    dtypes: tuple[str, ...] = ()
+    laws: tuple[str, ...] = ()
+    fits: Callable[[Subject], bool] = anywhere
+    seeds: int = 1
+    options: Mapping[str, Number] = field(default_factory=dict, hash=False)
+    targets: Spread | None = None
+    soft: Soft | None = None
+    ignored: bool = False
+    vocabulary: bool = False
+
+    @property
+    def any_shape(self) -> bool:
+        """Whether it is drawn in the shape of any other region, without options of its own."""
+        own = self.classes or self.options or self.ignored or self.vocabulary
+        return not own and self.rows is None
 
 
 def _thresholds(fmt: Format) -> np.ndarray:
@@ -69,6 +116,12 @@ def _gaps(stream: Stream, fmt: Format, rows: int) -> Floats:
 
 def _ordinary(stream: Stream, _: Format, rows: int, k: int) -> tuple[Floats, np.ndarray]:
     scale = np.ldexp(1.0, stream.integers(-3, 4, rows))[:, None]
+    return stream.normal(rows, k) * scale, stream.integers(0, k, rows)
+
+
+def _mild(stream: Stream, _: Format, rows: int, k: int) -> tuple[Floats, np.ndarray]:
+    """Scales of 1/8 to 1, where no form loses much: what is found is what the region is about."""
+    scale = np.ldexp(1.0, stream.integers(-3, 1, rows))[:, None]
     return stream.normal(rows, k) * scale, stream.integers(0, k, rows)
 
 
@@ -196,6 +249,175 @@ def _masked_logs(stream: Stream, fmt: Format, rows: int, k: int) -> tuple[Floats
     return np.where(np.isneginf(z), z, -np.abs(z)), target
 
 
+def _vocabulary(stream: Stream, fmt: Format, rows: int, k: int) -> tuple[Floats, np.ndarray]:
+    """Every other row of equal logits, whose exponentials sum to K; the rows between ordinary."""
+    z, target = _mild(stream, fmt, rows, k)
+    equal = (np.arange(rows) % 2 == 0)[:, None]
+    return np.where(equal, 0.0, z), target
+
+
+ROUNDED_LABELS = (0, *range(255, 260), *range(2047, 2052))
+"""Labels around 2^8 and 2^11, from where on bfloat16 and float16 hold every other integer."""
+
+
+def _rounded_labels(stream: Stream, fmt: Format, rows: int, k: int) -> tuple[Floats, np.ndarray]:
+    z, _ = _mild(stream, fmt, rows, k)
+    return z, np.resize(np.array(ROUNDED_LABELS), rows)
+
+
+def _minus_inf_rows(stream: Stream, fmt: Format, rows: int, k: int) -> tuple[Floats, np.ndarray]:
+    """Every other row holds nothing but -inf; the rows between must not be touched by it."""
+    z, target = _mild(stream, fmt, rows, k)
+    struck = (np.arange(rows) % 2 == 0)[:, None]
+    return np.where(struck, -np.inf, z), target
+
+
+def _ends(stream: Stream, fmt: Format, rows: int, k: int) -> tuple[Floats, np.ndarray]:
+    """In turn 1 - ulp and its complement, and the least subnormal, for each of two classes."""
+    p, _ = _probabilities(stream, fmt, rows, k)
+    row = np.arange(rows)
+    top = (row // 2) % k
+    here = np.arange(k) == top[:, None]
+    most = float(next_down(np.asarray(1.0), fmt))
+    certain = np.where(here, most, (1.0 - most) / max(k - 1, 1))
+    rest = np.where(here, 0.0, p)
+    vanishing = np.where(here, fmt.least_subnormal, rest / rest.sum(axis=1, keepdims=True))
+    ends = np.where((row % 2 == 0)[:, None], certain, vanishing)
+    return ends, np.where(stream.uniform(rows) < 0.5, top, (top + 1) % k)
+
+
+# --- targets --------------------------------------------------------------------------------------
+
+
+def _one_hot(
+    stream: Stream, fmt: Format, label: np.ndarray, classes: int, allowed: np.ndarray
+) -> Floats:
+    del stream, fmt, allowed
+    return (np.arange(classes) == label[:, None]).astype(np.float64)
+
+
+def _soft_targets(
+    stream: Stream, fmt: Format, label: np.ndarray, classes: int, allowed: np.ndarray
+) -> Floats:
+    """In turn one-hot, as even as the format allows, zero in half of the classes, and peaked.
+
+    What cannot be shared out evenly in units of the format goes to the label.
+    """
+    del allowed
+    units = 2 ** (min(fmt.precision, 16) - 1)
+    hot = np.arange(classes) == label[:, None]
+    kind = np.arange(label.shape[0]) % 4
+    # Half of the other classes, at least one of them without weight.
+    order = np.argsort(np.where(hot, 2.0, stream.uniform(label.shape[0], classes)), axis=1)
+    place = np.argsort(order, axis=1)
+    half = (place < (classes - 1) // 2) & ~hot
+    even, zeros = ((kind == which)[:, None] for which in (1, 2))
+    taking = (even & ~hot) | (zeros & half)
+    count = taking.sum(axis=1, keepdims=True)
+    parts = np.where(taking, units // (count + 1), 0)
+    peaked = np.where(hot, 0, (units // 8) // max(classes - 1, 1))
+    parts = np.where((kind == 3)[:, None], peaked, parts)
+    shares = np.where(hot, units - parts.sum(axis=1, keepdims=True), parts)
+    return shares.astype(np.float64) / units
+
+
+def _unnormalised(
+    stream: Stream, fmt: Format, label: np.ndarray, classes: int, allowed: np.ndarray
+) -> Floats:
+    """Distributions times 1/2 and 2 in turn: their sums are exact in every format."""
+    whole = distributions(stream, fmt, label, classes, allowed)
+    return whole * np.where(np.arange(label.shape[0]) % 2 == 0, 0.5, 2.0)[:, None]
+
+
+def _negative(
+    stream: Stream, fmt: Format, label: np.ndarray, classes: int, allowed: np.ndarray
+) -> Floats:
+    """1 + c at the label and -c at another class, c = 1/4, 1/2 and 1: the sum is still 1."""
+    del fmt, allowed
+    rows = label.shape[0]
+    c = stream.choice(np.array([0.25, 0.5, 1.0]), rows)[:, None]
+    other = (label + 1 + stream.integers(0, max(classes - 1, 1), rows)) % classes
+    hot, less = (np.arange(classes) == at[:, None] for at in (label, other))
+    return np.where(hot, 1.0 + c, 0.0) - np.where(less & ~hot, c, 0.0)
+
+
+def _outside(stream: Stream, hard: Floats) -> Floats:
+    """-1/4 to -1 for labels of 0, 1 1/4 to 2 for labels of 1."""
+    return hard + (2 * hard - 1) * stream.integers(1, 5, *hard.shape) / 4
+
+
+# --- options --------------------------------------------------------------------------------------
+
+
+def _extreme(fmt: Format) -> Floats:
+    """None at all, next to the least normal number, and next to the largest."""
+    return np.array([0.0, 2.0 ** (fmt.emin + 1), 2.0 ** (fmt.emax - 4)])
+
+
+def _extreme_weights(stream: Stream, fmt: Format, classes: int, _: int) -> object:
+    """Each of them in turn over the classes, from a drawn one on."""
+    first = int(stream.integers(0, 3, 1)[0])
+    return tuple(float(w) for w in np.resize(np.roll(_extreme(fmt), first), classes))
+
+
+def _extreme_pos_weight(_: Stream, fmt: Format, __: int, seed: int) -> object:
+    return float(_extreme(fmt)[seed % 3])
+
+
+BOUNDARIES = (1.0, 2.0**-10)
+"""Smoothing that leaves nothing of the label, and less of it than bfloat16 can take off 1. No
+smoothing at all is a call without the option."""
+
+
+def _boundary(_: Stream, __: Format, ___: int, seed: int) -> object:
+    return BOUNDARIES[seed % len(BOUNDARIES)]
+
+
+# --- subjects -------------------------------------------------------------------------------------
+
+
+def said_of(policies: str, place: str) -> str:
+    """What "this (here); that (there, elsewhere)" says of a place; "" where nothing is said."""
+    for part in policies.split("; "):
+        what, _, places = part.partition(" (")
+        # Only the last bracket ends the list of places: "outside [0, 1]" has a comma of its own.
+        if not places or place in places.removesuffix(")"):
+            return what
+    return ""
+
+
+def _computes(subject: Subject, place: str) -> bool:
+    """Whether it declares so; related losses have no value for such targets."""
+    if subject.target == "index" or "cross_entropy" not in subject.operation:
+        return False
+    return said_of(subject.interface.target_domain, place) == "computes"
+
+
+def _takes_unnormalised(subject: Subject) -> bool:
+    return subject.target == "distribution" and _computes(subject, "sum 1/2")
+
+
+def _takes_negative(subject: Subject) -> bool:
+    return _computes(subject, "outside [0, 1]")
+
+
+def _of_soft_targets(subject: Subject) -> bool:
+    return subject.target == "distribution" and "cross_entropy" in subject.operation
+
+
+def _ignores(subject: Subject) -> bool:
+    named = "ignore_index" in subject.options or subject.semantics.ignore_index is not None
+    return subject.target == "index" and named
+
+
+def _plain_cross_entropy(subject: Subject) -> bool:
+    """The op itself: forward mode takes a call for each class, and others run the same kernels."""
+    return subject.operation == "cross_entropy" and subject.mode == "eager"
+
+
+FAR = (2**31, 2**31 - 1, -(2**31), 2**32, 2**63 - 1, -100)
+"""Labels past any table: past 31 and 32 bits, the ends of both, and the one that torch ignores."""
+
 REGIONS: tuple[Region, ...] = (
     Region("ordinary", "logits as they occur in training, scales 1/8 to 8", "logits", _ordinary),
     Region("ties", "equal logits, and logits one ulp apart", "logits", _ties),
@@ -237,29 +459,190 @@ REGIONS: tuple[Region, ...] = (
     Region("nan", "NaN in every other row", "logits", _nan),
     Region("one-class", "a single class", "logits", _ordinary, classes=(1,), binary=False),
     Region("wide", "a thousand classes", "logits", _ordinary, classes=(1000,), binary=False),
-    Region("empty", "no rows at all", "logits", _ordinary, classes=(3,)),
+    Region("empty", "no rows at all", "logits", _ordinary, classes=(3,), rows=0),
     Region(
         "invalid-label",
-        "one label of the batch is negative or too large",
+        "one label of the batch is negative or too large, and often -1 or K",
         "logits",
         _ordinary,
         binary=False,
         valid=False,
     ),
+    Region(
+        "far-label",
+        "one label of the batch is past 31 or 32 bits, at an end of them, or -100",
+        "logits",
+        _ordinary,
+        binary=False,
+        valid=False,
+        seeds=len(FAR),
+    ),
+    Region(
+        "minus-inf-everywhere",
+        "every other row holds nothing but -inf, and has no value",
+        "logits",
+        _minus_inf_rows,
+        binary=False,
+        laws=VALUES,
+    ),
+    Region("one-row", "a batch of a single row", "logits", _mild, rows=1, laws=VALUES),
+    Region(
+        "two-classes",
+        "two classes, which code treats as the binary case",
+        "logits",
+        _mild,
+        classes=(2,),
+        binary=False,
+        laws=VALUES,
+    ),
+    Region(
+        "rounded-labels",
+        "labels that bfloat16 and float16 round to a neighbour",
+        "logits",
+        _rounded_labels,
+        classes=(2052,),
+        binary=False,
+        rows=len(ROUNDED_LABELS),
+        dtypes=("bfloat16", "float16"),
+        laws=VALUES,
+        fits=_plain_cross_entropy,
+        targets=_one_hot,
+    ),
+    Region(
+        "vocabulary",
+        "as many classes as a vocabulary has: sums of exponentials pass 65504",
+        "logits",
+        _vocabulary,
+        binary=False,
+        rows=2,
+        # A sum that float64 could lose takes 2^53 classes.
+        dtypes=("float32", "bfloat16", "float16"),
+        laws=VALUES,
+        fits=_plain_cross_entropy,
+        targets=_one_hot,
+        vocabulary=True,
+    ),
+    Region(
+        "all-ignored",
+        "every row has the ignored label",
+        "logits",
+        _mild,
+        binary=False,
+        laws=VALUES,
+        fits=_ignores,
+        ignored=True,
+    ),
+    Region(
+        "soft-targets",
+        "one-hot, even, with zeros, and peaked distributions in turn",
+        "logits",
+        _mild,
+        binary=False,
+        laws=VALUES,
+        fits=_of_soft_targets,
+        targets=_soft_targets,
+    ),
+    Region(
+        "unnormalised-targets",
+        "targets that sum to 1/2 and 2, for ops that compute with them",
+        "logits",
+        _mild,
+        binary=False,
+        laws=VALUES,
+        fits=_takes_unnormalised,
+        targets=_unnormalised,
+    ),
+    Region(
+        "negative-targets",
+        "targets outside [0, 1], for ops that compute with them",
+        "logits",
+        _mild,
+        laws=VALUES,
+        fits=_takes_negative,
+        targets=_negative,
+        soft=_outside,
+    ),
+    Region(
+        "extreme-weights",
+        "weights of 0, next to the least normal number and next to the largest",
+        "logits",
+        _mild,
+        laws=VALUES,
+        seeds=3,
+        options={"weight": _extreme_weights, "pos_weight": _extreme_pos_weight},
+    ),
+    Region(
+        "smoothing-boundaries",
+        "smoothing of 1 and of 2^-10",
+        "logits",
+        _mild,
+        laws=VALUES,
+        seeds=len(BOUNDARIES),
+        options={"label_smoothing": _boundary},
+    ),
     Region("ordinary", "probabilities away from 0 and 1", "probabilities", _probabilities),
     Region("confident", "one class takes nearly all", "probabilities", _confident),
     Region("zero-and-one", "probabilities of exactly 0 and 1", "probabilities", _zeros),
     Region("subnormal", "a probability near the least normal number", "probabilities", _tiny),
-    Region("empty", "no rows at all", "probabilities", _probabilities, classes=(3,)),
+    Region(
+        "next-to-zero-and-one",
+        "probabilities of exactly 1 - ulp and of the least subnormal",
+        "probabilities",
+        _ends,
+        laws=VALUES,
+    ),
+    Region(
+        "two-classes",
+        "two classes, which code treats as the binary case",
+        "probabilities",
+        _probabilities,
+        classes=(2,),
+        binary=False,
+        laws=VALUES,
+    ),
+    Region(
+        "unnormalised-targets",
+        "targets that sum to 1/2 and 2, for ops that compute with them",
+        "probabilities",
+        _probabilities,
+        binary=False,
+        laws=VALUES,
+        fits=_takes_unnormalised,
+        targets=_unnormalised,
+    ),
+    Region(
+        "negative-targets",
+        "targets outside [0, 1], for ops that compute with them",
+        "probabilities",
+        _probabilities,
+        laws=VALUES,
+        fits=_takes_negative,
+        targets=_negative,
+        soft=_outside,
+    ),
+    Region(
+        "smoothing-boundaries",
+        "smoothing of 1 and of 2^-10",
+        "probabilities",
+        _probabilities,
+        laws=VALUES,
+        seeds=len(BOUNDARIES),
+        options={"label_smoothing": _boundary},
+    ),
+    Region("empty", "no rows at all", "probabilities", _probabilities, classes=(3,), rows=0),
     Region("ordinary", "logs of probabilities", "log-probabilities", _log_probabilities),
     Region("confident", "one class takes nearly all", "log-probabilities", _confident_logs),
     Region("minus-inf-non-target", "masked classes", "log-probabilities", _masked_logs),
-    Region("empty", "no rows at all", "log-probabilities", _log_probabilities, classes=(3,)),
+    Region(
+        "empty", "no rows at all", "log-probabilities", _log_probabilities, classes=(3,), rows=0
+    ),
 )
 
 
 def batch_rows(classes: int) -> int:
     """Rows of a batch with so many classes."""
+    if classes > MANY:
+        return 1
     return WIDE_ROWS if classes > ROWS else ROWS
 
 
@@ -289,34 +672,51 @@ class Plan:
     seed: int
     stretch: int = 0
     """Inputs are multiplied by 2^stretch: what a targeted search can climb on."""
+    ignored: int | None = None
+    """The label that the subject ignores unasked: no invalid one, and that of ignored rows."""
 
 
 def make_case(plan: Plan) -> Case:
     """Draw the case of a plan: a pure function of it."""
     fmt = FORMATS[plan.dtype]
-    # The seed alone does not name the stream: two regions must not share their numbers.
-    stream = Stream(CORPUS, plan.region.name, plan.operation, plan.seed)
-    rows = 0 if plan.region.name == "empty" else plan.rows
+    # The seed alone does not name the stream: two regions must not share their numbers. The number
+    # before is the same for ever: a region that did not change keeps its rows in a new corpus.
+    stream = Stream(1, plan.region.name, plan.operation, plan.seed)
+    rows = plan.rows if plan.region.rows is None else plan.region.rows
     if plan.target == "binary":
         return _binary_case(plan, stream, fmt, rows)
     inputs, label = plan.region.draw(stream, fmt, rows, plan.classes)
     inputs = round_to_format(_stretched(inputs, plan, fmt), fmt)
     target: np.ndarray = label.astype(np.int64)
-    if not plan.region.valid:
-        # Which row, and how far outside: both sides of [0, K), never the common default -100.
-        outside = stream.integers(0, 50, 1)
-        below = bool(stream.uniform(1)[0] < 0.5)
-        target[stream.integers(0, max(rows, 1), 1)] = (
-            -1 - outside if below else plan.classes + outside
-        )
+    if not plan.region.valid and rows:
+        invalid = _far_label if plan.region.name == "far-label" else _near_label
+        target[stream.integers(0, rows, 1)] = invalid(plan, stream)
     if plan.target == "distribution":
         allowed = inputs != -np.inf
-        target = distributions(stream, fmt, label, plan.classes, allowed=allowed)
+        spread = plan.region.targets or distributions
+        target = spread(stream, fmt, label, plan.classes, allowed)
         if plan.operation.startswith("focal"):
             target = (np.arange(plan.classes) == label[:, None]).astype(np.float64)
     options, target = _options(plan, stream, target)
+    if plan.region.ignored:
+        label_of_all = plan.ignored if options.ignore_index is None else options.ignore_index
+        target = np.full_like(target, label_of_all)
     case = Case(plan.operation, plan.dtype, inputs, target, options)
     return _with_arrays(case, plan, stream)
+
+
+def _near_label(plan: Plan, stream: Stream) -> int:
+    """-1 and K half of the time, else up to 49 further outside; never the common default -100."""
+    further = int(stream.integers(0, 50, 1)[0]) * bool(stream.uniform(1)[0] < 0.5)
+    below = bool(stream.uniform(1)[0] < 0.5)
+    return -1 - further if below else plan.classes + further
+
+
+def _far_label(plan: Plan, stream: Stream) -> int:
+    """Each in turn, but for the one that is ignored."""
+    del stream
+    far = [label for label in FAR if label != plan.ignored]
+    return far[plan.seed % len(far)]
 
 
 def _with_arrays(case: Case, plan: Plan, stream: Stream) -> Case:
@@ -374,6 +774,8 @@ def _binary_case(plan: Plan, stream: Stream, fmt: Format, rows: int) -> Case:
     infinite = ~np.isfinite(inputs)
     only_hard = infinite | plan.operation.startswith("binary_focal")
     target = np.where((stream.uniform(rows, 1) < 0.75) | only_hard, hard, soft)
+    if plan.region.soft is not None:
+        target = plan.region.soft(stream, hard)
     options, _ = _options(plan, stream, target)
     case = Case(plan.operation, plan.dtype, inputs, target, options)
     return _with_arrays(case, plan, stream)
@@ -423,4 +825,10 @@ def _options(plan: Plan, stream: Stream, target: np.ndarray) -> tuple[Options, n
         alpha=float(stream.integers(1, 8, 1)[0]) / 8 if "alpha" in plan.options else None,
         reduction=plan.reduction,
     )
-    return options, target
+    fmt = FORMATS[plan.dtype]
+    own = {
+        name: draw(stream, fmt, plan.classes, plan.seed)
+        for name, draw in plan.region.options.items()
+        if name in plan.options
+    }
+    return replace(options, **own), target

@@ -6,8 +6,10 @@ that holds them, so they read back exactly, and "nan", "inf" and "-inf" need no 
 
 from __future__ import annotations
 
+import itertools
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -34,8 +36,37 @@ GRADES = (
 FINDING_GRADES = GRADES[GRADES.index("precision") :]
 
 
+LONG_RUN = 16
+"""Longer runs of equal numbers are written once: rows of a vocabulary are mostly such."""
+
+
+def packed(texts: Iterable[str]) -> list[str]:
+    """Texts of numbers, long runs of equal ones as "0.0*70000"."""
+    found: list[str] = []
+    for text, run in itertools.groupby(texts):
+        count = len(list(run))
+        found += [text] * count if count <= LONG_RUN else [f"{text}*{count}"]
+    return found
+
+
+def unpacked(texts: Iterable[str]) -> list[str]:
+    """What `packed` was given.
+
+    Raises:
+        ValueError: if a run has no length.
+    """
+    found: list[str] = []
+    for text in texts:
+        value, star, count = text.partition("*")
+        found += [value] * int(count) if star else [text]
+    return found
+
+
 class CaseRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The exact numbers of one call, as text."""
+    """The exact numbers of one call, as text.
+
+    In a list of numbers "0.0*70000" stands for 70000 of them.
+    """
 
     operation: str
     dtype: str
@@ -62,7 +93,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
     `id` is the hash of (law, subject without its version, dtype, output, region, kind).
     `row` is the row of `case` that shows it; `value` and `right` are what the subject returned
-    there and what is right, one text per element (one for the loss, K for a gradient).
+    there and what is right, one text per element (one for the loss, K for a gradient), long runs
+    of equal ones as in `CaseRecord`.
     """
 
     id: str

@@ -22,7 +22,7 @@ from ..reference.vocabulary import (
     Options,
     inputs_of,
 )
-from .regions import batch_rows
+from .regions import MANY, batch_rows
 
 STILL_FAILS = Callable[[Case], np.ndarray]
 """(case of many rows) -> which rows show the same output in the same grade."""
@@ -32,6 +32,10 @@ SMALLEST_CLASSES = 3
 
 MANY_CLASSES = 16
 """Past this many classes a number at a time is too slow: blocks of them are set to zero."""
+
+ROUND_SIZES = (20, 100, 500, 2000, 10000, 30000, 70000, 100000)
+"""What a long row is cut to: few and round numbers of classes, since each is a shape of its own.
+The first above 65504 is 70000."""
 
 ROUNDS = 16
 """Each round halves at least one number's digits or removes it; 16 rounds end for every format."""
@@ -48,6 +52,10 @@ def shrink(row: Case, still_fails: STILL_FAILS, *, keep_classes: bool) -> Case:
     row = _without_options(row, still_fails)
     if not keep_classes:
         row = _fewer_classes(row, still_fails)
+        if row.inputs.shape[1] > MANY_CLASSES:
+            row = _equal_numbers(row, still_fails)
+    if row.inputs.shape[1] > MANY:
+        return row  # every further candidate would cost what a batch of others does
     for _ in range(ROUNDS):
         better = _best(row, list(_simpler_rows(row)), still_fails)
         if better is None:
@@ -142,16 +150,15 @@ def _fewer_classes(row: Case, still_fails: STILL_FAILS) -> Case:
     classes = row.inputs.shape[1]
     if classes <= SMALLEST_CLASSES:
         return row
-    candidates = [_keep(row, np.array(kept)) for kept in _subsets(row, classes)]
+    candidates = [_keep(row, np.array(kept)) for kept in _subsets(row)]
     failing = _failing(candidates, still_fails)
     return min(failing, key=size, default=row)
 
 
-def _subsets(row: Case, classes: int) -> Iterator[list[int]]:
+def _subsets(row: Case) -> Iterator[list[int]]:
     """Class sets of the wanted size that hold the label and the largest logits."""
     z = np.nan_to_num(row.inputs[0], nan=np.inf)
-    label = int(row.target[0]) if row.target.ndim == 1 else int(np.argmax(row.target[0]))
-    label = label if 0 <= label < classes else 0
+    label = _label(row)
     others = [int(j) for j in np.argsort(-z, kind="stable") if j != label]
     picks = others[:8] + others[-8:]
     seen = set()
@@ -161,6 +168,52 @@ def _subsets(row: Case, classes: int) -> Iterator[list[int]]:
             if len(kept) == SMALLEST_CLASSES and kept not in seen:
                 seen.add(kept)
                 yield list(kept)
+
+
+def _equal_numbers(row: Case, still_fails: STILL_FAILS) -> Case:
+    """The row with one number repeated, or few of them in order, and as few classes as will do.
+
+    A sum over many classes fails for how many they are; which is what such a row shows, and what a
+    record and a script write in a line.
+    """
+    first = _label_first(row)
+    z = first.inputs[0]
+    quarters = np.rint(z[1:] * 4) / 4
+    rows = (
+        np.zeros_like(z),
+        np.where(np.arange(z.size) == 0, z[0], 0.0),
+        np.concatenate([z[:1], -np.sort(-quarters)]),
+    )
+    for candidate in (_with_inputs(first, each) for each in rows):
+        if _in_domain(candidate) and _failing([candidate], still_fails):
+            return _shortest(candidate, still_fails)
+    return _shortest(first, still_fails) if _failing([first], still_fails) else row
+
+
+def _label_first(row: Case) -> Case:
+    """The row with the class of its label in the first place."""
+    classes, label = row.inputs.shape[1], _label(row)
+    return _keep(row, np.array([label, *(j for j in range(classes) if j != label)]))
+
+
+def _shortest(row: Case, still_fails: STILL_FAILS) -> Case:
+    """The row on its first classes, of the fewest of ROUND_SIZES that fail if all above do."""
+    sizes = [size for size in ROUND_SIZES if size < row.inputs.shape[1]]
+    best = row
+    while sizes:
+        middle = len(sizes) // 2
+        shorter = _keep(row, np.arange(sizes[middle]))
+        if _failing([shorter], still_fails):
+            best, sizes = shorter, sizes[:middle]
+        else:
+            sizes = sizes[middle + 1 :]
+    return best
+
+
+def _label(row: Case) -> int:
+    """The class that a row is about; the first one for a label that is none."""
+    label = int(row.target[0]) if row.target.ndim == 1 else int(np.argmax(row.target[0]))
+    return label if 0 <= label < row.inputs.shape[1] else 0
 
 
 def _keep(row: Case, kept: np.ndarray) -> Case:
@@ -198,7 +251,8 @@ def _simpler_numbers(x: float) -> list[float]:
 def _simpler_rows(row: Case) -> Iterator[Case]:
     fmt = FORMATS[row.dtype]
     z = row.inputs[0]
-    everywhere = np.stack([z - z[j] for j in range(z.size) if np.isfinite(z[j])] or [z])
+    places = range(z.size) if z.size <= MANY_CLASSES else (int(np.argmax(z)), _label(row))
+    everywhere = np.stack([z - z[j] for j in places if np.isfinite(z[j])] or [z])
     for shifted in round_to_format(everywhere, fmt):
         yield _with_inputs(row, shifted)
     whole = [np.rint(z), np.rint(z * 4) / 4, np.rint(z * 64) / 64]

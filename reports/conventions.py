@@ -23,6 +23,7 @@ LONGEST = 4000
 TITLES = {
     "smoothing": "formula of label smoothing",
     "weighted_smoothing": "class weights on smoothed labels",
+    "smoothing_domain": "label smoothing outside [0, 1]",
     "pos_weight": "what pos_weight multiplies",
     "mean": "denominator of the mean",
     "default_reduction": "the call without `reduction`",

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import msgspec
+
 from ..conformance.run import (
     FINDING_GRADES,
     GRADES,
@@ -17,6 +19,7 @@ from ..conformance.run import (
     Run,
     SubjectRecord,
     Tally,
+    unpacked,
     worst_grade,
 )
 from . import text
@@ -431,6 +434,22 @@ def _plain(numbers: Sequence[str]) -> str:
     return text.short_number(numbers[0]) if len(numbers) == 1 else text.vector(numbers)
 
 
+def whole(finding: Finding) -> Finding:
+    """The finding with the long runs of its row and of what came written out."""
+    case, row = finding.case, min(finding.row, len(finding.case.inputs) - 1)
+    texts = [*finding.value, *finding.right, *(case.inputs[row] if case.inputs else ())]
+    if not any("*" in text for text in texts):
+        return finding
+    target = [unpacked(t) if isinstance(t, list) else t for t in case.target]
+    inputs = [unpacked(each) if i == row else each for i, each in enumerate(case.inputs)]
+    return msgspec.structs.replace(
+        finding,
+        case=msgspec.structs.replace(case, inputs=inputs, target=target),
+        value=unpacked(finding.value),
+        right=unpacked(finding.right),
+    )
+
+
 def worst_element(finding: Finding) -> int:
     """Index of the element that says most: the first that differs in kind, else by most."""
     best, most = 0, -1.0
@@ -452,6 +471,7 @@ def _difference(value: float | None, right: float | None) -> float:
 
 def outcome_text(finding: Finding) -> tuple[str, str]:
     """What came and what is right, in short, at the element that says most."""
+    finding = whole(finding)
     index = worst_element(finding)
     value = text.short_number(finding.value[index]) if index < len(finding.value) else "no value"
     right = text.short_number(finding.right[index]) if index < len(finding.right) else "not given"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ..conformance.run import FINDING_GRADES, GRADES, Convention, Finding, SubjectRecord
 from . import text
-from .digest import Cell, Digest, Group, row_count
+from .digest import Cell, Digest, Group, row_count, whole
 
 ELEMENTS = 12
 """Classes shown of a wide row; more would bury the ones that matter."""
@@ -161,6 +161,7 @@ def _distinct(names: Iterable[str]) -> tuple[str, ...]:
 
 def smallest_input(finding: Finding) -> Input:
     """The failing row, class by class; of a wide row the ends, the target and the worst."""
+    finding = whole(finding)
     case = finding.case
     row = min(max(finding.row, 0), max(len(case.inputs) - 1, 0))
     inputs = case.inputs[row] if case.inputs else []
@@ -218,6 +219,7 @@ def _at(numbers: Sequence[str], index: int) -> str | None:
 
 def outcome_rows(finding: Finding) -> list[tuple[str, str | None, str | None]]:
     """What came beside what is right, where the output is not one number a class."""
+    finding = whole(finding)
     most = max(len(finding.value), len(finding.right), 1)
     name = text.one_line(finding.output, 30)
     return [

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ...reference.bounds import bounds, demanded, half_ulp, reduced
+from ...reference.bounds import ROUNDINGS_OF_SMOOTHING, bounds, demanded, half_ulp, reduced
 from ...reference.exact import to_float
 from ...reference.rows import reduce_truth
 from ...reference.vocabulary import Case, Floats, Options, Semantics
@@ -110,12 +110,21 @@ def gradients(bench: Bench, name: str, case: Case, **changes: object) -> Candida
     return Candidate(name, exact, loosest(bench, case, meant).gradient, changes)
 
 
-def combined(bench: Bench, name: str, case: Case, coefficients: Floats) -> Candidate:
+def combined(
+    bench: Bench,
+    name: str,
+    case: Case,
+    coefficients: Floats,
+    made_of: Floats | None = None,
+) -> Candidate:
     """One loss a row, sum_j c_j (loss of class j): coefficients (N, K), for binary ops (N, 2).
 
     A distribution that is none has no bound of its own. Each loss has its own, times |c_j|; the
     products and sums round at most K + 4 times on a path, of terms up to |c_j| (loss + |inputs|),
     since forms like max(z, 0) - z y multiply the input and not the loss.
+
+    Where the subject makes the coefficients itself, `made_of` holds the magnitudes of the terms of
+    each, of which four roundings more are the most on a path (`ROUNDINGS_OF_SMOOTHING`).
     """
     classes = coefficients.shape[1]
     rows = np.repeat(np.arange(case.rows), classes)
@@ -125,10 +134,12 @@ def combined(bench: Bench, name: str, case: Case, coefficients: Floats) -> Candi
     each = losses(bench, name, one)
     shape = coefficients.shape
     exact, reach = each.exact.reshape(shape), each.reach.reshape(shape)
-    used = coefficients != 0
-    scale = np.abs(np.where(used, coefficients, 0.0))
+    sizes = np.abs(coefficients) if made_of is None else made_of
+    used = sizes != 0
+    scale = np.where(used, sizes, 0.0)
     exact = np.where(used, exact, 0.0)
-    steps = (classes + 4) * bench.fmt.unit_roundoff
+    more = 0 if made_of is None else ROUNDINGS_OF_SMOOTHING
+    steps = (classes + 4 + more) * bench.fmt.unit_roundoff
     largest = np.abs(case.inputs).max(axis=1, keepdims=True)
     error = (scale * (np.where(used, reach, 0.0) + steps * (exact + largest))).sum(axis=1)
     total = (np.where(used, coefficients, 0.0) * exact).sum(axis=1)

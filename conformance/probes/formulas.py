@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ...reference.vocabulary import Case, Options
+from ...reference.vocabulary import Case, Floats, Options
 from ..bench import Bench, Failed
 from ..laws.conventions import formulas
 from .cases import class_weights, labels, small
@@ -25,6 +25,9 @@ from .choice import (
 EPS = 0.25
 """Exact in every format, and eps/K and eps/(K-1) of it lie far apart."""
 
+OUT_OF_RANGE = (("-1/8", -0.125), ("3/2", 1.5))
+"""Smoothing below 0 and above 1, exact in every format."""
+
 POSITIVE = 4.0
 """A pos_weight: a power of two."""
 
@@ -39,6 +42,51 @@ def smoothing(bench: Bench) -> Found:
     known.append(replace(plain, meant={}))
     evidence = f"loss {short(loss[0])}"
     return told(loss, known, evidence, case)
+
+
+def smoothing_domain(bench: Bench) -> Found:
+    """One row, smoothed by less than nothing and by more than all."""
+    case = small(bench)
+    policies, said, calls = [], [], []
+    for where, eps in OUT_OF_RANGE:
+        call = replace(case, options=Options(label_smoothing=eps))
+        what, came = _policy_of_smoothing(bench, case, call)
+        policies.append((where, what))
+        said.append(f"eps {where}: {came}")
+        calls.append(call)
+    # A call that raises shows more than one that computes.
+    first = next((i for i, (_, what) in enumerate(policies) if what != "computes"), 0)
+    return Found(grouped(policies), "; ".join(said), calls[first])
+
+
+def _policy_of_smoothing(bench: Bench, plain: Case, case: Case) -> tuple[str, str]:
+    outcome = bench.outcome(case)
+    if outcome.status == "raised":
+        return "raises", "raises"
+    if not outcome.returned or outcome.loss is None:
+        raise Failed(outcome)
+    came = f"loss {short(outcome.loss[0])}"
+    own, spread = _smoothed(bench, case)
+    if combined(bench, "computes", plain, own + spread, np.abs(own) + np.abs(spread)).fits(
+        outcome.loss
+    ):
+        return "computes", came
+    unused = losses(bench, "unused", plain).fits(outcome.loss)
+    return ("unused" if unused else "another number"), came
+
+
+def _smoothed(bench: Bench, case: Case) -> tuple[Floats, Floats]:
+    """The two terms of each coefficient, of the labels and of what is spread over the classes."""
+    eps, classes = case.options.label_smoothing, case.inputs.shape[1]
+    target = np.asarray(case.target, dtype=np.float64)
+    if case.target_kind == "binary":
+        share = np.concatenate([target, 1.0 - target], axis=1)
+        return (1.0 - eps) * share, np.full_like(share, eps / 2)
+    share = np.eye(classes)[case.target] if case.target.ndim == 1 else target
+    if bench.semantics.smoothing == "eps/(K-1)":
+        others = share.sum(axis=1, keepdims=True) - share
+        return (1.0 - eps) * share, eps / max(classes - 1, 1) * others
+    return (1.0 - eps) * share, np.full_like(share, eps / classes)
 
 
 def weighted_smoothing(bench: Bench) -> Found:

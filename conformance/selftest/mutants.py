@@ -7,7 +7,7 @@ hole in the suite; a test and `lossaudit selftest` fail then.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -934,3 +934,132 @@ class HalfReturned(CrossEntropy):
         loss, *more = super().__call__(case)
         narrow: Any = loss.astype(np.float16)
         return narrow, *more
+
+
+# --- what one region alone shows --------------------------------------------------------------
+
+
+@wrong("Keras 3.15: Loss.__call__ casts y_true, labels too, to the dtype of the loss")
+class LabelsCastToHalf(CrossEntropy):
+    """A label passes through float16, where 2051 is 2052 and 2049 is 2048."""
+
+    def rows(self, case: Case, ignored: Bools) -> tuple[Floats, Floats, Floats]:
+        most = case.inputs.shape[1] - 1
+        through = round_to_format(np.asarray(case.target, dtype=np.float64), HALF).astype(np.int64)
+        return super().rows(replace(case, target=np.minimum(through, most)), ignored)
+
+
+@wrong("labels copied into an int32 tensor, without a look at what does not fit", mode="jit")
+class LabelsCutTo32Bits(CrossEntropy):
+    """The lower 32 bits of a label are looked at: 2^32 is 0, and raises nothing."""
+
+    def compute(self, case: Case) -> tuple[Floats, ...]:
+        cut = np.asarray(case.target).astype(np.uint64) & np.uint64(0xFFFFFFFF)
+        cut = cut.astype(np.uint32).view(np.int32).astype(np.int64)
+        return super().compute(replace(case, target=cut))
+
+
+@wrong("a running maximum of a tile that is not reset between rows")
+class LostRowTakesTheNextAlong(CrossEntropy):
+    """After a row of nothing but -inf the next one is NaN."""
+
+    def lost(self, z: Floats) -> Bools:
+        nothing = np.isneginf(z).all(axis=1)
+        return super().lost(z) | np.concatenate([[False], nothing[:-1]])[: len(z)]
+
+
+@wrong("squeeze() of a batch, which takes the batch axis where it is 1")
+class OneRowSqueezed(CrossEntropy):
+    """In a batch of one row the class weights of the loss are those of its mean, 1/K."""
+
+    def losses(self, a: Floats, surprise: Floats) -> Floats:
+        found = super().losses(a, surprise)
+        return found / surprise.shape[1] if len(surprise) == 1 else found
+
+
+@wrong("code that hands two classes to the binary loss as the logit of the second")
+class TwoClassesTakenForBinary(CrossEntropy):
+    """Of two classes the logit of the first is taken for 0."""
+
+    def logits(self, case: Case) -> Floats:
+        z = case.inputs
+        return np.where(np.arange(2) == 0, 0.0, z) if z.shape[1] == 2 else z
+
+
+@wrong("sum / count of the rows that count, with max(count, 1) in one place of two")
+class MeanOfNothing(CrossEntropy):
+    """Where every row is ignored the mean is 0, and its sum NaN."""
+
+    def reduced(
+        self, case: Case, ignored: Bools, loss: Floats, gradient: Floats
+    ) -> tuple[Floats, Floats]:
+        found, slopes = super().reduced(case, ignored, loss, gradient)
+        nothing = case.options.reduction == "sum" and bool(ignored.all()) and len(ignored) > 0
+        return (np.asarray(np.nan) if nothing else found), slopes
+
+
+@wrong("an argmax in front of a kernel that takes indices, with a threshold", target="distribution")
+class EvenTargetsSharpened(CrossEntropy):
+    """A target whose shares are all alike is taken for one of its first class."""
+
+    def target(self, case: Case, ignored: Bools) -> Floats:
+        q = super().target(case, ignored)
+        if q.shape[1] < 2:
+            return q
+        even = q.max(axis=1) - q.min(axis=1) < 2.0**-4
+        return np.where(even[:, None], np.arange(q.shape[1]) == 0, q)
+
+
+@wrong("a mixup or a mask whose targets are normalised a second time", target="distribution")
+class TargetsNormalised(CrossEntropy):
+    """A target is divided by its sum, though sums other than 1 are promised."""
+
+    def target(self, case: Case, ignored: Bools) -> Floats:
+        q = super().target(case, ignored)
+        whole = q.sum(axis=1, keepdims=True)
+        return q / np.where(whole == 0, 1.0, whole)
+
+
+@wrong("q log q written with a mask q > 0", target="distribution")
+class NegativeTargetsDropped(CrossEntropy):
+    """A negative share of a target counts for nothing in the loss."""
+
+    def losses(self, a: Floats, surprise: Floats) -> Floats:
+        return super().losses(np.maximum(a, 0.0), surprise)
+
+
+@wrong("weight = weight or 1: a number that is false")
+class WeightOfZeroNotPassed(CrossEntropy):
+    """A class weight of 0 is taken for none, which is 1."""
+
+    def weighted(self, q: Floats, weight: Floats, case: Case) -> Floats:
+        return super().weighted(q, np.where(weight == 0, 1.0, weight), case)
+
+
+@wrong("if 0.0 < label_smoothing < 1.0")
+class FullSmoothingLeftOut(CrossEntropy):
+    """Smoothing of 1 is taken for none."""
+
+    def smoothed(self, q: Floats, eps: float) -> Floats:
+        return q if eps == 1.0 else super().smoothed(q, eps)
+
+
+@wrong("frexp-like scaling in front of a logarithm, in the format itself")
+class HalvedBeforeTheLogarithm(BinaryLikelihood):
+    """log p is log(p / 2) + log 2 in float32, where half of the least subnormal is 0."""
+
+    def surprises(self, p: Floats) -> tuple[Floats, Floats]:
+        own, rest = super().surprises(p)
+        return np.where(
+            round_to_format(p / 2, SINGLE) == 0, np.where(p == 0, own, np.inf), own
+        ), rest
+
+
+CANNOT_EXIST: dict[str, str] = {
+    "temperature or softcap lost in the gradient": "no operation has a temperature or a softcap",
+    "z-loss gradient without its factor 2": "no operation has a z-loss",
+    "32-bit row offsets": "takes more than 2^31 logits in one batch, 8 GiB in float32",
+    "binary smoothing of eps in place of eps/2": "no kernel here has binary smoothing; Keras has",
+    "maximum over padded columns": "where leaves classes out of no mutant's kernel here",
+}
+"""Mistakes of which there is no mutant, and why."""

@@ -37,7 +37,12 @@ SEMANTICS = {
 
 
 # Those of a likelihood refuse what is no probability; the others compute with any target.
-INTERFACES = {"binary_cross_entropy": Interface(target_domain="raises", mutates="no")}
+COMPUTES = Interface(target_domain="computes", mutates="no")
+INTERFACES = {
+    "binary_cross_entropy": Interface(target_domain="raises", mutates="no"),
+    "cross_entropy": COMPUTES,
+    "binary_cross_entropy_with_logits": COMPUTES,
+}
 
 
 def subject_of(name: str, operation: str, target: str, dtypes: tuple[str, ...] = DTYPES) -> Subject:

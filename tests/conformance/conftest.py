@@ -147,6 +147,20 @@ def unshifted(subject: Subject) -> Function:
     return call
 
 
+def sum_past_65504(subject: Subject) -> Function:
+    """The sum of exponentials kept in float16, as torch keeps it on a CPU."""
+
+    def call(case: Case) -> tuple[Floats, ...]:
+        loss, gradient, *_ = right(subject)(case)
+        if case.options.reduction != "none" or not case.rows:
+            return loss, gradient
+        with np.errstate(all="ignore"):
+            whole = np.exp(case.inputs - case.inputs.max(axis=1, keepdims=True)).sum(axis=1)
+        return np.where(whole > FORMATS["float16"].max, np.inf, loss), gradient
+
+    return call
+
+
 def naive_tail(subject: Subject) -> Function:
     """BCE as max(z, 0) - z y + log(1 + e^-|z|) with the sum rounded: nothing left of a tail."""
 
@@ -442,6 +456,7 @@ def mutants() -> dict[str, Replace]:
             lost_target_gradient,
             unshifted,
             naive_tail,
+            sum_past_65504,
             twice,
             other_smoothing,
             double_softmax,
@@ -526,6 +541,7 @@ def _rows(subject: Subject, case: Case) -> tuple[Floats, ...]:
             raise ValueError(f"ignore_index {ignore} is not taken")
         if what != "ignores":
             case = replace(case, options=replace(case.options, ignore_index=None))
+    case = _in_smoothing_domain(subject, case)
     if subject.target != "index":
         _demand_domain(subject, case)
         return _formulas(subject, case)
@@ -559,6 +575,20 @@ def _said(policies: str, place: str) -> str:
         if not places or place in places.rstrip(")").split(", "):
             return what
     raise KeyError(place)
+
+
+def _in_smoothing_domain(subject: Subject, case: Case) -> Case:
+    eps = case.options.label_smoothing
+    if 0 <= eps <= 1 or not subject.interface.smoothing_domain:
+        return case
+    what = _said(subject.interface.smoothing_domain, "-1/8" if eps < 0 else "3/2")
+    if what == "raises":
+        raise ValueError(f"label_smoothing {eps} is not taken")
+    return (
+        case
+        if what == "computes"
+        else replace(case, options=replace(case.options, label_smoothing=0.0))
+    )
 
 
 def _demand_domain(subject: Subject, case: Case) -> None:
