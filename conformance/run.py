@@ -39,6 +39,9 @@ FINDING_GRADES = GRADES[GRADES.index("precision") :]
 LONG_RUN = 16
 """Longer runs of equal numbers are written once: rows of a vocabulary are mostly such."""
 
+LONGEST = 2**22
+"""More numbers than any row has: a file that asks for more is broken."""
+
 
 def packed(texts: Iterable[str]) -> list[str]:
     """Texts of numbers, long runs of equal ones as "0.0*70000"."""
@@ -53,12 +56,15 @@ def unpacked(texts: Iterable[str]) -> list[str]:
     """What `packed` was given.
 
     Raises:
-        ValueError: if a run has no length.
+        ValueError: if a run has no length, or the whole more numbers than any row.
     """
     found: list[str] = []
     for text in texts:
         value, star, count = text.partition("*")
-        found += [value] * int(count) if star else [text]
+        length = int(count) if star else 1
+        if not 0 < length <= LONGEST:
+            raise ValueError(f"{text!r} is no run of 1 to {LONGEST} numbers")
+        found += [value] * length
     return found
 
 

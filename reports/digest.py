@@ -435,18 +435,22 @@ def _plain(numbers: Sequence[str]) -> str:
 
 
 def whole(finding: Finding) -> Finding:
-    """The finding with the long runs of its row and of what came written out."""
+    """The finding with the long runs of its row and of what came written out, if they are runs."""
     case, row = finding.case, min(finding.row, len(finding.case.inputs) - 1)
     texts = [*finding.value, *finding.right, *(case.inputs[row] if case.inputs else ())]
     if not any("*" in text for text in texts):
         return finding
-    target = [unpacked(t) if isinstance(t, list) else t for t in case.target]
-    inputs = [unpacked(each) if i == row else each for i, each in enumerate(case.inputs)]
+    try:
+        target = [unpacked(t) if isinstance(t, list) else t for t in case.target]
+        inputs = [unpacked(each) if i == row else each for i, each in enumerate(case.inputs)]
+        value, right = unpacked(finding.value), unpacked(finding.right)
+    except ValueError:
+        return finding  # a text of another kind is shown as it is
     return msgspec.structs.replace(
         finding,
         case=msgspec.structs.replace(case, inputs=inputs, target=target),
-        value=unpacked(finding.value),
-        right=unpacked(finding.right),
+        value=value,
+        right=right,
     )
 
 

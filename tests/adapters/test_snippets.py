@@ -19,7 +19,7 @@ from lossaudit.adapters.client import UnusableFramework, WorkerPool
 from lossaudit.adapters.declare import declare
 from lossaudit.adapters.environments import availability
 from lossaudit.adapters.registry import FRAMEWORKS, subjects
-from lossaudit.adapters.snippets import cut, nested
+from lossaudit.adapters.snippets import cut, nested, vector
 from lossaudit.adapters.subject import Framework, Subject
 from lossaudit.reference.bounds import error_bound
 from lossaudit.reference.exact import to_float
@@ -498,3 +498,32 @@ def test_runs_of_equal_rows_are_written_once():
     assert nested(np.array([7, 0, 0, 0, 0, 1])) == "[7] + [0] * 4 + [1]"
     assert (nested(np.zeros((0, 3))), cut(np.zeros((0, 3)))) == ("[[0.0, 0.0, 0.0]]", "[:0]")
     assert (nested(np.array([5])), cut(np.array([5]))) == ("[5]", "")
+
+
+def test_long_runs_of_equal_numbers_are_written_once():
+    row = np.zeros((1, 70000))
+    assert nested(row) == "[[0.0] * 70000]"
+    row[0, 0] = -np.inf
+    text = nested(np.concatenate([row, row + 1.0]))
+    assert text == ("[[float('-inf')] + [0.0] * 69999,\n     [float('-inf')] + [1.0] * 69999]")
+    back = np.array(eval(text, {"float": float}))  # noqa: S307
+    np.testing.assert_array_equal(back, [row[0], row[0] + 1.0])
+    assert nested(np.zeros((5, 20))) == "[[0.0] * 20] * 5"
+    assert vector([0.5] * 100 + [1.0]) == "[0.5] * 100 + [1.0]"
+    assert (vector([]), vector([1.0, 1.0])) == ("[]", "[1.0, 1.0]")
+
+
+@pytest.mark.frameworks
+def test_a_script_of_a_vocabulary_prints_what_the_worker_returned(tmp_path: Path):
+    framework = FRAMEWORKS["torch"]
+    (subject,) = (s for s in framework.subjects if s.name == "torch:cross_entropy.index[eager,cpu]")
+    case = Case("cross_entropy", "float32", np.zeros((1, 70000)), np.array([3]))
+    with WorkerPool() as pool:
+        usable(pool, framework)
+        outcome = pool.ask(subject, case)
+    script = framework.snippet(subject, case)
+    assert "[[0.0] * 70000]" in script
+    assert outcome.loss is not None
+    ((loss, gradient),) = printed(framework, {subject.name: script}, tmp_path).values()
+    np.testing.assert_array_equal(loss, outcome.loss)
+    np.testing.assert_array_equal(gradient, outcome.gradient)

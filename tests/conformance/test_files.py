@@ -15,7 +15,7 @@ from lossaudit.adapters.registry import FRAMEWORKS
 from lossaudit.conformance.engine import Settings
 from lossaudit.conformance.known import KnownFindingsError, load
 from lossaudit.conformance.recorder import Recorder
-from lossaudit.conformance.records import from_record, to_record
+from lossaudit.conformance.records import from_record, numbers, to_record
 from lossaudit.conformance.run import (
     CaseRecord,
     RunFileError,
@@ -66,6 +66,36 @@ def test_records_read_back_exactly(inputs, weight, reduction):
     np.testing.assert_array_equal(np.signbit(again.inputs)[numbers], signs[numbers])
     assert again.options == case.options
     assert again.case_id() == case.case_id()
+
+
+def test_long_runs_of_equal_numbers_are_written_once():
+    row = np.zeros((1, 70000))
+    row[0, :3] = (1.5, -np.inf, np.nan)
+    hot = (np.arange(70000) == 2)[None].astype(float)
+    weights = Options(weight=(1.0,) * 69999 + (2.0,))
+    case = Case("cross_entropy", "float16", row, hot, weights, direction=row)
+    record = to_record(case)
+    assert record.inputs == [["1.5", "-inf", "nan", "0.0*69997"]]
+    assert record.target == [["0.0", "0.0", "1.0", "0.0*69997"]]
+    assert record.weight == ["1.0*69999", "2.0"]
+    assert len(msgspec.json.encode(record)) < 500
+    again = from_record(record)
+    assert again.case_id() == case.case_id()
+    np.testing.assert_array_equal(again.inputs, case.inputs)
+    # A row that people read number by number is left as it was, and an old record reads as before.
+    assert to_record(case.take([0])).inputs == record.inputs
+    assert numbers(np.zeros(10)) == ["0.0"] * 10
+    old = CaseRecord(
+        operation="cross_entropy", dtype="float32", inputs=[["0.0"] * 1000], target=[7]
+    )
+    assert from_record(old).inputs.shape == (1, 1000)
+
+
+@pytest.mark.parametrize("text", ["0.0*", "0.0*x", "*3", "1.0*2*3", "0.0*0", "0.0*99999999999"])
+def test_a_run_of_no_number_or_no_length_is_refused(text):
+    record = CaseRecord(operation="cross_entropy", dtype="float32", inputs=[[text]], target=[0])
+    with pytest.raises(ValueError, match=r"could not convert|invalid literal|is no run"):
+        from_record(record)
 
 
 def test_run_file_reads_back(tmp_path):

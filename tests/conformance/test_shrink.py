@@ -84,3 +84,42 @@ def test_probabilities_stay_probabilities():
         return asked.inputs[:, 0] > 0.5
 
     assert shrink(case, fails, keep_classes=True).inputs[0, 0] == 1.0
+
+
+def test_a_row_that_is_too_long_becomes_one_number_and_the_fewest_round_classes():
+    asked = []
+
+    def fails(case):
+        asked.append(case.inputs.shape)
+        return np.full(case.rows, case.inputs.shape[1] > 65504)
+
+    z = np.sin(np.arange(128256.0))
+    small = shrink(row_of(z, 77), fails, keep_classes=False)
+    assert (small.inputs == 0).all()
+    assert small.inputs.shape == (1, 70000)
+    assert small.target.tolist() == [0]
+    # A long row is a batch of its own: each costs what a batch of short ones does.
+    assert all(rows == 1 for rows, classes in asked if classes > 4096)
+    assert len(asked) < 10
+
+
+def test_a_long_row_that_needs_its_numbers_keeps_few_of_them():
+    z = np.sin(np.arange(128256.0)) * 4
+
+    def fails(case):
+        return (case.inputs > 3).sum(axis=1) > 1000
+
+    small = shrink(row_of(z, 5), fails, keep_classes=False)
+    assert fails(small)[0]
+    assert small.inputs.shape[1] < 128256
+    assert len(set(small.inputs[0])) <= 40
+
+
+def test_a_long_row_of_a_distribution_keeps_its_target():
+    q = np.zeros((1, 128256))
+    q[0, 9] = 1.0
+    row = Case("cross_entropy", "float16", np.zeros((1, 128256)), q)
+    small = shrink(
+        row, lambda case: np.full(case.rows, case.inputs.shape[1] > 65504), keep_classes=False
+    )
+    assert small.target.tolist() == [[1.0] + [0.0] * 69999]

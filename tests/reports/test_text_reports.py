@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from lossaudit.conformance import events
-from lossaudit.conformance.run import Absence, Finding, Incident, KnownRecord, Run
+from lossaudit.conformance.run import Absence, CaseRecord, Finding, Incident, KnownRecord, Run
 from lossaudit.reports import html, markdown, schema, terminal, text
 from lossaudit.reports.digest import Digest
 
@@ -168,6 +168,19 @@ def test_a_gradient_is_explained_class_by_class(make_run: Callable[..., Run]):
     told = terminal.explain(next(f for f in run.findings if f.output == "gradient"), run)
     assert re.search(r"class 17 .*right 0\.0166115625.*<--", told)
     assert "23.5 ulps (demand 4 ulps, declared 9 ulps)" in told
+
+
+def test_a_long_row_is_explained_as_if_it_were_written_out(
+    make_run: Callable[..., Run], make_finding: Callable[..., Finding]
+):
+    case = CaseRecord(
+        operation="cross_entropy", dtype="float16", inputs=[["1.0", "0.0*69999"]], target=[0]
+    )
+    slopes = {"value": ["-1.0", "0.5*69999"], "right": ["-1.0", "0.25*69999"]}
+    told = terminal.explain(make_finding(case=case, output="gradient", **slopes), make_run())
+    assert re.search(r"class 0 .*-1", told)
+    assert re.search(r"class 69999 .*0\.5.*right 0\.25.*<--", told)
+    assert "x = [1, 0.0*69999], target 0" in told
 
 
 def test_a_finding_outside_the_run_is_explained_too(
