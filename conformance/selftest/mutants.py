@@ -964,7 +964,7 @@ class LostRowTakesTheNextAlong(CrossEntropy):
     """After a row of nothing but -inf the next one is NaN."""
 
     def lost(self, z: Floats) -> Bools:
-        nothing = np.isneginf(z).all(axis=1)
+        nothing = np.asarray(np.isneginf(z).all(axis=1))
         return super().lost(z) | np.concatenate([[False], nothing[:-1]])[: len(z)]
 
 
@@ -1006,7 +1006,7 @@ class EvenTargetsSharpened(CrossEntropy):
         q = super().target(case, ignored)
         if q.shape[1] < 2:
             return q
-        even = q.max(axis=1) - q.min(axis=1) < 2.0**-4
+        even = np.asarray(q.max(axis=1) - q.min(axis=1) < 2.0**-4)
         return np.where(even[:, None], np.arange(q.shape[1]) == 0, q)
 
 
