@@ -7,8 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from lossaudit.adapters.in_process import InProcess
 from lossaudit.adapters.registry import subjects
 from lossaudit.adapters.subject import Subject
+from lossaudit.conformance.bench import Bench, Memory
 from lossaudit.conformance.cell import PROFILES, Cell
 from lossaudit.conformance.laws.registry import LAWS, law
 from lossaudit.conformance.regions import (
@@ -196,11 +198,9 @@ def test_probabilities_are_exactly_next_to_zero_and_one(dtype):
 
 
 def cell(subject: Subject, name: str = "value", depth: str = "quick", dtype: str = "") -> Cell:
-    class Bench:
-        semantics = subject.semantics
-
-    bench = Bench()
-    bench.subject, bench.dtype = subject, dtype or subject.dtypes[0]
+    """A cell that is asked what it would draw, and nothing else."""
+    held = InProcess({}), subject.semantics, lambda *_: None, Memory()
+    bench = Bench(subject, dtype or subject.dtypes[0], *held)
     return Cell(bench, law(name), PROFILES[depth], 0, lambda _: None)
 
 
