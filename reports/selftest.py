@@ -38,7 +38,7 @@ def print_trial(trial: Trial, console: Console, *, whole: bool = True) -> None:
     head = "".join(_column(number) for number in range(1, len(laws) + 1))
     width = max((len(k.mutant) for k in trial.killed), default=0)
     if trial.killed:
-        console.print(Text(f"\n{'':{width}} {head}", style="dim"))
+        console.print(Text(f"\n{'':{width}} {head}", style="dim"), soft_wrap=True)
     for killed in trial.killed:
         marks = "".join(FOUND if law in killed.laws else SILENT for law in laws)
         style = "" if killed.smallest else "bold red"
