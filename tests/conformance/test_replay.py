@@ -194,7 +194,7 @@ def lossaudit(*arguments):
     from lossaudit.cli import _explained
 
     done = CliRunner().invoke(app, list(map(str, arguments)))
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
+    if isinstance(done.exception, Exception):
         said, code = _explained(done.exception)
         return code, said
     return done.exit_code, done.stdout

@@ -17,7 +17,7 @@ from lossaudit.conformance.selftest.controls import CONTROLS
 from lossaudit.conformance.selftest.kernels import CrossEntropy
 from lossaudit.conformance.selftest.libraries import IN_LIBRARIES, MODULES
 from lossaudit.conformance.selftest.mutants import MUTANTS, Mutant
-from lossaudit.conformance.selftest.trial import NotTried, made_of, names, trial
+from lossaudit.conformance.selftest.trial import Heard, NotTried, made_of, names, trial
 
 # One that a value shows, a gradient, an option, a policy in a compiled mode, a mask.
 SOME = (
@@ -236,5 +236,6 @@ def test_every_mutant_is_found_and_no_control_accused():
 def test_no_control_is_accused_under_other_seeds(seed: int):
     """Slow: each in one format, in turn."""
     for control in CONTROLS:
-        heard = module._hear(control.name, "quick", seed, (module.DTYPES[seed],))
+        (heard,) = module._hear(control.name, "quick", seed, (module.DTYPES[seed],))
+        assert isinstance(heard, Heard)
         assert not heard.alarms, (control.name, heard.alarms[0].message)
