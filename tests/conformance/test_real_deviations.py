@@ -85,12 +85,19 @@ def test_keras_clip_is_measured(look):
     assert guard.evidence == "16.118 at p = 0 (y = 1), 15.942 at p = 1 (y = 0)"
 
 
+OTHER_SEEDS = {3: ("torch", "tensorflow", "jax", "onnxruntime"), 4: ("keras",)}
+"""Each framework under one of the two seeds: an audit of all takes minutes."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [3, 4])
+@pytest.mark.parametrize("seed", OTHER_SEEDS)
 def test_other_seeds_find_nothing_that_is_not_known(seed):
-    """Slow: a quick audit of all frameworks under seeds that the known findings never saw."""
+    """Slow. The known findings were gathered under these seeds too: under another one a deviation
+    that few inputs show may still come up that no entry covers.
+    """
+    asked = [part for name in OTHER_SEEDS[seed] for part in ("--backend", name)]
     done = subprocess.run(
-        [sys.executable, "-m", "lossaudit", "run", "--depth", "quick", "--seed", str(seed)],
+        [sys.executable, "-m", "lossaudit", "run", *asked, "--depth", "quick", "--seed", str(seed)],
         capture_output=True,
         text=True,
         check=False,
