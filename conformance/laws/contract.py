@@ -7,10 +7,12 @@ from dataclasses import replace
 import numpy as np
 
 from ...adapters.subject import Subject
+from ...reference.truth import ignored_rows
 from ...reference.vocabulary import Case, Outcome
 from ..bench import Bench, Failed
 from ..judge import RANK, Judgement, distance, ulp_of
-from ..law import EXACT, VIOLATES, Law, Verdict, always, by_row
+from ..law import EXACT, NOT_JUDGED, VIOLATES, Law, Verdict, always, by_row
+from ..regions import said_of
 from .terms import OUTPUTS, Term, equal, side
 
 
@@ -84,6 +86,57 @@ def check_ignored_id(bench: Bench, case: Case) -> list[Verdict]:
     return verdicts
 
 
+def _declared_for(policy: str, label: int, classes: int) -> str:
+    """What a declaration says of a label; "" where it says two things of labels beyond its own."""
+    nearest, far = ("-1", "-10^6") if label < 0 else ("K", "10^6")
+    said = said_of(policy, far)
+    if label in (-1, classes):
+        return said_of(policy, nearest)
+    return said if said == said_of(policy, nearest) else ""
+
+
+def _follows(bench: Bench, case: Case, outcome: Outcome, row: int, declared: str) -> bool:
+    """Whether the loss of a row with a label that is no class is what is declared."""
+    if outcome.loss is None or declared == "raises":
+        return False
+    value, classes = float(outcome.loss[row]), case.inputs.shape[1]
+    if declared in ("nan", "zero"):
+        return bool(np.isnan(value)) if declared == "nan" else value == 0
+    label = int(case.target[row])
+    meant = label % classes if declared == "wraps" else min(max(label, 0), classes - 1)
+    target = case.target.copy()
+    target[row] = meant
+    return float(bench.outputs(replace(case, target=target))[0][row]) == value
+
+
+def check_label_policy(bench: Bench, case: Case) -> list[Verdict]:
+    """What a label outside of [0, K) does, against the declaration."""
+    labels, classes = np.asarray(case.target), case.inputs.shape[1]
+    outside = (labels < 0) | (labels >= classes)
+    outside = outside & ~ignored_rows(labels, bench.semantics.ignore_index)
+    outcome = bench.outcome(case)
+    if outcome.status in ("unsupported", "crashed", "timed out"):
+        raise Failed(outcome)
+    grade = np.full(case.rows, NOT_JUDGED)
+    told = ("", "")
+    for row in np.flatnonzero(outside):
+        policy = bench.subject.semantics.label_policy
+        declared = _declared_for(policy, int(labels[row]), classes)
+        if not declared:
+            continue
+        if outcome.returned:
+            right = _follows(bench, case, outcome, int(row), declared)
+            came = f"returned {float(np.ravel(outcome.loss)[row])!r}"
+        else:
+            right, came = declared == "raises", f"{outcome.status} {outcome.message[:120]}"
+        grade[row] = EXACT if right else RANK["policy"]
+        if not right:
+            told = (f"label {labels[row]}: {came}", f"declared: {declared}")
+    nothing = np.full(case.rows, np.nan)
+    none = nothing[:, None]
+    return [Verdict("loss", case, grade, nothing, none, none, nothing, nothing, told=told)]
+
+
 def check_layout(bench: Bench, case: Case) -> list[Verdict]:
     """The same numbers as a view of another array, and in an array of their own."""
     verdicts = []
@@ -97,6 +150,20 @@ def check_layout(bench: Bench, case: Case) -> list[Verdict]:
 def _names_what_it_ignores(subject: Subject) -> bool:
     return subject.mode == "eager" and "ignore_index" in subject.options
 
+
+LABELS = Law(
+    name="label-policy",
+    statement="a label outside of [0, K) does what is declared: raises, NaN, 0, wraps or clamps; "
+    "in every mode and format, however far outside",
+    source="documentation of each op; pytorch#135546, tensorflow#126005, Keras on labels",
+    # On a GPU an assertion of the kernel ends the process, and all later calls in it.
+    fits=lambda s: s.target == "index" and s.device == "cpu" and "label_policy" not in s.undeclared,
+    check=check_label_policy,
+    outputs=("loss",),
+    regions=("invalid-label", "far-label"),
+    invalid=True,
+    effort=0.0,
+)
 
 REPEATED = Law(
     name="same-call-same-bits",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..law import Law
 from .arrangement import ALONE, MASKED_CLASS, PERMUTATION, ROW_ORDER
-from .contract import DTYPE, IGNORED_ID, LAYOUT, REPEATED
+from .contract import DTYPE, IGNORED_ID, LABELS, LAYOUT, REPEATED
 from .conventions import SINGLE_SOFTMAX, SMOOTHING
 from .ignored import IGNORED
 from .inequalities import CONVEX, ENTROPY, GAP, MONOTONE, NOT_NEGATIVE, TEMPERATURE
@@ -43,6 +43,7 @@ LAWS: tuple[Law, ...] = (
     MIXTURE,
     SINGLE_SOFTMAX,
     MODES,
+    LABELS,
     IGNORED,
     IGNORED_ID,
     ROW_ORDER,
