@@ -30,7 +30,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: audit screenshot conventions test test-slow lint format setup-audit setup-test clean help
+.PHONY: audit screenshot conventions defects findings test test-slow lint format setup-audit setup-test clean help
 
 # Installs `.[$(1)]` into .venv, unless $(2) says that just this was done. The stamp holds what the
 # installation followed from (this folder, pyproject.toml, the constraints) and is written last: an
@@ -70,6 +70,12 @@ screenshot: setup-test  ## docs/report.png, the picture of audit/report.html in 
 conventions: setup-audit  ## docs/conventions.txt and where ops differ, of the pinned frameworks
 	COLUMNS=100 $(BIN)/lossaudit conventions > docs/conventions.txt
 	COLUMNS=100 $(BIN)/lossaudit conventions --differences > docs/conventions-differences.txt
+
+defects: setup-audit  ## docs/defects.md, the accounting of reported defects
+	$(BIN)/lossaudit defects > docs/defects.md
+
+findings: setup-audit  ## docs/findings.md, the classed findings of audit/run.json (make audit)
+	$(BIN)/lossaudit findings audit/run.json --markdown > docs/findings.md
 
 test-slow: setup-test  ## the tests that take long (real old environments, whole installs, many seeds)
 	$(BIN)/pytest -m slow $(PARALLEL) --timeout 1500 --durations 10 $(PYTEST_FLAGS)

@@ -278,6 +278,15 @@ def coverage(
 
 
 @app.command()
+def defects() -> None:
+    """Print the reported defects as Markdown: how each is found, and what was found beyond them."""
+    from .conformance.defects import load
+    from .reports.defects import defects_markdown
+
+    typer.echo(defects_markdown(load()), nl=False)
+
+
+@app.command()
 def replay(
     run_file: Annotated[Path, typer.Argument(help="A file written by `lossaudit run --out`.")],
     finding: Annotated[str, typer.Argument(help="The id of a finding, or its beginning.")],
@@ -604,11 +613,12 @@ def main() -> NoReturn:
 def _explained(error: Exception) -> tuple[str, int]:
     from .adapters.client import UnusableFramework
     from .adapters.environments import UnusableEnvironment
+    from .conformance.defects import DefectsError
     from .conformance.known import KnownFindingsError
     from .conformance.replay import ReplayError
     from .conformance.run import RunFileError
 
-    if isinstance(error, (WrongUse, RunFileError, KnownFindingsError, ReplayError)):
+    if isinstance(error, (WrongUse, RunFileError, KnownFindingsError, DefectsError, ReplayError)):
         return str(error), WRONG_USE
     if isinstance(error, (UnusableEnvironment, UnusableDevice, UnusableFramework)):
         return str(error), UNUSABLE

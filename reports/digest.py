@@ -12,6 +12,7 @@ import msgspec
 from ..conformance.run import (
     FINDING_GRADES,
     GRADES,
+    CaseRecord,
     Convention,
     Finding,
     Implied,
@@ -384,14 +385,17 @@ def versions(subjects: Iterable[SubjectRecord]) -> str:
 
 def call_text(finding: Finding) -> str:
     """The smallest input in one short line: `x = [-inf, 0, 0], target 1`."""
-    case = finding.case
+    return case_text(finding.case, finding.row)
+
+
+def case_text(case: CaseRecord, row: int = 0) -> str:
+    """One row of a case in one short line, with the options of the call."""
+    passed = [f"{key} = {value}" for key, value in case_options(case, row)]
     if not case.inputs and not case.operation:
         return "no single input"  # a convention is measured from several calls
     if not case.inputs:
-        return ", ".join(
-            ["an empty batch", *(f"{key} = {value}" for key, value in options(finding))]
-        )
-    row = min(max(finding.row, 0), len(case.inputs) - 1)
+        return ", ".join(["an empty batch", *passed])
+    row = min(max(row, 0), len(case.inputs) - 1)
     inputs = case.inputs[row]
     probabilities = case.operation.endswith(("probabilities", "binary_cross_entropy"))
     name = "p" if probabilities else "log p" if case.operation == "kl_divergence" else "x"
@@ -399,13 +403,16 @@ def call_text(finding: Finding) -> str:
     if row < len(case.target):
         target = case.target[row]
         parts.append(f"target {_plain(target) if isinstance(target, list) else target}")
-    parts += [f"{key} = {value}" for key, value in options(finding)]
-    return ", ".join(parts)
+    return ", ".join([*parts, *passed])
 
 
 def options(finding: Finding) -> list[tuple[str, str]]:
     """The options that the call passes, in words."""
-    case = finding.case
+    return case_options(finding.case, finding.row)
+
+
+def case_options(case: CaseRecord, row: int = 0) -> list[tuple[str, str]]:
+    """The options that a call passes, in words; of what has a number for each row, that of one."""
     found = []
     if case.weight is not None:
         found.append(("weight", text.vector(case.weight)))
@@ -425,7 +432,7 @@ def options(finding: Finding) -> list[tuple[str, str]]:
         found.append(("reduction", text.one_line(case.reduction, 20)))
     for name in ("sample_weight", "cotangent", "direction"):
         if values := getattr(case, name):
-            here = values[min(max(finding.row, 0), len(values) - 1)]
+            here = values[min(max(row, 0), len(values) - 1)]
             found.append((name, _plain([here] if isinstance(here, str) else here)))
     return found
 

@@ -19,15 +19,15 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~&-])")
 def summary_markdown(run: Run) -> str:
     """The run in one screen of Markdown."""
     digest = Digest(run)
-    parts = [f"## lossaudit: {_escaped(digest.verdict())}", _facts(run), _framework_table(digest)]
+    parts = [f"## lossaudit: {escaped(digest.verdict())}", _facts(run), _framework_table(digest)]
     if digest.findings:
         parts += ["### Worst findings", _finding_table(digest)]
     if digest.disagreements:
         parts += ["### Conventions that are not as declared", _disagreements(digest)]
     if digest.tightenings:
-        proposals = [f"- {_escaped(str(proposal))}" for proposal in digest.tightenings[:20]]
+        proposals = [f"- {escaped(str(proposal))}" for proposal in digest.tightenings[:20]]
         parts += ["### Declarations that could be tighter", "\n".join(proposals)]
-    gone = [f"- {_escaped(record.entry)}: {_escaped(record.detail)}" for record in run.gone()]
+    gone = [f"- {escaped(record.entry)}: {escaped(record.detail)}" for record in run.gone()]
     if gone:
         parts += ["### Known findings that are gone (remove their entries)", "\n".join(gone)]
     return "\n\n".join(parts) + "\n"
@@ -47,20 +47,20 @@ def finding_markdown(finding: Finding, digest: Digest, snippet: str | None = Non
     statement = f": `{_code(law.statement)}`" if law.statement else ""
     facts = [
         f"where: {where}",
-        f"versions: {_escaped(_versions(digest, finding))}",
-        f"law: {_escaped(law.name)}{statement}",
+        f"versions: {escaped(_versions(digest, finding))}",
+        f"law: {escaped(law.name)}{statement}",
         f"smallest input found: `{_code(call_text(finding))}`",
         _came(finding),
         f"error: {text.ulps_text(finding.ulps)}{_bounds(finding)}",
     ]
-    found_by = f"Found by lossaudit {_escaped(digest.run.lossaudit)}"
-    platform = _escaped(digest.run.environment.platform)
+    found_by = f"Found by lossaudit {escaped(digest.run.lossaudit)}"
+    platform = escaped(digest.run.environment.platform)
     parts = [
-        f"### {_escaped(finding.kind)}: {_escaped(subject.op)} ({_escaped(finding.dtype)})",
-        _escaped(text.clip(finding.message, 600)),
+        f"### {escaped(finding.kind)}: {escaped(subject.op)} ({escaped(finding.dtype)})",
+        escaped(text.clip(finding.message, 600)),
         "\n".join(f"- {fact}" for fact in facts),
         _element_table(finding),
-        f"Cause: {_escaped(finding.cause)} {text.web_link(finding.link)}" if finding.cause else "",
+        f"Cause: {escaped(finding.cause)} {text.web_link(finding.link)}" if finding.cause else "",
         _fenced(code, "python") if finding.snippet else "",
         f"{found_by}, finding `{_code(finding.id)}`, on {platform}.",
     ]
@@ -108,9 +108,9 @@ def _element_table(finding: Finding) -> str:
 def _facts(run: Run) -> str:
     state = "complete" if run.complete else "**PARTIAL: interrupted before its end**"
     return (
-        f"{state}, depth {_escaped(run.depth)}, seed {run.seed}, {text.duration(run.seconds)}, "
-        f"started {_escaped(run.started)}, {_escaped(run.environment.platform)}, "
-        f"lossaudit {_escaped(run.lossaudit)}"
+        f"{state}, depth {escaped(run.depth)}, seed {run.seed}, {text.duration(run.seconds)}, "
+        f"started {escaped(run.started)}, {escaped(run.environment.platform)}, "
+        f"lossaudit {escaped(run.lossaudit)}"
     )
 
 
@@ -162,12 +162,12 @@ def _disagreements(digest: Digest, limit: int = 20) -> str:
 
 def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """A table of lines of cells, in which nothing is markup."""
-    rows = [[_escaped(text.one_line(cell, 160)) for cell in head], ["---"] * len(head)]
-    rows += [[_escaped(text.one_line(cell, 160)) for cell in line] for line in lines]
+    rows = [[escaped(text.one_line(cell, 160)) for cell in head], ["---"] * len(head)]
+    rows += [[escaped(text.one_line(cell, 160)) for cell in line] for line in lines]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def _escaped(content: str) -> str:
+def escaped(content: str) -> str:
     """One line of prose in which nothing is markup."""
     return _SPECIAL.sub(r"\\\1", text.one_line(content, 1000))
 

@@ -153,5 +153,5 @@ case = { operation = "cross_entropy", dtype = "float32", inputs = [["0.0"]], tar
 
 
 def test_a_file_that_is_none_is_named(tmp_path):
-    with pytest.raises(DefectsError, match="cannot read .*none.toml"):
+    with pytest.raises(DefectsError, match=r"cannot read .*none\.toml"):
         load(tmp_path / "none.toml")
