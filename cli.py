@@ -278,6 +278,26 @@ def coverage(
 
 
 @app.command()
+def findings(
+    run_file: Annotated[Path, typer.Argument(help="A file written by `lossaudit run --out`.")],
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="A page of Markdown in place of that.")
+    ] = False,
+) -> None:
+    """Show the findings of a stored run by class and cause, each with its smallest input."""
+    from rich.console import Console
+
+    from .conformance.run import read_run
+    from .reports.findings import findings_markdown, print_findings
+
+    result = read_run(run_file)
+    if markdown:
+        typer.echo(findings_markdown(result), nl=False)
+    else:
+        print_findings(result, Console())
+
+
+@app.command()
 def defects() -> None:
     """Print the reported defects as Markdown: how each is found, and what was found beyond them."""
     from .conformance.defects import load
