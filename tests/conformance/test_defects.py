@@ -147,7 +147,8 @@ case = { operation = "cross_entropy", dtype = "float32", inputs = [["0.0"]], tar
     path = tmp_path / "defects.toml"
     path.write_text(text)
     assert load(path).defects[0].found[0].copies == 1
-    path.write_text(re.sub(*change, text, count=1))
+    pattern, instead = change
+    path.write_text(re.sub(pattern, instead, text, count=1))
     with pytest.raises(DefectsError, match=re.escape(said)):
         load(path)
 
