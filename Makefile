@@ -75,7 +75,8 @@ defects: setup-audit  ## docs/defects.md, the accounting of reported defects
 	$(BIN)/lossaudit defects > docs/defects.md
 
 findings: setup-audit  ## docs/findings.md, the classed findings of audit/run.json (make audit)
-	$(BIN)/lossaudit findings audit/run.json --markdown > docs/findings.md
+	$(BIN)/lossaudit findings audit/run.json --markdown > build/findings.md
+	mv build/findings.md docs/findings.md
 
 test-slow: setup-test  ## the tests that take long (real old environments, whole installs, many seeds)
 	$(BIN)/pytest -m slow $(PARALLEL) --timeout 1500 --durations 10 $(PYTEST_FLAGS)

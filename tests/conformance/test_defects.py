@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import re
 
+import msgspec
 import numpy as np
 import pytest
 
 from lossaudit.adapters.client import WorkerPool
 from lossaudit.adapters.environments import availability
+from lossaudit.adapters.in_process import InProcess
 from lossaudit.adapters.registry import FRAMEWORKS, offered
 from lossaudit.conformance.bench import Bench, Failed, Memory
 from lossaudit.conformance.cell import FIRST_FINDING, recorded_case
@@ -76,27 +78,23 @@ def grades(bench, entry):
     return judged
 
 
-@pytest.mark.frameworks
-@pytest.mark.parametrize("asked", ASKED, ids=map(named, ASKED))
-def test_the_installed_framework_is_as_the_entry_says(benches, asked):
-    defect, entry, name = asked
-    here = f"{defect.id} ({defect.title}) of {name}, versions {defect.versions}"
+def check(bench, defect, entry):
+    """Fail where the subject is not as the entry says."""
+    here = f"{defect.id} ({defect.title}) of {bench.subject.name}, versions {defect.versions}"
     match entry:
         case Found():
-            seen = grades(benches(name, entry.case.dtype), entry).get(entry.output, set())
+            seen = grades(bench, entry).get(entry.output, set())
             assert entry.kind in seen, (
                 f"{here}: {entry.law} says {sorted(seen)} of the {entry.output}, and not "
                 f"{entry.kind!r}: if the defect went away, say so in conformance/defects.toml"
             )
         case Content():
-            seen = grades(benches(name, entry.case.dtype), entry)
+            seen = grades(bench, entry)
             assert any(seen.values()), f"{here}: {entry.law} judges nothing of this case"
-            worst = {
-                g for found in seen.values() for g in found if GRADES.index(g) >= FIRST_FINDING
-            }
-            assert not worst, f"{here}: it is back, {entry.law} says {sorted(worst)}"
+            every = {grade for found in seen.values() for grade in found}
+            worse = sorted(g for g in every if GRADES.index(g) >= FIRST_FINDING)
+            assert not worse, f"{here}: it is back, {entry.law} says {worse}"
         case Measured():
-            bench = benches(name, "float32")
             field = next(f for f in FIELDS if f.name == entry.field)
             assert field.fits(bench.subject)
             value = field.measure(bench).value
@@ -104,6 +102,50 @@ def test_the_installed_framework_is_as_the_entry_says(benches, asked):
                 f"{here}: {entry.field} is measured {value!r}, and not {entry.value!r}: "
                 "say so in conformance/defects.toml"
             )
+
+
+@pytest.mark.frameworks
+@pytest.mark.parametrize("asked", ASKED, ids=map(named, ASKED))
+def test_the_installed_framework_is_as_the_entry_says(benches, asked):
+    defect, entry, name = asked
+    dtype = "float32" if isinstance(entry, Measured) else entry.case.dtype
+    check(benches(name, dtype), defect, entry)
+
+
+@pytest.fixture
+def stand_in(torch_subjects, mutants):
+    """(key of a torch subject, name of a stand-in) -> its bench; torch is not asked."""
+
+    def bench(key, name):
+        every = list(torch_subjects.values())
+        subject = torch_subjects[key]
+        session = InProcess({s.name: mutants[name](s) for s in every})
+        return Bench(
+            subject, "float32", session, subject.semantics, finder(every)(subject), Memory()
+        )
+
+    return bench
+
+
+def test_it_fails_where_a_defect_went_away_and_where_one_is_back(stand_in):
+    gone, back = (
+        next(d for d in DEFECTS.defects if d.id == wanted) for wanted in ("PT-01", "PT-28")
+    )
+    soft, binary = "cross_entropy.probabilities", "binary_cross_entropy_with_logits"
+    check(stand_in(soft, "nan_times_zero"), gone, gone.found[0])
+    with pytest.raises(AssertionError, match=r"PT-01 .*'exact'.*if the defect went away"):
+        check(stand_in(soft, "right"), gone, gone.found[0])
+    check(stand_in(binary, "right"), back, back.content[0])
+    with pytest.raises(AssertionError, match=r"PT-28 .*it is back, value says \['violates'\]"):
+        check(stand_in(binary, "scaled_loss"), back, back.content[0])
+
+
+def test_it_fails_where_another_convention_is_measured(stand_in):
+    defect = next(d for d in DEFECTS.defects if d.id == "PT-12")
+    entry = msgspec.structs.replace(defect.measured[0], value="nan")
+    check(stand_in("cross_entropy.index", "right"), defect, defect.measured[0])
+    with pytest.raises(AssertionError, match="label_policy is measured 'raises', and not 'nan'"):
+        check(stand_in("cross_entropy.index", "right"), defect, entry)
 
 
 def test_each_known_finding_is_a_reported_defect_or_is_said_to_be_beyond():
