@@ -35,9 +35,15 @@ class Session(Protocol):
 class Failed(Exception):
     """The subject did not return; the outcome says what it did instead."""
 
-    def __init__(self, outcome: Outcome) -> None:
+    def __init__(
+        self, outcome: Outcome, subject: Subject | None = None, case: Case | None = None
+    ) -> None:
         super().__init__(outcome.message)
-        self.outcome = outcome
+        self.outcome, self._subject, self._case = outcome, subject, case
+
+    def asked(self, subject: Subject) -> Case | None:
+        """The call that failed, where it is known and one of that subject: a law makes several."""
+        return self._case if subject is self._subject else None
 
 
 LARGE = 2**16
@@ -174,12 +180,12 @@ class Bench:
         """
         outcome = self.outcome(case)
         if not outcome.returned or outcome.loss is None:
-            raise Failed(outcome)
+            raise Failed(outcome, self.subject, case)
         gradient = outcome.gradient
         if gradient is None and not self.subject.gradients:
             gradient = np.full(case.inputs.shape, np.nan)
         if gradient is None:
-            raise Failed(outcome)
+            raise Failed(outcome, self.subject, case)
         return outcome.loss, gradient
 
     def drawn(self, plan: Plan) -> Case:

@@ -155,6 +155,9 @@ class Cell:
             return False
         if region.vocabulary and not self._profile.vocabulary:
             return False
+        named = self._bench.semantics.ignore_index, "ignore_index" in self.subject.options
+        if region.ignored and named == (None, False):
+            return False
         # What the depth has anyway is not drawn again.
         return region.name != "two-classes" or not set(region.classes) & set(self._profile.classes)
 
@@ -286,12 +289,12 @@ class Cell:
         try:
             verdicts = self._law.verdicts(self._bench, case)
         except Failed as failed:
-            self._note_failure(plan.region.name, case, failed.outcome)
+            self._note_failure(plan.region.name, failed.asked(self.subject) or case, failed.outcome)
             return 0.0
         if see is not None:
             for verdict in verdicts:
                 see(verdict)
-        return max((self._note(plan.region.name, v) for v in verdicts), default=0.0)
+        return self._note(plan.region.name, verdicts)
 
     def _examine_again(self, worst: Worst) -> None:
         """Check the law on a row that was the worst of another run, in a batch of its copies.
@@ -315,9 +318,11 @@ class Cell:
         except Failed as failed:
             self._note_failure(worst.region, row, failed.outcome)
             return
+        worst_alone = []
         for verdict in verdicts:
             worst_first = np.lexsort((np.nan_to_num(-verdict.ulps), -verdict.grade))
-            self._note(worst.region, only(verdict, np.arange(rows) == worst_first[0]))
+            worst_alone.append(only(verdict, np.arange(rows) == worst_first[0]))
+        self._note(worst.region, worst_alone)
 
     def _takes(self, case: Case, region: str) -> bool:
         """Whether the subject is asked such a case here: an option may belong to a deeper audit."""
@@ -334,18 +339,31 @@ class Cell:
             and asked <= self.subject.options
         )
 
-    def _note(self, region: str, verdict: Verdict) -> float:
+    def _note(self, region: str, verdicts: list[Verdict]) -> float:
+        """Take in what the law said of a case; return the largest finite error in ulps."""
+        self._count(region, verdicts)
+        return max((self._see(region, verdict) for verdict in verdicts), default=0.0)
+
+    def _count(self, region: str, verdicts: list[Verdict]) -> None:
+        """Each row once, however many statements of the law are about it: the worst counts."""
+        of_rows: dict[tuple[str, int], list[np.ndarray]] = {}
+        for verdict in verdicts:
+            of_rows.setdefault((verdict.output, verdict.grade.size), []).append(verdict.grade)
+        for (output, _), grades in of_rows.items():
+            counts = self._tallies.setdefault((region, output), Counter())
+            ranks, rows = np.unique(np.max(grades, axis=0), return_counts=True)
+            for rank, number in zip(ranks, rows, strict=True):
+                if rank != NOT_JUDGED:
+                    counts[GRADES[rank]] += int(number)
+
+    def _see(self, region: str, verdict: Verdict) -> float:
         self._worsts.see(region, verdict)
         judged = verdict.grade != NOT_JUDGED
         key = (region, verdict.output)
-        counts = self._tallies.setdefault(key, Counter())
         for rank in np.unique(verdict.grade[judged]):
-            grade = GRADES[rank]
-            rows = np.flatnonzero(verdict.grade == rank)
-            counts[grade] += rows.size
             if rank >= FIRST_FINDING:
-                suspect = Suspect(region, verdict, int(rows[0]))
-                self._suspects.setdefault((*key, grade), suspect)
+                row = int(np.flatnonzero(verdict.grade == rank)[0])
+                self._suspects.setdefault((*key, GRADES[rank]), Suspect(region, verdict, row))
         errors = verdict.ulps[judged]
         errors = errors[np.isfinite(errors)]
         worst = float(errors.max(initial=0.0))
@@ -384,7 +402,8 @@ class Cell:
     def _say_findings(self) -> None:
         for (region, output, grade), suspect in sorted(self._suspects.items()):
             verdict, row = self._smallest(suspect, grade)
-            rows = self._tallies[region, output][grade]
+            # A row counts under the worst that is said of it.
+            rows = max(self._tallies[region, output][grade], 1)
             self._emit(self._finding(region, output, grade, verdict, row, rows))
         for (region, grade), (case, outcome) in sorted(self._failures.items()):
             self._say_failure(region, grade, case, outcome)
@@ -397,20 +416,20 @@ class Cell:
         if self._law.rows_together:
             return self._fewer_rows(suspect, rank)
         row = verdict.case.take(np.array([suspect.row]))
-        output = verdict.output
 
         def still_fails(case: Case) -> np.ndarray:
-            found = self._verdict(case, output)
+            found = self._verdict(case, verdict)
             return np.zeros(case.rows, dtype=bool) if found is None else found.grade == rank
 
         small = shrink(row, still_fails, keep_classes=self._fixed_classes)
         # Alone, as the script will call it: a vectorised op may treat a row of a batch otherwise.
         # A compiled subject is called at its own shape all the same (`Bench.outcome`).
         for alone in (small, row):
-            again = self._verdict(alone, output)
+            again = self._verdict(alone, verdict)
             if again is not None and again.grade[0] == rank:
                 return again, 0
-        return verdict, suspect.row
+        # What no row shows alone, fewer of them may: a mean over rows of which some are ignored.
+        return self._fewer_rows(suspect, rank)
 
     @property
     def _fixed_classes(self) -> bool:
@@ -421,7 +440,7 @@ class Cell:
         best = verdict
         while best.case.rows > 1:
             half = best.case.take(np.arange(best.case.rows // 2))
-            found = self._verdict(half, verdict.output, whole=True)
+            found = self._verdict(half, verdict)
             if found is None or found.grade[0] != rank:
                 break
             best = found
@@ -434,7 +453,7 @@ class Cell:
         while step:
             for start in range(0, best.case.rows, step):
                 kept = np.delete(np.arange(best.case.rows), np.s_[start : start + step])
-                found = self._verdict(best.case.take(kept), best.output) if kept.size else None
+                found = self._verdict(best.case.take(kept), best) if kept.size else None
                 if found is not None and (found.grade == rank).any():
                     best, row = found, int(np.flatnonzero(found.grade == rank)[0])
                     break
@@ -443,13 +462,15 @@ class Cell:
             step = min(step, best.case.rows // 2)
         return best, row
 
-    def _verdict(self, case: Case, output: str, *, whole: bool = False) -> Verdict | None:
+    def _verdict(self, case: Case, like: Verdict) -> Verdict | None:
+        """What the law says of another case in the same statement, of which it may make several."""
         try:
             verdicts = self._law.verdicts(self._bench, case)
         except (Failed, ValueError):
             # A candidate may be no valid input (a label without a class, a sum of zero).
             return None
-        return next((v for v in verdicts if (v.output, v.whole) == (output, whole)), None)
+        key = (like.output, like.whole, like.note)
+        return next((v for v in verdicts if (v.output, v.whole, v.note) == key), None)
 
     def _finding(
         self, region: str, output: str, kind: str, verdict: Verdict, row: int, rows: int

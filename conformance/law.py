@@ -65,7 +65,8 @@ class Law:
         statement: the formula.
         source: paper, issue or documentation that it comes from.
         fits: whether the law applies to a subject.
-        check: (bench, case) -> verdicts; a function of each row of the case alone.
+        check: (bench, case) -> verdicts; a function of each row of the case alone, but for
+            `rows_together` and reductions.
         outputs: what it judges, for outcomes that never came.
         regions: names of the regions it is checked in, () for all of the operation.
         classes: the class counts, () for those of the depth.

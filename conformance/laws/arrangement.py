@@ -9,7 +9,7 @@ import numpy as np
 from ...adapters.subject import Subject
 from ...reference.vocabulary import Case
 from ..bench import Bench
-from ..law import Law, Verdict
+from ..law import Law, Verdict, always
 from .symmetry import compare
 from .terms import Term, equal, side
 
@@ -67,9 +67,9 @@ def check_row_order(bench: Bench, case: Case) -> list[Verdict]:
 def check_alone(bench: Bench, case: Case) -> list[Verdict]:
     """The first row, and the last, among the others and alone."""
     verdicts = []
-    for row in (0, case.rows - 1) if case.rows > 1 else ():
+    for row, called in ((0, "first"), (case.rows - 1, "last")) if case.rows > 1 else ():
         alone = Term(bench, case.take(np.array([row])), rows=np.zeros(case.rows, dtype=int))
-        note, only_it = f"of row {row} among the others, and alone", np.arange(case.rows) == row
+        note, only_it = f"of the {called} row among others, and alone", np.arange(case.rows) == row
         verdicts += equal(bench, case, side(Term(bench, case)), side(alone), note, rows=only_it)
     return verdicts
 
@@ -93,7 +93,10 @@ MASKED_CLASS = Law(
     statement="loss((z, -inf), (y, 0)) = loss(z, y), and the gradients in z are equal",
     source="exp(-inf) = 0: a mask leaves a class out; pytorch F.cross_entropy and "
     "tf.nn.softmax_cross_entropy_with_logits give NaN where the target has no weight",
-    fits=lambda s: _in_place(s) and s.operation == "cross_entropy",
+    # A clip leaves the masked class a probability of its own.
+    fits=lambda s: (
+        _in_place(s) and s.operation == "cross_entropy" and s.semantics.renormalise != "after"
+    ),
     check=check_masked_class,
     regions=("ordinary", "saturated-wrong"),
     classes=(2,),
@@ -105,7 +108,7 @@ ROW_ORDER = Law(
     statement="loss(z_N, ..., z_1)_i = loss(z_1, ..., z_N)_(N + 1 - i), gradients too",
     source="rows are independent; bits may differ where a kernel treats the end of an array "
     "otherwise, and are counted",
-    fits=lambda s: s.mode != "second",
+    fits=always,
     check=check_row_order,
     regions=("ordinary", "saturated-right", "minus-inf-non-target"),
     rows_together=True,

@@ -63,25 +63,33 @@ FAR_ID = 257
 def _ids(bench: Bench) -> tuple[int, ...]:
     """The names that the op takes: one that is no class is declared to raise in some."""
     domain = bench.subject.interface.ignore_domain
-    far = domain in ("", "any") or "K + 2" in domain.partition(")")[0]
-    return (*IDS, FAR_ID) if far else IDS
+    if domain in ("", "any"):
+        return (*IDS, FAR_ID)
+    ids = IDS if said_of(domain, "-1") == "ignores" else ()
+    return (*ids, FAR_ID) if said_of(domain, "K + 2") == "ignores" else ids
 
 
 def check_ignored_id(bench: Bench, case: Case) -> list[Verdict]:
-    """Every third row ignored under one name, and under another."""
-    skipped = np.arange(case.rows) % 3 == 0
+    """Every third row ignored under one name, and under another.
+
+    A row that is ignored as it comes stays so: alone it is the same.
+    """
+    names = _ids(bench)
+    skipped = (np.arange(case.rows) % 3 == 0) | (case.target == case.options.ignore_index)
+    if len(names) < 2:
+        return []
     first, *others = (
         replace(
             case,
             target=np.where(skipped, name, case.target),
             options=replace(case.options, ignore_index=name),
         )
-        for name in _ids(bench)
+        for name in names
     )
     verdicts = []
     for other in others:
         name = other.options.ignore_index
-        note = f"where {IDS[0]} is ignored, and where {name} is"
+        note = f"where {names[0]} is ignored, and where {name} is"
         verdicts += equal(bench, first, side(Term(bench, first)), side(Term(bench, other)), note)
     return verdicts
 

@@ -38,12 +38,13 @@ def check_not_negative(bench: Bench, case: Case) -> list[Verdict]:
     loss, _ = bench.outputs(case)
     depth = np.maximum(-loss, 0.0)
     bound = conformity(bench, case, "loss")
-    below = np.where(depth <= bound, RANK["precision"], VIOLATES)
+    below = np.where((depth <= bound) & np.isfinite(bound), RANK["precision"], VIOLATES)
     grade = np.where(loss >= 0, EXACT, np.where(loss < 0, below, NOT_JUDGED))
     unit = ulp_of(depth, bench.fmt)
     found = Judgement(grade, depth / unit, np.zeros_like(loss), bound / unit, bound / unit)
     note = "the loss, and what it is not below"
-    return [only(by_row("loss", case, found, loss, note), ~bench.truth(case).undefined)]
+    rows = _is_hard(case) & ~bench.truth(case).undefined
+    return [only(by_row("loss", case, found, loss, note), rows)]
 
 
 def check_entropy(bench: Bench, case: Case) -> list[Verdict]:
@@ -176,7 +177,7 @@ ENTROPY = Law(
     name="entropy-is-a-floor",
     statement="CE(z, q) >= H(q)",
     source="Gibbs' inequality: CE(z, q) - H(q) = KL(q || softmax(z)) >= 0",
-    fits=lambda s: s.operation == "cross_entropy" and s.target == "distribution",
+    fits=lambda s: _unguarded(s) and s.target == "distribution",
     check=check_entropy,
     outputs=("loss",),
     regions=("ordinary", "saturated-right"),

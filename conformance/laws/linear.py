@@ -13,7 +13,7 @@ from ...reference.rows import Truth, logsumexp, reduce_truth, truth
 from ...reference.vocabulary import Case, Semantics
 from ..bench import Bench
 from ..judge import Judgement, distance, relate, ulp_of
-from ..law import Law, Verdict, by_row
+from ..law import Law, Verdict, by_row, only
 from .terms import Term, equal, side
 from .value import case_bounds
 
@@ -67,7 +67,7 @@ def mixture(bench: Bench, case: Case, formula: str) -> tuple[float, list[Term]]:
         flipped = replace(case, target=1.0 - np.asarray(case.target))
         return EPS, [Term(bench, case, 1 - EPS / 2), Term(bench, flipped, EPS / 2)]
     classes = case.inputs.shape[1]
-    # The largest power of two with which eps stays below 1.
+    # A power of two with which K of them stay below 1.
     each = 2.0 ** -(int(classes).bit_length())
     eps = each * (classes if formula == "eps/K" else classes - 1)
     terms = [Term(bench, case, 1 - (classes - 1) * each)]
@@ -133,7 +133,10 @@ def _reduced(bench: Bench, plain: Case, own: Truth, reduction: str) -> list[Verd
         found = Judgement(grade, distance(value, right) / unit, right, bound / unit, bound / unit)
         note = f"the {output} with reduction {reduction}, and that of the rows, reduced"
         verdict = by_row(output, case, found, value, note, whole=output == "loss")
-        verdicts.append(replace(verdict, against=((bench.subject, plain),)))
+        verdict = replace(verdict, against=((bench.subject, plain),))
+        # What may overflow within its bound is left to the law of the value.
+        near = np.abs(right) + np.where(np.isinf(bound), 0.0, bound) > bench.fmt.max
+        verdicts.append(only(verdict, ~near.reshape(len(verdict.grade), -1).any(axis=1)))
     return verdicts
 
 

@@ -260,6 +260,23 @@ def _doubled_sum(case: Case, loss: Floats) -> Floats:
     return 2 * loss if case.options.reduction == "sum" else loss
 
 
+def _doubled_mean(case: Case, loss: Floats) -> Floats:
+    """The mean divided by half of the rows."""
+    return 2 * loss if case.options.reduction == "mean" else loss
+
+
+def _above_its_lead(_: Case, loss: Floats) -> Floats:
+    """A constant too much."""
+    return loss + 100.0
+
+
+def _last_row_twice(case: Case, loss: Floats) -> Floats:
+    """The last row of a batch counted twice, where it is not the first too."""
+    if case.rows < 2 or not loss.ndim:
+        return loss
+    return loss * (1.0 + (np.arange(case.rows) == case.rows - 1))
+
+
 def _below_zero(_: Case, loss: Floats) -> Floats:
     """A constant taken off, which no gradient shows."""
     return loss - 1.0
@@ -333,6 +350,17 @@ def knowing_two_names(subject: Subject) -> Function:
         if named in (None, -1, -100):
             return loss, *more
         return np.where(case.target == named, 1.0, loss), *more
+
+    return call
+
+
+def refusing_another_name(subject: Subject) -> Function:
+    """-1 and -100 may be ignored, and nothing else."""
+
+    def call(case: Case) -> tuple[Floats, ...]:
+        if case.options.ignore_index not in (None, -1, -100):
+            raise ValueError(f"ignore_index {case.options.ignore_index} is not known here")
+        return right(subject)(case)
 
     return call
 
@@ -431,6 +459,9 @@ def audited(torch_subjects: dict[str, Subject]) -> Callable[..., Audited]:
 @pytest.fixture(scope="session")
 def mutants() -> dict[str, Replace]:
     changes = (
+        _doubled_mean,
+        _above_its_lead,
+        _last_row_twice,
         _doubled_sum,
         _below_zero,
         _of_its_class,
@@ -448,6 +479,7 @@ def mutants() -> dict[str, Replace]:
         for function in (
             eps_squared,
             knowing_two_names,
+            refusing_another_name,
             drifting,
             widened,
             nan_times_zero,

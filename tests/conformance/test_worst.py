@@ -37,7 +37,7 @@ def look(torch_subjects, mutants):
             return unshifted(case)
 
         session = InProcess({subject.name: call})
-        settings = Settings("quick", seed, ("value",), worst=tuple(worst))
+        settings = Settings("standard", seed, ("value",), worst=tuple(worst))
         audit([subject], settings, events.append, session)
         faults = [e for e in events if isinstance(e, Incident) and "internal" in e.message]
         assert not faults, faults[0].message
