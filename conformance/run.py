@@ -64,6 +64,8 @@ def unpacked(texts: Iterable[str]) -> list[str]:
         length = int(count) if star else 1
         if not 0 < length <= LONGEST:
             raise ValueError(f"{text!r} is no run of 1 to {LONGEST} numbers")
+        if len(found) + length > LONGEST:
+            raise ValueError(f"a list with more than {LONGEST} numbers, from {text!r} on")
         found += [value] * length
     return found
 

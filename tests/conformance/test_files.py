@@ -17,9 +17,11 @@ from lossaudit.conformance.known import KnownFindingsError, load
 from lossaudit.conformance.recorder import Recorder
 from lossaudit.conformance.records import from_record, numbers, to_record
 from lossaudit.conformance.run import (
+    LONGEST,
     CaseRecord,
     RunFileError,
     read_run,
+    unpacked,
     worst_grade,
     write_run,
 )
@@ -94,6 +96,19 @@ def test_long_runs_of_equal_numbers_are_written_once():
 def test_a_run_of_no_number_or_no_length_is_refused(text):
     record = CaseRecord(operation="cross_entropy", dtype="float32", inputs=[[text]], target=[0])
     with pytest.raises(ValueError, match=r"could not convert|invalid literal|is no run"):
+        from_record(record)
+
+
+def test_runs_that_sum_to_more_numbers_than_any_row_are_refused():
+    """Each of them is a run that is allowed."""
+    assert len(unpacked(["0.0*1000000"] * 4)) == 4_000_000
+    with pytest.raises(ValueError, match=f"a list with more than {LONGEST} numbers"):
+        unpacked([f"0.0*{LONGEST}"] * 3)
+    with pytest.raises(ValueError, match="more than"):
+        unpacked([f"0.0*{LONGEST}", "1.0"])
+    row = [[f"0.0*{LONGEST}"] * 3]
+    record = CaseRecord(operation="cross_entropy", dtype="float32", inputs=row, target=[0])
+    with pytest.raises(ValueError, match="more than"):
         from_record(record)
 
 
