@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ from .bench import Bench, Failed
 from .cell import recorded_case
 from .engine import CONVENTIONS, Auditor, Settings, audited_in
 from .events import Event
-from .law import NOT_JUDGED, Law, Verdict
+from .law import NOT_JUDGED, Law, Verdict, finder
 from .laws.registry import LAWS
 from .records import numbers
 from .run import FINDING_GRADES, GRADES, Convention, Finding, Run
@@ -53,10 +54,9 @@ class Now:
     told: str = ""
 
     def verdict(self, finding: Finding) -> str:
-        """STILL, GONE or OTHER. A grade that passes, or is none, does not show the finding."""
+        """STILL, GONE or OTHER. Gone takes a grade that passes: none says nothing."""
         if self.grade not in FINDING_GRADES:
-            unmeasured = finding.law == CONVENTIONS.name and self.grade == NOT_JUDGED_NOW
-            return OTHER if unmeasured else GONE
+            return OTHER if self.grade == NOT_JUDGED_NOW else GONE
         same = self.grade == finding.kind
         if finding.law == CONVENTIONS.name:
             same = same and list(self.value) == finding.value
@@ -102,6 +102,8 @@ def replay(run: Run, finding: Finding, environment: Environment, device: str = "
     every = audited_in(framework, environment, run.depth, asked_on)
     subject = _subject(finding, every)
     law, case = _law(finding), _case(finding, subject)
+    if law is not None:
+        check_applies(law, subject, every, finding)
     with WorkerPool(environment.python, device=asked_on) as pool:
         events: list[Event] = []
         settings = Settings(run.depth, run.seed, device=asked_on)
@@ -152,6 +154,26 @@ def _law(finding: Finding) -> Law | None:
     return found
 
 
+def check_applies(law: Law, subject: Subject, every: Sequence[Subject], finding: Finding) -> None:
+    """Refuse a law that an audit of the subject among these others does not ask.
+
+    Raises:
+        ReplayError: if so: it would say nothing, which is not that the finding is gone.
+    """
+    if not law.applies(subject):
+        raise ReplayError(
+            f"finding {finding.id} cannot be asked again: the law {law.name!r} does not apply to "
+            f"{finding.subject} in this lossaudit."
+        )
+    if finding.dtype not in law.dtypes(subject, finder(every)(subject)):
+        op, mode = law.partner(subject) or ("", "")
+        raise ReplayError(
+            f"finding {finding.id} cannot be asked again: the law {law.name!r} compares "
+            f"{finding.subject} with {op} in mode {mode}, which is not audited there in "
+            f"{finding.dtype}."
+        )
+
+
 def _case(finding: Finding, subject: Subject) -> Case | None:
     if finding.law == CONVENTIONS.name:
         return None
@@ -177,7 +199,9 @@ def judged(bench: Bench, law: Law, case: Case, finding: Finding, versions: dict[
     mine = verdicts if not finding.right else [v for v in verdicts if v.output == finding.output]
     ranks = [(int(v.grade[_row(v, finding)]), v) for v in mine if v.grade.size]
     if not ranks:
-        return Now(versions, NOT_JUDGED_NOW)
+        # A batch without rows is asked only whether it returns, and it did.
+        returned = bool(mine) and case.rows == 0
+        return Now(versions, "exact" if returned else NOT_JUDGED_NOW)
     rank, verdict = max(ranks, key=lambda pair: pair[0])
     row = _row(verdict, finding)
     value, right = numbers(verdict.value[row]), numbers(verdict.right[row])

@@ -149,10 +149,41 @@ def test_a_contradicted_declaration_is_measured_again(measured, agrees, verdict)
         replays._convention(finding, [], {})
 
 
-def test_a_row_that_a_law_says_nothing_of_shows_nothing():
+def test_a_row_that_a_law_says_nothing_of_is_not_gone():
     finding = contradiction(convention("valid", agrees=False))
     finding = msgspec.structs.replace(finding, law="value")
-    assert Now({}, replays.NOT_JUDGED_NOW).verdict(finding) == GONE
+    assert Now({}, replays.NOT_JUDGED_NOW).verdict(finding) == OTHER
+
+
+def nothing_but_nan(subject):
+    del subject
+    return lambda case: (np.full(case.rows, np.nan), np.full_like(case.inputs, np.nan))
+
+
+def test_an_inequality_says_nothing_of_nan_which_is_not_gone(audited, mutants, again):
+    found = audited(OP, "lead-and-log-classes", **{OP: mutants["twice"]}).findings
+    assert found
+    for finding in found:
+        now = again(finding, nothing_but_nan)
+        assert (now.grade, now.verdict(finding)) == (replays.NOT_JUDGED_NOW, OTHER)
+
+
+def test_a_law_that_does_not_apply_any_more_is_not_asked(torch_subjects):
+    """It does not fit, or what it compares with is not there, or not in that format."""
+    finding = msgspec.structs.replace(
+        contradiction(convention("valid", agrees=False)),
+        dtype="float16",
+        law="one-hot-equals-index",
+    )
+    hard = torch_subjects[OP]
+    soft = next(s for s in torch_subjects.values() if s.index_sibling == OP and s.mode == "eager")
+    compared = law("one-hot-equals-index")
+    replays.check_applies(compared, soft, [soft, hard], finding)
+    with pytest.raises(ReplayError, match="does not apply to torch:x"):
+        replays.check_applies(compared, hard, [soft, hard], finding)
+    for every in ([soft], [soft, replace(hard, dtypes=("float32",))]):
+        with pytest.raises(ReplayError, match=r"cross_entropy.index in mode eager.* in float16"):
+            replays.check_applies(compared, soft, every, finding)
 
 
 def test_the_environment_of_a_finding_is_the_one_that_its_subject_names():
@@ -250,6 +281,7 @@ def changed(path: Path, out: Path, **fields) -> str:
 @pytest.mark.parametrize(
     ("fields", "code", "said"),
     [
+        ({"law": "one-hot-equals-index"}, 2, "'one-hot-equals-index' does not apply to torch:"),
         ({"law": "gravity"}, 2, "'gravity' is no law of this lossaudit"),
         ({"subject": "mxnet:ce[eager,cpu]"}, 2, "'mxnet', which is no framework here"),
         ({"subject": "torch:ce[eager,cpu]"}, 2, "torch:ce[eager,cpu] is no subject"),
