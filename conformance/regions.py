@@ -653,6 +653,24 @@ def regions_for(operation: str) -> tuple[Region, ...]:
     return tuple(r for r in REGIONS if r.inputs == inputs and (r.binary or not binary))
 
 
+def unsuited(region: Region, subject: Subject) -> str:
+    """Why a subject of the operation is asked nothing in a region, whatever the depth; "" if it is.
+
+    These are the region's own conditions: a law may have others.
+    """
+    if region.options and not subject.options & set(region.options):
+        return f"for an option that is not taken ({', '.join(region.options)})"
+    if not region.valid and subject.target != "index":
+        return "for labels, where the targets are distributions"
+    if not region.fits(subject):
+        return "for targets or ops other than those of the subjects"
+    if region.dtypes and not set(region.dtypes) & set(subject.dtypes):
+        return f"for {', '.join(region.dtypes)}, in which it is not computed"
+    if subject.shape is not None and not region.any_shape:
+        return "of a shape other than the one that is compiled"
+    return ""
+
+
 def region(name: str, operation: str) -> Region:
     return next(r for r in regions_for(operation) if r.name == name)
 

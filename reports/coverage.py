@@ -9,8 +9,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..adapters.registry import MODULES, subjects
+from ..adapters.subject import Subject
+from ..conformance.cell import PROFILES
 from ..conformance.engine import CONVENTIONS
-from ..conformance.regions import REGIONS, regions_for
+from ..conformance.laws.registry import LAWS
+from ..conformance.regions import REGIONS, Region, regions_for, unsuited
 from ..conformance.run import Run, Tally
 from ..reference.vocabulary import OPERATIONS, inputs_of
 from . import text
@@ -26,15 +30,19 @@ class Covered:
     """One region of one operation.
 
     Attributes:
-        fits: whether the region is drawn for the operation at all.
         asked: subjects that were asked there, of `subjects` that the operation has.
         rows: as every report counts them.
+        unfit: why no subject of the operation can be asked there, "" if one can.
     """
 
-    fits: bool
     asked: int = 0
     subjects: int = 0
     rows: int = 0
+    unfit: str = ""
+
+    @property
+    def fits(self) -> bool:
+        return not self.unfit
 
     @property
     def hole(self) -> bool:
@@ -72,10 +80,8 @@ class Coverage:
         """Why regions do not fit operations, a line for each reason."""
         reasons: dict[str, list[str]] = defaultdict(list)
         for region, cells in self.rows.items():
-            for operation, cell in zip(self.operations, cells, strict=True):
-                reason = "" if cell.fits else why_not(region, operation)
-                if reason and region not in reasons[reason]:
-                    reasons[reason].append(region)
+            for unfit in dict.fromkeys(cell.unfit for cell in cells if cell.unfit):
+                reasons[unfit].append(region)
         return [f"{reason}: {', '.join(regions)}" for reason, regions in reasons.items()]
 
 
@@ -97,7 +103,10 @@ def coverage(run: Run) -> Coverage:
     return Coverage(
         operations,
         {
-            name: tuple(_covered(name, o, found[name, o], numbers[o]) for o in operations)
+            name: tuple(
+                _covered(found[name, o], numbers[o], why_not(name, o, run.depth))
+                for o in operations
+            )
             for name in names
         },
     )
@@ -108,22 +117,59 @@ def _drawn(operation: str) -> set[str]:
     return {r.name for r in regions_for(operation)} if operation in OPERATIONS else set()
 
 
-def _covered(region: str, operation: str, tallies: list[Tally], subjects: int) -> Covered:
-    if not tallies and region not in _drawn(operation):
-        return Covered(fits=False)
+def _covered(tallies: list[Tally], subjects: int, unfit: str) -> Covered:
+    if not tallies and unfit:
+        return Covered(unfit=unfit)
     asked = len({tally.subject for tally in tallies})
-    return Covered(fits=True, asked=asked, subjects=subjects, rows=row_count(tallies))
+    return Covered(asked, subjects, row_count(tallies))
 
 
-def why_not(region: str, operation: str) -> str:
-    """Why a region is not drawn for an operation."""
+def why_not(name: str, operation: str, depth: str) -> str:
+    """Why a region is not drawn for an operation at a depth; "" if it is for one of our subjects.
+
+    The subjects are those of every framework, whichever a run was asked for: what only another one
+    takes was not tested. Of a function of a user it is known only what it was asked.
+    """
     if operation not in OPERATIONS:
         return "an operation that is unknown here"
-    kinds = list(dict.fromkeys(r.inputs for r in REGIONS if r.name == region))
+    region = next((r for r in regions_for(operation) if r.name == name), None)
+    if region is None:
+        return _why_not_drawn(name, operation)
+    if reason := _left_out(region, depth):
+        return reason
+    known = depth if depth in PROFILES else "deep"
+    mine = [s for s in subjects(MODULES, known) if s.operation == operation]
+    reasons = dict.fromkeys(_why_not_asked(region, subject) for subject in mine)
+    return "" if "" in reasons else "; ".join(reasons) or "no subject of it is known here"
+
+
+def _why_not_drawn(name: str, operation: str) -> str:
+    kinds = list(dict.fromkeys(r.inputs for r in REGIONS if r.name == name))
     taken = inputs_of(operation)
     if taken in kinds:
         return "for several classes, where a binary operation has one number a row"
     return f"for {' and '.join(kinds) or 'an unknown input'}, where the operation takes {taken}"
+
+
+def _left_out(region: Region, depth: str) -> str:
+    """Why a depth does not draw a region of any subject."""
+    profile = PROFILES.get(depth)
+    if profile is None:
+        return ""
+    if region.vocabulary and not profile.vocabulary:
+        return f"not drawn at the depth {depth}"
+    if region.name == "two-classes" and set(region.classes) & set(profile.classes):
+        return f"drawn in every region at the depth {depth}"
+    return ""
+
+
+def _why_not_asked(region: Region, subject: Subject) -> str:
+    """Of a subject: the region's own conditions, and whether a law looks at invalid labels."""
+    if reason := unsuited(region, subject):
+        return reason
+    if region.valid or any(law.invalid and law.applies(subject) for law in LAWS):
+        return ""
+    return "for labels out of range, of which no law says anything"
 
 
 def print_coverage(run: Run, console: Console) -> None:

@@ -10,9 +10,16 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
+from lossaudit.adapters.in_process import InProcess
+from lossaudit.adapters.registry import MODULES, subjects
 from lossaudit.cli import app
+from lossaudit.conformance.bench import Bench, Memory
+from lossaudit.conformance.cell import PROFILES, Cell
+from lossaudit.conformance.law import cells
+from lossaudit.conformance.laws.registry import LAWS
 from lossaudit.conformance.regions import REGIONS, regions_for
 from lossaudit.conformance.run import Run, Tally, write_run
+from lossaudit.reference.vocabulary import OPERATIONS
 from lossaudit.reports.coverage import (
     Covered,
     coverage,
@@ -76,10 +83,10 @@ def test_what_does_not_fit_is_no_hole_and_says_why(make_run: Callable[..., Run])
     run = make_run()
     assert not cell(run, "large-offset", BCE).fits
     assert str(cell(run, "large-offset", BCE)) == "-"
-    assert why_not("large-offset", BCE) == (
+    assert why_not("large-offset", BCE, "standard") == (
         "for several classes, where a binary operation has one number a row"
     )
-    assert why_not("ties", "kl_divergence") == (
+    assert why_not("ties", "kl_divergence", "standard") == (
         "for logits, where the operation takes log-probabilities"
     )
     shown = " ".join(printed(run).split())
@@ -92,7 +99,68 @@ def test_each_region_of_each_operation_is_a_row_and_fits(make_run: Callable[...,
     assert list(found.rows) == [n for n in dict.fromkeys(names) if n in found.rows]
     for number, operation in enumerate(found.operations):
         for region in regions_for(operation):
-            assert found.rows[region.name][number].fits
+            fits = found.rows[region.name][number].fits
+            assert fits == (not why_not(region.name, operation, "standard"))
+
+
+@pytest.mark.parametrize("depth", PROFILES)
+def test_what_fits_is_what_a_cell_of_some_subject_draws(depth: str):
+    """Asked of the cells themselves, of which no subject is called."""
+    every = subjects(MODULES, depth)
+    drawn = set()
+    for subject, law, dtype in cells(LAWS, every, every):
+        bench = Bench(subject, dtype, InProcess({}), subject.semantics, nobody, Memory())
+        cell = Cell(bench, law, PROFILES[depth], 0, print)
+        drawn |= {(region.name, subject.operation) for region in cell.regions()}
+    pairs = {(r.name, o) for o in OPERATIONS for r in regions_for(o)}
+    assert {pair for pair in pairs if not why_not(*pair, depth)} == drawn
+    assert drawn < pairs
+
+
+@pytest.mark.parametrize(
+    ("region", "operation", "depth", "reason"),
+    [
+        ("all-ignored", "softmax", "deep", "for targets or ops other than those of the subjects"),
+        ("invalid-label", "focal", "deep", "for labels, where the targets are distributions"),
+        ("invalid-label", "logsumexp", "deep", "for labels out of range, of which no law says "),
+        (
+            "smoothing-boundaries",
+            "kl_divergence_probabilities",
+            "deep",
+            "for an option that is not taken (label_smoothing)",
+        ),
+        ("two-classes", CE, "deep", "drawn in every region at the depth deep"),
+        ("two-classes", CE, "standard", ""),
+        ("vocabulary", CE, "quick", "not drawn at the depth quick"),
+        ("vocabulary", CE, "standard", ""),
+        ("vocabulary", CE, "of another version", ""),
+    ],
+)
+def test_what_nobody_can_be_asked_is_no_hole(
+    make_run: Callable[..., Run], region: str, operation: str, depth: str, reason: str
+):
+    run = make_run(depth=depth)
+    asked = [msgspec.structs.replace(s, operation=operation) for s in run.subjects]
+    run = msgspec.structs.replace(run, subjects=asked, tallies=[])
+    found = cell(run, region, operation)
+    assert found.hole == (not reason)
+    assert found.unfit.startswith(reason)
+    assert not reason or any(line.startswith(reason) for line in coverage(run).unfit)
+    # What was asked all the same, of a function of a user, is counted.
+    name = run.subjects[0].name
+    tally = Tally(
+        subject=name,
+        law="value",
+        dtype="float32",
+        region=region,
+        output="loss",
+        grades={"exact": 2},
+    )
+    assert cell(msgspec.structs.replace(run, tallies=[tally]), region, operation).rows == 2
+
+
+def nobody(op: str, mode: str) -> None:
+    del op, mode
 
 
 def test_an_empty_batch_was_asked_though_it_has_no_rows(make_run: Callable[..., Run]):
