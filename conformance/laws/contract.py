@@ -132,9 +132,9 @@ def check_label_policy(bench: Bench, case: Case) -> list[Verdict]:
         declared = _declared_for(policy, int(labels[row]), classes)
         if not declared:
             continue
-        if outcome.returned:
+        if outcome.returned and outcome.loss is not None:
             right = _follows(bench, case, outcome, int(row), declared)
-            came = f"returned {float(np.ravel(outcome.loss)[row])!r}"
+            came = f"returned {float(outcome.loss[row])!r}"
         else:
             right, came = declared == "raises", f"{outcome.status} {outcome.message[:120]}"
         grade[row] = EXACT if right else RANK["policy"]

@@ -136,7 +136,8 @@ def _reduced(bench: Bench, plain: Case, own: Truth, reduction: str) -> list[Verd
         verdict = replace(verdict, against=((bench.subject, plain),))
         # What may overflow within its bound is left to the law of the value.
         near = np.abs(right) + np.where(np.isinf(bound), 0.0, bound) > bench.fmt.max
-        verdicts.append(only(verdict, ~near.reshape(len(verdict.grade), -1).any(axis=1)))
+        far = ~np.asarray(near).reshape(len(verdict.grade), -1).any(axis=1)
+        verdicts.append(only(verdict, np.asarray(far)))
     return verdicts
 
 
