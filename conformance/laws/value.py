@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from ...reference.bounds import Bounds, reduced
-from ...reference.rows import reduce_truth
+from ...reference.rows import mean_denominator, reduce_truth
 from ...reference.vocabulary import Case
 from ..bench import Bench
 from ..judge import judge
@@ -48,9 +48,16 @@ def check_gradient(bench: Bench, case: Case) -> list[Verdict]:
     truth = bench.truth(case)
     _, exact = reduce_truth(truth, case, bench.semantics)
     demand, declared = case_bounds(bench, case)
-    undefined = np.broadcast_to(truth.undefined[:, None], gradient.shape)
+    undefined = truth.undefined[:, None] | _of_nothing(bench, case)
+    undefined = np.broadcast_to(undefined, gradient.shape)
     found = judge(gradient, exact, demand.gradient, declared.gradient, undefined, bench.fmt)
     return [by_row("gradient", case, found, gradient)]
+
+
+def _of_nothing(bench: Bench, case: Case) -> bool:
+    """Whether the loss is 0/0: a mean where no row counts. Some then give gradients 0, some NaN."""
+    mean = case.options.reduction == "mean" and bench.semantics.all_ignored == "nan"
+    return mean and float(mean_denominator(case, bench.semantics).hi) == 0.0
 
 
 VALUE = Law(

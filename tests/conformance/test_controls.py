@@ -121,6 +121,8 @@ def subject_of(operation, target, form, gradient, dtypes):
         options=frozenset(),
         reductions=("none",),
         semantics=Semantics(),
+        # A control is a formula, and looks at no label outside of the classes.
+        undeclared=frozenset({"label_policy"}),
         arithmetic={dtype: arithmetic(form, gradient, dtype) for dtype in dtypes},
     )
 
