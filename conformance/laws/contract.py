@@ -139,7 +139,7 @@ def check_label_policy(bench: Bench, case: Case) -> list[Verdict]:
             right, came = declared == "raises", f"{outcome.status} {outcome.message[:120]}"
         grade[row] = EXACT if right else RANK["policy"]
         if not right:
-            told = (f"label {labels[row]}: {came}", f"declared: {declared}")
+            told = (f"{came} for the label {labels[row]}", f"{declared}, as declared")
     nothing = np.full(case.rows, np.nan)
     none = nothing[:, None]
     return [Verdict("loss", case, grade, nothing, none, none, nothing, nothing, told=told)]
