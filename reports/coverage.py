@@ -138,7 +138,8 @@ def why_not(name: str, operation: str, depth: str) -> str:
     if reason := _left_out(region, depth):
         return reason
     known = depth if depth in PROFILES else "deep"
-    mine = [s for s in subjects(MODULES, known) if s.operation == operation]
+    ours = [s for s in subjects(None, known) if s.framework in MODULES]
+    mine = [s for s in ours if s.operation == operation]
     reasons = dict.fromkeys(_why_not_asked(region, subject) for subject in mine)
     return "" if "" in reasons else "; ".join(reasons) or "no subject of it is known here"
 
