@@ -5,7 +5,7 @@ op and its gradient (as the worker measures it), in reaching the worker, in the 
 bounds, and in everything else: drawing, laws, judging, shrinking, starting. One process, one part
 after the other; shares are of one run and add up to it.
 
-Measured with 2 cores, nothing else running: see docs/audit-cost.md.
+What was measured: docs/audit-cost.md.
 """
 
 from __future__ import annotations
