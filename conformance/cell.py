@@ -25,7 +25,7 @@ from .judge import RANK
 from .known import Entry, marked
 from .law import NOT_JUDGED, Law, Verdict, only
 from .records import from_record, numbers, to_record
-from .regions import Plan, Region, batch_rows, make_case, regions_for
+from .regions import Plan, Region, batch_rows, make_case, regions_for, unsuited
 from .regions import region as region_named
 from .run import FINDING_GRADES, GRADES, CaseRecord, Finding, Incident, KnownRecord, Tally, Worst
 from .shrink import shrink
@@ -135,23 +135,18 @@ class Cell:
     def regions(self) -> list[Region]:
         wanted = self._law.regions
         found = [r for r in regions_for(self.subject.operation) if not wanted or r.name in wanted]
-        found = [r for r in found if r.fits(self.subject) and self._is_drawn(r)]
-        if not (self._law.invalid and self.subject.target == "index"):
+        found = [r for r in found if not unsuited(r, self.subject) and self._is_drawn(r)]
+        if not self._law.invalid:
             found = [r for r in found if r.valid]
-        if self.subject.shape is not None:
-            # A compiled subject has one shape: neither no rows nor another number of classes.
-            found = [r for r in found if r.any_shape]
         if self._law.classes:
             found = [r for r in found if not r.classes or r.name == "empty"]
         return found
 
     def _is_drawn(self, region: Region) -> bool:
-        """Whether the law and the depth look at a region, and the subject takes an option of it."""
+        """Whether the law and the depth look at a region that suits the subject."""
         if region.laws and self._law.name not in region.laws:
             return False
         if region.dtypes and self._bench.dtype not in region.dtypes:
-            return False
-        if region.options and not self.subject.options & set(region.options):
             return False
         if region.vocabulary and not self._profile.vocabulary:
             return False

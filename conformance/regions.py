@@ -666,6 +666,7 @@ def unsuited(region: Region, subject: Subject) -> str:
         return "for targets or ops other than those of the subjects"
     if region.dtypes and not set(region.dtypes) & set(subject.dtypes):
         return f"for {', '.join(region.dtypes)}, in which it is not computed"
+    # A compiled subject has one shape: neither no rows nor another number of classes.
     if subject.shape is not None and not region.any_shape:
         return "of a shape other than the one that is compiled"
     return ""
