@@ -180,6 +180,13 @@ def from_relation(
     return by_row(output, case, found, left, note)
 
 
+def in_words(output: str, case: Case, grade: np.ndarray, told: tuple[str, str]) -> Verdict:
+    """A verdict on what numbers do not say: a grade for each row, what came and what is right."""
+    nothing = np.full(case.rows, np.nan)
+    none = nothing[:, None]
+    return Verdict(output, case, grade, nothing, none, none, nothing, nothing, told=told)
+
+
 def only(verdict: Verdict, rows: np.ndarray) -> Verdict:
     """The verdict with the other rows not judged."""
     grade = np.where(rows, verdict.grade, NOT_JUDGED)

@@ -11,7 +11,7 @@ from ...reference.truth import ignored_rows
 from ...reference.vocabulary import Case, Outcome
 from ..bench import Bench, Failed
 from ..judge import RANK, Judgement, distance, ulp_of
-from ..law import EXACT, NOT_JUDGED, VIOLATES, Law, Verdict, always, by_row
+from ..law import EXACT, NOT_JUDGED, VIOLATES, Law, Verdict, always, by_row, in_words
 from ..regions import said_of
 from .terms import OUTPUTS, Term, equal, side
 
@@ -47,9 +47,7 @@ def check_dtype(bench: Bench, case: Case) -> list[Verdict]:
     declared = bench.subject.semantics.output
     right = case.dtype if declared == "input" else declared
     grade = np.full(case.rows, EXACT if outcome.loss_dtype == right else RANK["policy"])
-    nothing = np.full(case.rows, np.nan)
-    none, told = nothing[:, None], (outcome.loss_dtype, right)
-    return [Verdict("loss", case, grade, nothing, none, none, nothing, nothing, told=told)]
+    return [in_words("loss", case, grade, (outcome.loss_dtype, right))]
 
 
 IDS = (-1, -100, -2)
@@ -140,9 +138,7 @@ def check_label_policy(bench: Bench, case: Case) -> list[Verdict]:
         grade[row] = EXACT if right else RANK["policy"]
         if not right:
             told = (f"{came} for the label {labels[row]}", f"{declared}, as declared")
-    nothing = np.full(case.rows, np.nan)
-    none = nothing[:, None]
-    return [Verdict("loss", case, grade, nothing, none, none, nothing, nothing, told=told)]
+    return [in_words("loss", case, grade, told)]
 
 
 def check_layout(bench: Bench, case: Case) -> list[Verdict]:

@@ -7,7 +7,7 @@ import numpy as np
 from ...reference.vocabulary import INPUTS_CHANGED, Case
 from ..bench import Bench, Failed
 from ..judge import RANK
-from ..law import EXACT, Law, Verdict, always
+from ..law import EXACT, Law, Verdict, always, in_words
 
 
 def check_inputs(bench: Bench, case: Case) -> list[Verdict]:
@@ -20,10 +20,7 @@ def check_inputs(bench: Bench, case: Case) -> list[Verdict]:
         raise Failed(outcome)
     changed = INPUTS_CHANGED in outcome.warnings
     grade = np.full(case.rows, RANK["policy"] if changed else EXACT)
-    nothing = np.full(case.rows, np.nan)
-    none = nothing[:, None]
-    told = ("changed in place", "left as they were")
-    return [Verdict("inputs", case, grade, nothing, none, none, nothing, nothing, told=told)]
+    return [in_words("inputs", case, grade, ("changed in place", "left as they were"))]
 
 
 UNCHANGED = Law(

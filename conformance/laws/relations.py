@@ -11,7 +11,7 @@ from ...reference.formats import round_to_format
 from ...reference.vocabulary import Case, Outcome
 from ..bench import Bench, Failed
 from ..judge import RANK, Judgement
-from ..law import EXACT, NOT_JUDGED, WRONG_KIND, Law, Verdict, by_row
+from ..law import EXACT, NOT_JUDGED, WRONG_KIND, Law, Verdict, by_row, in_words
 from .symmetry import compare
 
 
@@ -94,11 +94,8 @@ def _policies_differ(
     if case.target.ndim == 1:
         suspect = (case.target < 0) | (case.target >= case.inputs.shape[1])
     grade[suspect if suspect.any() else slice(0, 1)] = RANK["policy"]
-    nothing = np.full(case.rows, np.nan)
-    none = nothing[:, None]
     told = f"{_told(ours)} in mode {mode}", f"{_told(theirs)} eager"
-    verdict = Verdict("loss", case, grade, nothing, none, none, nothing, nothing)
-    return replace(verdict, against=((eager, case),), told=told)
+    return replace(in_words("loss", case, grade, told), against=((eager, case),))
 
 
 def _told(outcome: Outcome) -> str:
