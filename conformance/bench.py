@@ -93,7 +93,7 @@ class Bench:
             same op in another mode.
         truths: shared between benches, since subjects share cases.
         tried: the same for bounds of other forms than the declared ones.
-        large: shared too, for whatever large cases lead to; one of its own if None.
+        large: shared too, for whatever large cases lead to.
     """
 
     subject: Subject
@@ -103,10 +103,9 @@ class Bench:
     others: Callable[[str, str], Subject | None]
     truths: Memory
     tried: Memory = field(default_factory=Memory)
-    large: Memory | None = None
+    large: Memory = field(default_factory=lambda: Memory(KEPT_LARGE))
 
     def __post_init__(self) -> None:
-        self.large = self.large or Memory(KEPT_LARGE)
         self._outcomes = Memory()
         self._bounds = Memory()
         self._siblings: dict[tuple[str, str], Bench] = {}
@@ -147,10 +146,13 @@ class Bench:
 
     def _kept(self, memory: Memory, kind: str, case: Case, make: Callable[[], T]) -> T:
         """What is remembered of this subject; of a large case not for long."""
-        key = (kind, digest(case))
-        if case.inputs.size > LARGE and self.large is not None:
-            return self.large.get((self.subject.name, *key), make)
-        return memory.get(key, make)
+        key: tuple[object, ...] = (kind, digest(case))
+        if case.inputs.size > LARGE:
+            key = (self.subject.name, *key)  # other subjects share that memory
+        return self._memory(case, memory).get(key, make)
+
+    def _memory(self, case: Case, usual: Memory) -> Memory:
+        return self.large if case.inputs.size > LARGE else usual
 
     def again(self, case: Case) -> Outcome:
         """As `outcome`, but asked anew whatever is remembered."""
@@ -190,13 +192,11 @@ class Bench:
 
     def drawn(self, plan: Plan) -> Case:
         """The large case of a plan, which many subjects share."""
-        if self.large is None:
-            return make_case(plan)
         return self.large.get((plan,), lambda: make_case(plan))
 
     def truth(self, case: Case, semantics: Semantics | None = None) -> Truth:
         meant = semantics or self.semantics
-        memory = self.large if case.inputs.size > LARGE and self.large else self.truths
+        memory = self._memory(case, self.truths)
         return memory.get((digest(case), meant), lambda: truth(case, meant))
 
     def target_gradient(self, case: Case) -> Floats:
@@ -248,5 +248,6 @@ class Bench:
             return self.declared(case)
         # Many subjects share an arithmetic, and what is tried of it.
         key = (digest(case), self.semantics, replace(arithmetic, origin=""))
-        memory = self.large if case.inputs.size > LARGE and self.large else self.tried
-        return memory.get(key, lambda: bounds(case, self.semantics, arithmetic))
+        return self._memory(case, self.tried).get(
+            key, lambda: bounds(case, self.semantics, arithmetic)
+        )
