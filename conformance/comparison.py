@@ -1,0 +1,237 @@
+"""What a comparison of two runs says, as data that every report of it reads.
+
+Subjects are named without their environment, numbers are text as in `run`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from .run import CaseRecord
+
+FORMAT = 1
+"""Version of the comparison file."""
+
+Kind = Literal[
+    "crashed", "gone", "policy", "convention", "worse", "unspecified", "moved", "better", "reworded"
+]
+
+KINDS: dict[str, str] = {
+    "crashed": "the new version dies or hangs where the old one did not",
+    "gone": "a subject, a dtype or an option no longer returns anything",
+    "policy": "one returns where the other refuses, or warns where the other is silent",
+    "convention": "the same formula no longer holds: a convention was measured otherwise",
+    "worse": "was inside a bound and is outside of it, or farther outside",
+    "unspecified": "other bits where the mathematics gives no value",
+    "moved": "other bits, within the bounds that held before",
+    "better": "was outside of a bound and is inside, or nearer to it; or no longer dies",
+    "reworded": "refuses as before, in other words",
+}
+"""What became of rows that are not the same bits, worst first."""
+
+REGRESSIONS = ("crashed", "gone", "policy", "convention", "worse")
+MOVES = ("unspecified", "moved", "better")
+
+
+class Side(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the two runs.
+
+    `versions` are those of the packages of its frameworks; `findings` counts by kind.
+    """
+
+    versions: dict[str, str]
+    python: str
+    platform: str
+    lossaudit: str
+    started: str
+    seconds: float
+    depth: str
+    seed: int
+    complete: bool
+    subjects: int
+    findings: dict[str, int]
+
+
+class Compared(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of one subject in one dtype was compared, and what became of it.
+
+    `rows` counts rows of calls, `same` those whose loss and gradients have the same bits; `kinds`
+    has the others, each under the worst that became of it.
+    """
+
+    subject: str
+    dtype: str
+    calls: int
+    rows: int
+    same: int
+    kinds: dict[str, int]
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of the rows of one region that changed in one way.
+
+    Attributes:
+        kind: one of KINDS.
+        subject, dtype, region: where.
+        output: "loss", "gradient", "target_gradient", or "call" where none returned.
+        rows, of: rows that changed so, and rows of that output and region that were compared.
+        largest: the largest move, in ulps of the exact value; None where there is none in ulps.
+        nearer, farther: rows whose largest error became smaller, and larger.
+        grades: "exact -> faithful": rows.
+        case, row: the smallest input among them; of a reduced loss or a call the whole batch.
+        old, new, right: the two values and the right one there, one text per element. Where the
+            convention changed, what is right under the new one.
+        old_grade, new_grade, old_ulps, new_ulps: of that row.
+        move: of that row in ulps.
+        message: in words, where numbers do not say it.
+        snippet: a script that runs in both environments.
+    """
+
+    kind: Kind
+    subject: str
+    dtype: str
+    region: str
+    output: str
+    rows: int
+    of: int
+    largest: float | None
+    nearer: int
+    farther: int
+    grades: dict[str, int]
+    case: CaseRecord
+    row: int
+    old: list[str]
+    new: list[str]
+    right: list[str]
+    old_grade: str
+    new_grade: str
+    old_ulps: float | None
+    new_ulps: float | None
+    move: float | None
+    message: str
+    snippet: str
+
+
+class ConventionChange(msgspec.Struct, frozen=True, kw_only=True):
+    """A convention that is measured otherwise; `input` is the smallest call that shows it."""
+
+    subject: str
+    field: str
+    old: str
+    new: str
+    input: str
+    evidence: str
+
+
+class Presence(msgspec.Struct, frozen=True, kw_only=True):
+    """A subject, or one of its dtypes or options, that only one side has.
+
+    `part` is "" for the whole subject, else the dtype or the option.
+    """
+
+    subject: str
+    part: str
+    state: Literal["gone", "new"]
+    reason: str
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """What a search for differences beyond the corpus came to, for one output of one subject.
+
+    Attributes:
+        cases, rows, regions, seconds: the effort; `regions` those that were drawn.
+        differing: rows whose bits differ.
+        largest: the largest distance found, in ulps of the exact value, None where there is none.
+        case, old, new, right, distance, snippet: the smallest row on which they differ, and its
+            distance in ulps; None and empty where none was found.
+        message: where one of the two did not return.
+    """
+
+    subject: str
+    dtype: str
+    output: str
+    cases: int
+    rows: int
+    regions: list[str]
+    seconds: float
+    differing: int
+    largest: float | None
+    case: CaseRecord | None
+    old: list[str]
+    new: list[str]
+    right: list[str]
+    distance: float | None
+    message: str
+    snippet: str
+
+
+class LawChange(msgspec.Struct, frozen=True, kw_only=True):
+    """A finding of one run that the other does not have, asked again of both environments.
+
+    `state` is "appeared" or "gone"; `old` and `new` are the grades that came of its input.
+    """
+
+    finding: str
+    law: str
+    subject: str
+    dtype: str
+    region: str
+    output: str
+    state: Literal["appeared", "gone"]
+    old: str
+    new: str
+
+
+class Comparison(msgspec.Struct, kw_only=True):
+    """Everything that two runs say of each other."""
+
+    format: int = FORMAT
+    lossaudit: str
+    corpus: int
+    old: Side
+    new: Side
+    compared: list[Compared]
+    changes: list[Change]
+    conventions: list[ConventionChange]
+    presence: list[Presence]
+    notes: list[str]
+    """What could not be compared, and why."""
+    searched: list[Difference] = []
+    laws: list[LawChange] = []
+    seconds: float = 0.0
+    complete: bool = True
+
+    @property
+    def rows(self) -> int:
+        return sum(c.rows for c in self.compared)
+
+    @property
+    def same(self) -> int:
+        return sum(c.same for c in self.compared)
+
+    def count(self, kind: str) -> int:
+        """Rows of a kind, each counted once."""
+        return sum(c.kinds.get(kind, 0) for c in self.compared)
+
+    @property
+    def regressions(self) -> int:
+        """How many things regressed: rows, conventions, subjects, laws."""
+        rows = sum(self.count(kind) for kind in REGRESSIONS)
+        gone = sum(1 for p in self.presence if p.state == "gone")
+        laws = sum(1 for x in self.laws if x.state == "appeared")
+        return rows + len(self.conventions) + gone + laws
+
+    @property
+    def moves(self) -> int:
+        """How many rows have other bits without a regression."""
+        found = sum(1 for d in self.searched if d.differing)
+        return sum(self.count(kind) for kind in MOVES) + found
+
+    @property
+    def verdict(self) -> str:
+        """ "regressed", "moved" or "nothing moved"."""
+        if self.regressions:
+            return "regressed"
+        return "moved" if self.moves else "nothing moved"
