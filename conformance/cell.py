@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from ..adapters.registry import script
 from ..adapters.subject import Subject
 from ..reference.vocabulary import Case, Outcome
+from .answers import Asked
 from .bench import Bench, Failed
 from .events import Event
 from .implied import Classes
@@ -101,6 +102,7 @@ class Cell:
         self._tallies: dict[tuple[str, str], Counter[str]] = {}
         self._worst: dict[tuple[str, str], float] = {}
         self._worsts, self._classes_held = Worsts(law.name), Classes(bench, law.name)
+        self._asked = Asked(bench, law)
         self._suspects: dict[tuple[str, str, str], Suspect] = {}
         self._failures: dict[tuple[str, str], tuple[Case, Outcome]] = {}
 
@@ -116,7 +118,9 @@ class Cell:
         for worst in self._first:
             self._examine_again(worst)
         for plan in self._corpus():
-            self.examine(plan, self._classes_held.see)
+            case = self._drawn(plan)
+            self._examine(plan, case, self._classes_held.see)
+            self._asked.see(plan, case)
         self._search()
         for entry in self._known:
             self._replay(entry)
@@ -125,6 +129,8 @@ class Cell:
             self._emit(worst)
         if (implied := self._classes_held.said()) is not None:
             self._emit(implied)
+        if self._asked.calls:
+            self._emit(self._asked.said())
         self._say_findings()
         rows = sum(sum(counts.values()) for counts in self._tallies.values())
         grades = {g for counts in self._tallies.values() for g in counts}
@@ -278,9 +284,16 @@ class Cell:
 
     # --- what is seen -------------------------------------------------------------------------
 
-    def examine(self, plan: Plan, see: Callable[[Verdict], None] | None = None) -> float:
+    def examine(self, plan: Plan) -> float:
         """Check the law on the case of a plan; return the largest finite error in ulps."""
-        case = self._bench.drawn(plan) if plan.region.vocabulary else make_case(plan)
+        return self._examine(plan, self._drawn(plan))
+
+    def _drawn(self, plan: Plan) -> Case:
+        return self._bench.drawn(plan) if plan.region.vocabulary else make_case(plan)
+
+    def _examine(
+        self, plan: Plan, case: Case, see: Callable[[Verdict], None] | None = None
+    ) -> float:
         try:
             verdicts = self._law.verdicts(self._bench, case)
         except Failed as failed:

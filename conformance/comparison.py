@@ -231,7 +231,7 @@ class Comparison(msgspec.Struct, kw_only=True):
 
     @property
     def verdict(self) -> str:
-        """ "regressed", "moved" or "nothing moved"."""
+        """What it comes to: "regressed", "moved" or "nothing moved"."""
         if self.regressions:
             return "regressed"
         return "moved" if self.moves else "nothing moved"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from .run import (
     Absence,
+    Answers,
     Convention,
     Finding,
     Implied,
@@ -62,4 +63,5 @@ Event = (
     | KnownRecord
     | Worst
     | Implied
+    | Answers
 )

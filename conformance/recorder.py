@@ -8,6 +8,8 @@ import platform
 import time
 from datetime import UTC, datetime
 
+import msgspec
+
 from .. import __version__
 from ..adapters.registry import FRAMEWORKS
 from .engine import CONVENTIONS, Settings
@@ -16,6 +18,7 @@ from .known import Entry
 from .regions import CORPUS
 from .run import (
     Absence,
+    Answers,
     Convention,
     Environment,
     Finding,
@@ -46,6 +49,7 @@ class Recorder:
         self._known: list[KnownRecord] = []
         self._worst: list[Worst] = []
         self._implied: list[Implied] = []
+        self._answers: dict[tuple[str, str], Answers] = {}
         self._workers: dict[str, dict[str, str]] = {}
 
     def __call__(self, event: Event) -> None:
@@ -68,10 +72,18 @@ class Recorder:
                 self._worst.append(event)
             case Implied():
                 self._implied.append(event)
+            case Answers():
+                self._add_answers(event)
             case WorkerReady():
                 self._workers[event.worker] = event.facts
             case _:
                 pass  # progress is for whoever shows it
+
+    def _add_answers(self, more: Answers) -> None:
+        """One record for each subject and dtype, of the calls of all laws that keep theirs."""
+        key = (more.subject, more.dtype)
+        before = self._answers[key].calls if key in self._answers else []
+        self._answers[key] = msgspec.structs.replace(more, calls=[*before, *more.calls])
 
     def run(self, *, complete: bool) -> Run:
         """Everything seen so far, in an order that does not depend on which process was faster."""
@@ -101,6 +113,7 @@ class Recorder:
             known=_merged(self._settings.known.entries, self._known),
             worst=sorted(self._worst, key=_tally_order),
             implied=sorted(self._implied, key=lambda i: (_place(i.subject), i.dtype, i.output)),
+            answers=sorted(self._answers.values(), key=lambda a: (_place(a.subject), a.dtype)),
         )
 
 

@@ -15,6 +15,8 @@ from typing import Literal
 
 import msgspec
 
+from ..reference.vocabulary import Semantics
+
 FORMAT = 1
 """Version of the run file. Raised when a field changes its meaning; older files are refused."""
 
@@ -180,6 +182,52 @@ class Implied(msgspec.Struct, frozen=True, kw_only=True):
     rows: int
 
 
+class Call(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One call of the corpus, and what came of it: what another run is compared with.
+
+    Attributes:
+        case: the id of the case, which is that of its rows and their shape.
+        law: which law asked it.
+        region, rows, classes, options, reduction, seed: the plan that it is drawn from.
+        status, message, warnings: as in an Outcome.
+        loss_dtype: in which the loss came back, "" for that of the inputs.
+        loss, gradient, target_gradient: the numbers, each as its distance from the correctly
+            rounded value in steps of the format ("0*62 1 -1"), or as itself ("=nan", "=1.5") where
+            it is far away; of a wide batch a digest of each row ("#5d41402a").
+        digests: output -> a hash of the bits of its numbers.
+        grades: output -> the grade of each row ("e*60 f*4"), or of the whole, by its letter: e
+            exact, f faithful, b bounded, n no bound, u unspecified, p precision, v violates, w
+            wrong kind, o policy, t timed out, c crashed, - for none.
+    """
+
+    case: str
+    law: str
+    region: str
+    rows: int
+    classes: int
+    seed: int
+    options: list[str] = []
+    reduction: str = "none"
+    status: str = "returned"
+    message: str = ""
+    warnings: list[str] = []
+    loss_dtype: str = ""
+    loss: str = ""
+    gradient: str = ""
+    target_gradient: str = ""
+    digests: dict[str, str] = {}
+    grades: dict[str, str] = {}
+
+
+class Answers(msgspec.Struct, frozen=True, kw_only=True):
+    """What one subject answered to the corpus in one dtype, and the conventions measured there."""
+
+    subject: str
+    dtype: str
+    semantics: Semantics
+    calls: list[Call]
+
+
 class Convention(msgspec.Struct, frozen=True, kw_only=True):
     """One field of a subject's Semantics: declared, and measured from numbers alone.
 
@@ -284,6 +332,8 @@ class Run(msgspec.Struct, kw_only=True):
     """The worst inputs that were found; a run of another seed can start from them."""
     implied: list[Implied] = []
     """The class of arithmetic that the errors imply, beside the declared one."""
+    answers: list[Answers] = []
+    """What every subject answered to the corpus: what a later run is compared with, row by row."""
 
     def new_findings(self) -> list[Finding]:
         return [finding for finding in self.findings if finding.status == "new"]
@@ -294,6 +344,12 @@ class Run(msgspec.Struct, kw_only=True):
 
 class RunFileError(Exception):
     """A run file that cannot be read; the text says which, where and what to do."""
+
+
+def anywhere(name: str) -> str:
+    """The name of a subject without its environment: "jax:op[jit,cpu]" of "jax@old:op[jit,cpu]"."""
+    home, _, local = name.partition(":")
+    return f"{home.partition('@')[0]}:{local}"
 
 
 def worst_grade(grades: dict[str, int]) -> str:

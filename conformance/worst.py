@@ -15,7 +15,7 @@ from ..adapters.subject import Subject
 from ..reference.vocabulary import Case
 from .law import NOT_JUDGED, Verdict
 from .records import to_record
-from .run import GRADES, Worst
+from .run import GRADES, Worst, anywhere
 
 KEPT = ("value", "gradient-identity", "hessian-products")
 """The laws whose errors are those of the subject alone, against the exact value."""
@@ -70,15 +70,9 @@ class Kept:
     def __init__(self, worst: Iterable[Worst]) -> None:
         self._by_cell: dict[tuple[str, str, str], list[Worst]] = {}
         for each in worst:
-            key = (_anywhere(each.subject), each.law, each.dtype)
+            key = (anywhere(each.subject), each.law, each.dtype)
             self._by_cell.setdefault(key, []).append(each)
 
     def of(self, subject: Subject, law: str, dtype: str) -> tuple[Worst, ...]:
         """Those of a cell, in whichever environment they were found."""
         return tuple(self._by_cell.get((subject.name_anywhere, law, dtype), ()))
-
-
-def _anywhere(name: str) -> str:
-    """The name of a subject without its environment."""
-    home, _, local = name.partition(":")
-    return f"{home.partition('@')[0]}:{local}"

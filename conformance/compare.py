@@ -1,0 +1,205 @@
+"""Two runs compared row by row, from what their subjects answered to the fixed corpus.
+
+Neither environment is needed: calls are drawn again from their plans, numbers are read from their
+distances to the right ones, and both runs are judged by the same reference.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable
+
+import msgspec
+
+from .. import __version__
+from .answers import ASKING
+from .compare_calls import Pair
+from .comparison import KINDS, Comparison, ConventionChange, Presence, Side
+from .regions import CORPUS
+from .run import Answers, Run, SubjectRecord, anywhere
+
+WORST_FIRST = {kind: place for place, kind in enumerate(KINDS)}
+
+
+class IncomparableRuns(Exception):
+    """Two runs that cannot be compared; the text says why and what to do."""
+
+
+def compare(
+    old: Run, new: Run, names: tuple[str, str] = ("the old run", "the new run")
+) -> Comparison:
+    """What became of every row that both runs asked.
+
+    Args:
+        old: a run of one environment.
+        new: another one, of the same environment later or of another.
+        names: what messages call them.
+
+    Raises:
+        IncomparableRuns: they have no question in common, or hold none.
+    """
+    began = time.monotonic()
+    _demand_comparable(old, new, names)
+    result = Comparison(
+        lossaudit=__version__,
+        corpus=CORPUS,
+        old=_side(old),
+        new=_side(new),
+        compared=[],
+        changes=[],
+        conventions=_conventions(old, new),
+        presence=_presence(old, new),
+        notes=_notes(old, new, names),
+        complete=old.complete and new.complete,
+    )
+    for before, after, record in _pairs(old, new):
+        try:
+            found = Pair(before, after, record).compared()
+        except ValueError as error:
+            raise IncomparableRuns(
+                f"{names[0]} and {names[1]} cannot be compared: {error}."
+            ) from error
+        result.compared.append(found.record)
+        result.changes += found.changes
+        result.presence += found.presence
+        result.notes += found.notes
+    result.presence = _whole(result.presence, old)
+    result.changes.sort(key=lambda c: (WORST_FIRST[c.kind], -(c.largest or 0.0)))
+    result.seconds = round(time.monotonic() - began, 1)
+    return result
+
+
+def _pairs(old: Run, new: Run) -> Iterable[tuple[Answers, Answers, SubjectRecord]]:
+    after = {(anywhere(a.subject), a.dtype): a for a in new.answers}
+    records = {record.name: record for record in old.subjects}
+    for before in old.answers:
+        now = after.get((anywhere(before.subject), before.dtype))
+        if now is not None and before.subject in records:
+            yield before, now, records[before.subject]
+
+
+def _demand_comparable(old: Run, new: Run, names: tuple[str, str]) -> None:
+    for run, name in zip((old, new), names, strict=True):
+        if run.corpus != CORPUS:
+            raise IncomparableRuns(
+                f"{name} was asked corpus {run.corpus}, and this lossaudit has corpus {CORPUS}: "
+                "its rows are others. Make it anew with `lossaudit run --out FILE`."
+            )
+        if not run.answers:
+            raise IncomparableRuns(
+                f"{name} holds no answers to compare: it was made by an older lossaudit, with "
+                "--law and without the law value, or was interrupted early. Make it anew with "
+                "`lossaudit run --out FILE`."
+            )
+    ours, theirs = ({anywhere(a.subject) for a in run.answers} for run in (old, new))
+    if not ours & theirs:
+        raise IncomparableRuns(
+            f"no subject is in both: {names[0]} has {_few(ours)}; {names[1]} has {_few(theirs)}."
+        )
+
+
+def _few(names: Iterable[str]) -> str:
+    listed = sorted(names)
+    more = f" and {len(listed) - 2} more" if len(listed) > 2 else ""
+    return ", ".join(listed[:2]) + more
+
+
+def _side(run: Run) -> Side:
+    return Side(
+        versions=dict(sorted({n: v for s in run.subjects for n, v in s.versions.items()}.items())),
+        python=_interpreter(run),
+        platform=run.environment.platform,
+        lossaudit=run.lossaudit,
+        started=run.started,
+        seconds=run.seconds,
+        depth=run.depth,
+        seed=run.seed,
+        complete=run.complete,
+        subjects=len(run.subjects),
+        findings=dict(Counter(finding.kind for finding in run.findings)),
+    )
+
+
+def _interpreter(run: Run) -> str:
+    """The Python of the workers, which need not be that of lossaudit."""
+    found = {facts["python"] for facts in run.environment.workers.values() if "python" in facts}
+    return ", ".join(sorted(found)) or run.environment.python
+
+
+def _notes(old: Run, new: Run, names: tuple[str, str]) -> list[str]:
+    notes = []
+    if old.depth != new.depth:
+        notes.append(
+            f"{names[0]} has the depth {old.depth} and {names[1]} {new.depth}: what one of them "
+            "alone asked is not compared"
+        )
+    if old.lossaudit != new.lossaudit:
+        notes.append(
+            f"made by lossaudit {old.lossaudit} and {new.lossaudit}: grades may differ for that"
+        )
+    notes += [
+        f"{name} is not complete: what it lacks is not compared"
+        for run, name in zip((old, new), names, strict=True)
+        if not run.complete
+    ]
+    asked = [{law.name for law in run.laws} & set(ASKING) for run in (old, new)]
+    return notes + [
+        f"the law {law} is in one run alone: its calls are not compared"
+        for law in sorted(asked[0] ^ asked[1])
+    ]
+
+
+def _conventions(old: Run, new: Run) -> list[ConventionChange]:
+    """Fields that were measured in both, and measured otherwise."""
+    before = {(anywhere(c.subject), c.field): c for c in old.conventions if c.measured}
+    return [
+        ConventionChange(
+            subject=anywhere(now.subject),
+            field=now.field,
+            old=before[key].measured,
+            new=now.measured,
+            input=now.input or before[key].input,
+            evidence=now.evidence,
+        )
+        for now in new.conventions
+        if (key := (anywhere(now.subject), now.field)) in before
+        and now.measured
+        and now.measured != before[key].measured
+    ]
+
+
+def _presence(old: Run, new: Run) -> list[Presence]:
+    """Subjects that one complete run lacks, or whose framework one run says to be absent."""
+    ours, theirs = ({anywhere(r.name): r for r in run.subjects} for run in (old, new))
+    found = []
+    for here, there, run, state in ((ours, theirs, new, "gone"), (theirs, ours, old, "new")):
+        for name in here:
+            reason = _absence(run, name)
+            if name not in there and (run.complete or reason):
+                found.append(
+                    Presence(
+                        subject=name, part="", state=state, reason=reason or "was not audited there"
+                    )
+                )
+    return found
+
+
+def _absence(run: Run, subject: str) -> str:
+    framework = subject.partition(":")[0]
+    absent = (a.reason for a in run.absent if a.framework.partition("@")[0] == framework)
+    return next(absent, "")
+
+
+def _whole(presence: list[Presence], old: Run) -> list[Presence]:
+    """A subject that is gone or new in every dtype is so as a whole."""
+    dtypes: dict[str, set[str]] = {}
+    for answers in old.answers:
+        dtypes.setdefault(anywhere(answers.subject), set()).add(answers.dtype)
+    found: dict[tuple[str, str, str], Presence] = {}
+    for one in presence:
+        parts = {p.part for p in presence if (p.subject, p.state) == (one.subject, one.state)}
+        part = "" if dtypes.get(one.subject, {""}) <= parts else one.part
+        whole = msgspec.structs.replace(one, part=part)
+        found.setdefault((one.subject, part, one.state), whole)
+    return list(found.values())
