@@ -2,7 +2,8 @@
 
 Exit codes: 0 nothing new; 1 new findings, or a known one that is gone, or a replayed one that is
 still there; 2 wrong use or unreadable input; 3 a framework, an environment or a device asked for by
-name cannot be used; 70 internal error; 130 interrupted, with a valid partial run.
+name cannot be used; 10 an upgrade moved values within bounds only; 11 an upgrade regressed; 70
+internal error; 130 interrupted, with a valid partial run.
 """
 
 from __future__ import annotations
@@ -23,10 +24,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .adapters.environments import Environment
+    from .conformance.comparison import Comparison
     from .conformance.engine import Settings
     from .conformance.run import Finding, Run
 
 NOTHING_NEW, NEW_FINDINGS, WRONG_USE, UNUSABLE, INTERNAL, INTERRUPTED = 0, 1, 2, 3, 70, 130
+MOVED, REGRESSED = 10, 11
+
+FAIL_ON = ("moved", "regressed", "never")
+"""What `--fail-on` of a comparison may be given."""
 
 RANDOM = "random"
 """What `--seed` is given for a seed that nobody chose."""
@@ -176,6 +182,235 @@ def exit_code(result: Run, asked_for: list[str], fail_on: str = "any") -> int:
         return UNUSABLE
     new = [f for f in result.new_findings() if fail_on == "any" or f.kind != "precision"]
     return NEW_FINDINGS if new or result.gone() else NOTHING_NEW
+
+
+@app.command()
+def upgrade(
+    from_: Annotated[
+        str | None,
+        typer.Option("--from", metavar="REQUIREMENTS", help='The old versions: "torch==2.13.0".'),
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option("--to", metavar="REQUIREMENTS", help='The new ones: "torch==2.15.0".'),
+    ] = None,
+    from_python: Annotated[
+        Path | None, typer.Option(help="An interpreter that has the old versions.")
+    ] = None,
+    to_python: Annotated[
+        Path | None, typer.Option(help="An interpreter that has the new versions.")
+    ] = None,
+    backend: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--backend", "-b", help="Framework to audit; may be repeated. All that both have."
+        ),
+    ] = None,
+    adapter: Annotated[
+        list[Path] | None,
+        typer.Option(help="Python file that declares subjects; may be repeated."),
+    ] = None,
+    law: Annotated[
+        list[str] | None, typer.Option("--law", help="Law to check; may be repeated. All if none.")
+    ] = None,
+    depth: Annotated[str, typer.Option(help="quick, standard or deep.")] = "standard",
+    seed: Annotated[int, typer.Option(help="Seed of the searches.")] = 0,
+    jobs: Annotated[int, typer.Option(help="Processes; 0 for one per core.", min=0)] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda or mps; must be there.")] = "cpu",
+    memory: Annotated[
+        float | None,
+        typer.Option(
+            metavar="GIB", help="Memory a worker may hold. Half of the machine's if none."
+        ),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Where runs, comparison and report are written.")
+    ] = Path("upgrade"),
+    markdown: Annotated[
+        Path | None, typer.Option(help="Write a summary for a pull request to this file.")
+    ] = None,
+    fail_on: Annotated[
+        str, typer.Option(help="moved (codes 10 and 11), regressed (11 alone), or never.")
+    ] = "moved",
+) -> None:
+    """Audit an upgrade: what becomes of every loss and gradient, row by row.
+
+    Exit code 0 if nothing moved, 10 if values moved within their bounds, 11 if something
+    regressed. Environments are made with venv and pip and kept for the next time; what an
+    interrupted start has audited is kept too.
+    """
+    from .conformance.compare import compare as compared
+    from .conformance.upgrade import Question, Upgrade
+    from .reports.terminal import TerminalProgress
+
+    _demand_one_of("--fail-on", fail_on, FAIL_ON)
+    environments = _two_environments((from_, from_python), (to, to_python))
+    settings = _settings(depth, seed, law, None, memory, device)
+    frameworks, left_out = _in_both(backend, adapter, environments, device)
+    _demand_writable(out / "comparison.json")
+    _demand_writable(markdown)
+    signal.signal(signal.SIGTERM, _interrupt)
+    packages = (_packages(environments[0]), _packages(environments[1]))
+    question = Question(tuple(frameworks), environments, packages, settings, jobs or _cores())
+    done = False
+    with TerminalProgress() as progress:
+        work = Upgrade(question, out, progress)
+        if work.finished_before:
+            typer.echo(f"going on: {work.finished_before} subjects were audited before", err=True)
+        try:
+            old, new = work.audit()
+            _demand_loaded(old, new)
+            comparison = compared(old, new, ("the old version", "the new version"))
+            comparison.notes += left_out
+            work.search(old, new, comparison)
+            done = True
+        except KeyboardInterrupt:
+            old, new = work.runs(complete=False)
+            typer.echo("interrupted: the same command goes on from here", err=True)
+        finally:
+            work.close(done=done)
+    _write(old, out / "old.json.gz", None)
+    _write(new, out / "new.json.gz", None)
+    if not done:
+        raise typer.Exit(INTERRUPTED)
+    _say_comparison(comparison, out / "comparison.json", out / "comparison.html", markdown)
+    raise typer.Exit(upgrade_code(comparison.verdict, fail_on))
+
+
+@app.command()
+def compare(
+    old: Annotated[Path, typer.Argument(help="A file written by `lossaudit run --out`.")],
+    new: Annotated[Path, typer.Argument(help="A later one.")],
+    adapter: Annotated[
+        list[Path] | None,
+        typer.Option(help="Python file that declares subjects, for their scripts."),
+    ] = None,
+    json: Annotated[Path | None, typer.Option(help="Write the comparison to this file.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write its report to this file.")] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="Write a summary for a pull request to this file.")
+    ] = None,
+    fail_on: Annotated[
+        str, typer.Option(help="moved (codes 10 and 11), regressed (11 alone), or never.")
+    ] = "moved",
+) -> None:
+    """Compare two stored runs row by row; neither framework is needed.
+
+    Exit code 0 if nothing moved, 10 if values moved within their bounds, 11 if something
+    regressed, 2 if they cannot be compared.
+    """
+    from .conformance.compare import compare as compared
+    from .conformance.run import read_run
+
+    _demand_one_of("--fail-on", fail_on, FAIL_ON)
+    for path in (json, html, markdown):
+        _demand_writable(path)
+    _frameworks(None, adapter)
+    comparison = compared(read_run(old), read_run(new), (str(old), str(new)))
+    _say_comparison(comparison, json, html, markdown)
+    raise typer.Exit(upgrade_code(comparison.verdict, fail_on))
+
+
+def upgrade_code(verdict: str, fail_on: str) -> int:
+    """What a comparison means to a script."""
+    if verdict == "regressed":
+        return NOTHING_NEW if fail_on == "never" else REGRESSED
+    if verdict == "moved":
+        return MOVED if fail_on == "moved" else NOTHING_NEW
+    return NOTHING_NEW
+
+
+def _say_comparison(
+    comparison: Comparison, json: Path | None, html: Path | None, markdown: Path | None
+) -> None:
+    """Write what was asked for, and print the summary."""
+    from rich.console import Console
+
+    from .conformance.run import write_json
+    from .reports.comparison_html import write_comparison_html
+    from .reports.comparison_markdown import comparison_markdown
+    from .reports.comparison_terminal import print_comparison
+
+    if json is not None:
+        write_json(comparison, json)
+    if html is not None:
+        write_comparison_html(comparison, html)
+    if markdown is not None:
+        markdown.write_text(comparison_markdown(comparison), encoding="utf-8")
+    files = [path for path in (html, json, markdown) if path is not None]
+    print_comparison(comparison, Console(), files)
+
+
+def _two_environments(
+    old: tuple[str | None, Path | None], new: tuple[str | None, Path | None]
+) -> tuple[Environment, Environment]:
+    """The environments of both sides, made where they are named by requirements."""
+    from .adapters.environments import Environment, examine
+    from .adapters.installation import environment_for
+
+    found = []
+    for (requirements, python), option in ((old, "--from"), (new, "--to")):
+        if (requirements is None) is (python is None):
+            raise WrongUse(f"name one of {option} REQUIREMENTS and {option}-python PATH.")
+    for requirements, python in (old, new):
+        if requirements is not None:
+            found.append(environment_for(requirements, "", _say))
+        else:
+            found.append(Environment("", str(Path(python or "").absolute())))
+            examine(found[-1])
+    return found[0], found[1]
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+def _packages(environment: Environment) -> dict[str, str]:
+    from .adapters.installation import installed
+
+    return installed(environment)
+
+
+def _in_both(
+    names: list[str] | None,
+    adapters: list[Path] | None,
+    environments: tuple[Environment, Environment],
+    device: str,
+) -> tuple[list[str], list[str]]:
+    """The frameworks that both environments have, and what is said of those that one has."""
+    from .adapters.environments import UnusableEnvironment, availability
+    from .adapters.registry import FRAMEWORKS
+
+    chosen = _frameworks(names, adapters, environments)
+    asked_for = chosen if names or adapters else []
+    reasons = {n: [availability(FRAMEWORKS[n], e) for e in environments] for n in chosen}
+    both = [name for name in chosen if not any(reasons[name])]
+    missing = [f"{n}: {'; '.join(filter(None, reasons[n]))}" for n in asked_for if any(reasons[n])]
+    if missing:
+        raise UnusableEnvironment(f"{'. '.join(missing)}.")
+    if not both:
+        has = ", ".join(name for name in chosen if not all(reasons[name])) or "none"
+        raise UnusableEnvironment(
+            f"no framework that lossaudit knows is in both environments; in one of them: {has}."
+        )
+    alone = [name for name in chosen if any(reasons[name]) and not all(reasons[name])]
+    notes = [f"{n} is in the {'new' if reasons[n][0] else 'old'} environment alone" for n in alone]
+    return _on_device(both, device, list(environments), asked_for), notes
+
+
+def _demand_loaded(old: Run, new: Run) -> None:
+    """Refuse to compare where a framework is installed and does not load.
+
+    Raises:
+        UnusableEnvironment: it names the side, the framework and why.
+    """
+    from .adapters.environments import UnusableEnvironment
+
+    for run, side in ((old, "old"), (new, "new")):
+        for absence in run.absent:
+            raise UnusableEnvironment(
+                f"{absence.framework} of the {side} environment cannot be used: {absence.reason}"
+            )
 
 
 @app.command()
@@ -633,12 +868,14 @@ def main() -> NoReturn:
 def _explained(error: Exception) -> tuple[str, int]:
     from .adapters.client import UnusableFramework
     from .adapters.environments import UnusableEnvironment
+    from .conformance.compare import IncomparableRuns
     from .conformance.defects import DefectsError
     from .conformance.known import KnownFindingsError
     from .conformance.replay import ReplayError
     from .conformance.run import RunFileError
 
-    if isinstance(error, (WrongUse, RunFileError, KnownFindingsError, DefectsError, ReplayError)):
+    wrong = (WrongUse, RunFileError, KnownFindingsError, DefectsError, ReplayError)
+    if isinstance(error, (*wrong, IncomparableRuns)):
         return str(error), WRONG_USE
     if isinstance(error, (UnusableEnvironment, UnusableDevice, UnusableFramework)):
         return str(error), UNUSABLE

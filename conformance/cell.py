@@ -84,6 +84,33 @@ class Suspect:
     row: int
 
 
+def climb(
+    plans: st.SearchStrategy[Plan], examples: int, seed: int, examine: Callable[[Plan], float]
+) -> None:
+    """Let Hypothesis draw plans and climb on what `examine` says of each, a number of ulps."""
+
+    @hypothesis.seed(seed)
+    @hypothesis.settings(
+        max_examples=examples,
+        database=None,
+        deadline=None,
+        phases=(hypothesis.Phase.generate, hypothesis.Phase.target),
+        suppress_health_check=[
+            hypothesis.HealthCheck.too_slow,
+            hypothesis.HealthCheck.data_too_large,
+            hypothesis.HealthCheck.large_base_example,
+        ],
+    )
+    @hypothesis.given(plans)
+    def search(plan: Plan) -> None:
+        worst = examine(plan)
+        if worst > 0:
+            # In bits: errors range over forty binades.
+            hypothesis.target(float(np.log2(1 + min(worst, 2.0**64))), label=plan.region.name)
+
+    search()
+
+
 class Cell:
     """Audits one law on one subject in one dtype."""
 
@@ -233,10 +260,18 @@ class Cell:
 
     def _search(self) -> None:
         """Let Hypothesis draw plans beyond the corpus, climbing on the largest error."""
-        regions = [r for r in self.regions() if r.name != "empty" and not r.vocabulary]
+        plans = self.plans()
         examples = int(self._profile.examples * self._law.effort)
-        if not regions or not examples:
+        if plans is None or not examples:
             return
+
+        climb(plans, examples, self.own_seed(), self.examine)
+
+    def plans(self) -> st.SearchStrategy[Plan] | None:
+        """What Hypothesis draws beyond the corpus; None where the law looks at no region."""
+        regions = [r for r in self.regions() if r.name != "empty" and not r.vocabulary]
+        if not regions:
+            return None
 
         def drawn(content: bytes) -> Plan:
             region = regions[content[0] % len(regions)]
@@ -250,30 +285,9 @@ class Cell:
 
         # Bytes of an odd length, and not integers: Hypothesis mixes the integer constants of the
         # modules that it finds loaded into its draws, and a run must not depend on those.
-        plans = st.binary(min_size=DRAWN_BYTES, max_size=DRAWN_BYTES).map(drawn)
+        return st.binary(min_size=DRAWN_BYTES, max_size=DRAWN_BYTES).map(drawn)
 
-        @hypothesis.seed(self._own_seed())
-        @hypothesis.settings(
-            max_examples=examples,
-            database=None,
-            deadline=None,
-            phases=(hypothesis.Phase.generate, hypothesis.Phase.target),
-            suppress_health_check=[
-                hypothesis.HealthCheck.too_slow,
-                hypothesis.HealthCheck.data_too_large,
-                hypothesis.HealthCheck.large_base_example,
-            ],
-        )
-        @hypothesis.given(plans)
-        def search(plan: Plan) -> None:
-            worst = self.examine(plan)
-            if worst > 0:
-                # In bits: errors range over forty binades.
-                hypothesis.target(float(np.log2(1 + min(worst, 2.0**64))), label=plan.region.name)
-
-        search()
-
-    def _own_seed(self) -> int:
+    def own_seed(self) -> int:
         """One seed for all laws and subjects of an operation in a dtype.
 
         They are then asked the same cases while `target` finds nothing to climb on, so that a
@@ -592,6 +606,7 @@ class Cell:
                     entry=entry.id,
                     state="seen" if seen else "gone",
                     detail=where if seen else missing,
+                    subject=self.subject.name,
                 )
             )
 

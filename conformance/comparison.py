@@ -143,8 +143,9 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         cases, rows, regions, seconds: the effort; `regions` those that were drawn.
         differing: rows whose bits differ.
+        kind: the worst that was found of them, one of KINDS; "" where none differ.
         largest: the largest distance found, in ulps of the exact value, None where there is none.
-        case, old, new, right, distance, snippet: the smallest row on which they differ, and its
+        case, old, new, right, distance, snippet: the smallest row that shows that kind, and its
             distance in ulps; None and empty where none was found.
         message: where one of the two did not return.
     """
@@ -157,6 +158,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     regions: list[str]
     seconds: float
     differing: int
+    kind: str
     largest: float | None
     case: CaseRecord | None
     old: list[str]
@@ -217,16 +219,17 @@ class Comparison(msgspec.Struct, kw_only=True):
 
     @property
     def regressions(self) -> int:
-        """How many things regressed: rows, conventions, subjects, laws."""
+        """How many things regressed: rows, conventions, subjects, laws, what a search found."""
         rows = sum(self.count(kind) for kind in REGRESSIONS)
+        rows += sum(1 for found in self.searched if found.kind in REGRESSIONS)
         gone = sum(1 for p in self.presence if p.state == "gone")
         laws = sum(1 for x in self.laws if x.state == "appeared")
         return rows + len(self.conventions) + gone + laws
 
     @property
     def moves(self) -> int:
-        """How many rows have other bits without a regression."""
-        found = sum(1 for d in self.searched if d.differing)
+        """How many rows, and searches, have other bits without a regression."""
+        found = sum(1 for d in self.searched if d.kind in MOVES)
         return sum(self.count(kind) for kind in MOVES) + found
 
     @property

@@ -16,6 +16,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import cast
@@ -29,7 +30,7 @@ from ..adapters.subject import Framework, Subject
 from ..reference.vocabulary import Case, Outcome, Semantics
 from .bench import KEPT_LARGE, Bench, Memory, Session
 from .cell import PROFILES, Cell, Profile
-from .events import CellFinished, CellStarted, Event, PlanMade, WorkerReady
+from .events import CellFinished, CellStarted, Event, PlanMade, SubjectFinished, WorkerReady
 from .known import Entry, Known, marked
 from .law import Law, cells, finder
 from .laws.registry import LAWS
@@ -161,13 +162,14 @@ class Auditor:
                 findings.append(marked(contradiction(found.convention, subject, found.case), known))
                 self._emit(findings[-1])
         agreeing = {m.convention.field for m in measured if m.convention.agrees}
+        where = f"{CONVENTIONS.name} {subject.name} {dtype}"
+        gone = f"{where}: measured as declared; remove it from the entry"
         for entry in known:
-            where = f"{CONVENTIONS.name} {subject.name} {dtype}"
-            if any(finding.known == entry.id for finding in findings):
-                self._emit(KnownRecord(entry=entry.id, state="seen", detail=where))
-            elif agreeing & set(entry.outputs):
-                said = f"{where}: measured as declared; remove it from the entry"
-                self._emit(KnownRecord(entry=entry.id, state="gone", detail=said))
+            seen = any(finding.known == entry.id for finding in findings)
+            if seen or agreeing & set(entry.outputs):
+                state, detail = ("seen", where) if seen else ("gone", gone)
+                name = subject.name
+                self._emit(KnownRecord(entry=entry.id, state=state, detail=detail, subject=name))
 
     def cell(self, subject: Subject, law: Law, dtype: str, versions: dict[str, str]) -> None:
         """Audit one cell; a fault of lossaudit's own is an incident and not the end."""
@@ -320,6 +322,7 @@ def _audit_subject(auditor: Auditor, subject: Subject, emit: Emit, session: Sess
         return
     for law, dtype in auditor.cells(subject):
         auditor.cell(subject, law, dtype, versions)
+    emit(SubjectFinished(subject.name))
 
 
 # --- everything, in as many processes as there are cores ------------------------------------------
@@ -356,7 +359,7 @@ def plan(
     environments: Sequence[Environment] = (Environment(),),
     device: str = "cpu",
 ) -> tuple[list[Part], list[Absence]]:
-    """Parts to audit, the slowest first, and the frameworks that are not installed."""
+    """Parts to audit, and the frameworks that are not installed."""
     parts, absent = [], []
     for name in frameworks:
         for environment in environments:
@@ -373,8 +376,20 @@ def plan(
                 if some:
                     mode = "compiled" if compiled else "eager"
                     parts.append(Part(f"{home} {mode}", some, every, environment))
-    # Started first, what takes longest runs beside all others.
-    return sorted(parts, key=lambda part: not part.slow), absent
+    return parts, absent
+
+
+@dataclass(frozen=True)
+class Side:
+    """An environment to audit, and where what is seen of it goes.
+
+    Attributes:
+        finished: names of subjects that need not be asked: an earlier start has finished them.
+    """
+
+    environment: Environment
+    emit: Emit
+    finished: frozenset[str] = frozenset()
 
 
 def audit_all(
@@ -389,16 +404,31 @@ def audit_all(
     Raises:
         KeyboardInterrupt: after the processes were ended; what was said until then stands.
     """
-    parts, absent = plan(frameworks, settings.depth, environments, settings.device)
-    for absence in absent:
-        emit(absence)
-    laws = settings.chosen_laws()
-    emit(PlanMade(sum(1 for p in parts for _ in cells(laws, p.subjects, p.context))))
-    if jobs <= 1:
-        for part in parts:
-            audit_part(part, settings, emit)
-        return
-    _Processes(parts, settings, emit, jobs).run()
+    audit_sides(frameworks, settings, [Side(env, emit) for env in environments], jobs)
+
+
+def audit_sides(
+    frameworks: Sequence[str], settings: Settings, sides: Sequence[Side], jobs: int
+) -> None:
+    """As `audit_all`, the events of each environment apart, all of them side by side."""
+    laws, tasks = settings.chosen_laws(), []
+    for side in sides:
+        parts, absent = plan(frameworks, settings.depth, [side.environment], settings.device)
+        for absence in absent:
+            side.emit(absence)
+        left = [_unfinished(part, side.finished) for part in parts]
+        asked = (cells(laws, part.subjects, part.context) for part in left)
+        side.emit(PlanMade(sum(1 for each in asked for _ in each)))
+        tasks += [
+            Task(part.name, partial(audit_part, part, settings), side.emit, part.context, part.slow)
+            for part in left
+            if part.subjects
+        ]
+    run_tasks(tasks, jobs)
+
+
+def _unfinished(part: Part, finished: frozenset[str]) -> Part:
+    return replace(part, subjects=tuple(s for s in part.subjects if s.name not in finished))
 
 
 def audit_part(part: Part, settings: Settings, emit: Emit) -> None:
@@ -446,21 +476,54 @@ def _flat(facts: Mapping[str, object], prefix: str = "") -> dict[str, str]:
     return found
 
 
+@dataclass(frozen=True)
+class Task:
+    """What one process does, and who hears what it says.
+
+    Attributes:
+        name: for incidents.
+        work: called with the `Emit` of the process; can be pickled.
+        emit: hears it here.
+        context: subjects whose frameworks the process must know.
+        slow: whether it is started before the others.
+    """
+
+    name: str
+    work: Callable[[Emit], None]
+    emit: Emit
+    context: tuple[Subject, ...] = ()
+    slow: bool = False
+
+
+def run_tasks(tasks: Sequence[Task], jobs: int) -> None:
+    """Run tasks in as many processes; what takes longest first, beside all others.
+
+    Raises:
+        KeyboardInterrupt: after the processes were ended.
+    """
+    ordered = sorted(tasks, key=lambda task: not task.slow)
+    if jobs <= 1:
+        for task in ordered:
+            task.work(task.emit)
+        return
+    _Processes(ordered, jobs).run()
+
+
 class _Processes:
-    """Runs parts in processes and passes their events on, each over a pipe of its own.
+    """Runs tasks in processes and passes their events on, each over a pipe of its own.
 
     A process that is killed in the middle of an event ends its own pipe and nobody else's.
     """
 
-    def __init__(self, parts: list[Part], settings: Settings, emit: Emit, jobs: int) -> None:
-        self._parts, self._settings, self._emit, self._jobs = list(parts), settings, emit, jobs
+    def __init__(self, tasks: list[Task], jobs: int) -> None:
+        self._tasks, self._jobs = tasks, jobs
         self._context = multiprocessing.get_context("spawn")
-        self._running: dict[Connection, tuple[str, BaseProcess]] = {}
-        self._done: set[str] = set()
+        self._running: dict[Connection, tuple[Task, BaseProcess]] = {}
+        self._done: set[Connection] = set()
 
     def run(self) -> None:
         try:
-            while self._parts or self._running:
+            while self._tasks or self._running:
                 self._start()
                 for pipe in wait(list(self._running), timeout=1.0):
                     self._pass_on(cast("Connection", pipe))
@@ -471,37 +534,37 @@ class _Processes:
                 process.join(10)
 
     def _start(self) -> None:
-        while self._parts and len(self._running) < self._jobs:
-            part = self._parts.pop(0)
+        while self._tasks and len(self._running) < self._jobs:
+            task = self._tasks.pop(0)
             ours, theirs = self._context.Pipe(duplex=False)
             process = self._context.Process(
-                target=_work,
-                args=(part, self._settings, theirs, _added(part.context)),
-                daemon=True,
+                target=_work, args=(task.work, theirs, _added(task.context)), daemon=True
             )
             # Ctrl-C is for the parent, which ends its parts: they ignore it from the first moment.
             with _ignoring_interrupts():
                 process.start()
-            self._running[ours] = (part.name, process)
+            self._running[ours] = (task, process)
             theirs.close()
 
     def _pass_on(self, pipe: Connection) -> None:
         """Hand on one event; at the end of the pipe, see how the process ended."""
-        name, process = self._running[pipe]
+        task, process = self._running[pipe]
         try:
             event = pipe.recv()
         except (EOFError, OSError, pickle.UnpicklingError):
             process.join(10)
             pipe.close()
             del self._running[pipe]
-            if name not in self._done:
-                message = f"internal: the process auditing {name} ended with {process.exitcode}"
-                self._emit(Incident(subject=name, law="", dtype="", message=message))
+            if pipe not in self._done:
+                message = (
+                    f"internal: the process auditing {task.name} ended with {process.exitcode}"
+                )
+                task.emit(Incident(subject=task.name, law="", dtype="", message=message))
             return
         if event is None:
-            self._done.add(name)
+            self._done.add(pipe)
         else:
-            self._emit(event)
+            task.emit(event)
 
 
 @contextlib.contextmanager
@@ -524,10 +587,10 @@ def _added(context: tuple[Subject, ...]) -> tuple[Framework, ...]:
 
 
 def _work(
-    part: Part, settings: Settings, events: Connection, added: tuple[Framework, ...] = ()
+    work: Callable[[Emit], None], events: Connection, added: tuple[Framework, ...] = ()
 ) -> None:
-    """Audit one part in a process of its own."""
+    """Do one task in a process of its own."""
     for framework in added:
         FRAMEWORKS.add(framework)
-    audit_part(part, settings, events.send)
+    work(events.send)
     events.send(None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .comparison import Difference, LawChange
 from .run import (
     Absence,
     Answers,
@@ -42,6 +43,13 @@ class CellFinished:
 
 
 @dataclass(frozen=True)
+class SubjectFinished:
+    """All that there is to see of a subject was said."""
+
+    subject: str
+
+
+@dataclass(frozen=True)
 class WorkerReady:
     """A worker process told what it is (versions, threads, flags)."""
 
@@ -53,6 +61,7 @@ Event = (
     PlanMade
     | CellStarted
     | CellFinished
+    | SubjectFinished
     | WorkerReady
     | Tally
     | Finding
@@ -64,4 +73,6 @@ Event = (
     | Worst
     | Implied
     | Answers
+    | Difference
+    | LawChange
 )

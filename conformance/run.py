@@ -6,9 +6,11 @@ that holds them, so they read back exactly, and "nan", "inf" and "-inf" need no 
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import os
 import tempfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
@@ -291,11 +293,15 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KnownRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one entry of the known findings: "seen", "gone" or "not looked at"."""
+    """What became of one entry of the known findings: "seen", "gone" or "not looked at".
+
+    `subject` is that whose replay says so; a run has one record of an entry for all subjects.
+    """
 
     entry: str
     state: Literal["seen", "gone", "not looked at"]
     detail: str
+    subject: str = ""
 
 
 class Environment(msgspec.Struct, frozen=True, kw_only=True):
@@ -342,6 +348,10 @@ class Run(msgspec.Struct, kw_only=True):
         return [record for record in self.known if record.state == "gone"]
 
 
+GZIP = b"\x1f\x8b"
+"""How a compressed file begins."""
+
+
 class RunFileError(Exception):
     """A run file that cannot be read; the text says which, where and what to do."""
 
@@ -363,9 +373,11 @@ def write_run(run: Run, path: Path) -> None:
 
 
 def write_json(content: object, path: Path) -> None:
-    """Anything that msgspec encodes, written as `write_run` does."""
+    """Anything that msgspec encodes, written as `write_run` does; small where it ends in ".gz"."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = msgspec.json.format(msgspec.json.encode(content), indent=1)
+    if path.suffix == ".gz":
+        text = gzip.compress(text, mtime=0)  # the same content gives the same file
     if path.exists() and not path.is_file():
         path.write_bytes(text)  # a device or a pipe, which must not be replaced by a file
         return
@@ -396,8 +408,8 @@ def read_run(path: Path) -> Run:
     except OSError as error:
         raise RunFileError(f"cannot read {path}: {error.strerror or error}") from error
     try:
-        head = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        head = msgspec.json.decode(gzip.decompress(raw) if raw[:2] == GZIP else raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, EOFError, OSError, zlib.error) as error:
         raise RunFileError(
             f"{path} is not valid JSON ({error}): truncated or edited? Make it anew with "
             "`lossaudit run --out FILE`."

@@ -83,8 +83,8 @@ class TerminalProgress:
     def __call__(self, event: Event) -> None:
         match event:
             case PlanMade(cells=cells):
-                self.total = cells
-                self._print(f"{text.count(cells, 'cell')} to look at", force=True)
+                self.total += cells
+                self._print(f"{text.count(self.total, 'cell')} to look at", force=True)
             case CellStarted():
                 self._current = f"{event.law}  {event.subject} {event.dtype}"
             case CellFinished():

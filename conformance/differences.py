@@ -1,0 +1,347 @@
+"""The search for inputs on which two environments differ, beyond what both were audited with.
+
+Hypothesis draws the same calls for both and climbs on their distance, for the loss and for the
+gradient apart; what it finds is shrunk to the smallest row on which they still differ.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..adapters.client import WorkerPool
+from ..adapters.environments import Environment, availability
+from ..adapters.registry import FRAMEWORKS, script
+from ..adapters.subject import SECOND, Subject
+from ..reference.exact import Exact, round_exact
+from ..reference.vocabulary import Case, Floats, Outcome, Semantics
+from .answers import ASKING, exact_values
+from .bench import Bench, Failed, Memory, Session
+from .cell import FIRST_FINDING, PROFILES, Cell, climb, recorded_case
+from .comparison import Difference, LawChange
+from .engine import TRUTHS, Emit, Settings, Task, audited_in, run_tasks
+from .events import CellFinished, CellStarted, PlanMade
+from .judge import distance, ulp, ulp_of
+from .law import Law, Others, finder
+from .laws.pullbacks import HESSIAN
+from .laws.registry import LAWS
+from .laws.value import GRADIENT, VALUE
+from .records import numbers, to_record
+from .regions import Plan, make_case
+from .replay import ReplayError, check_applies, judged
+from .run import FINDING_GRADES, Finding
+from .shrink import shrink
+
+NAME = "search for differences"
+"""What progress calls it."""
+
+OUTPUTS = {"loss": VALUE, "gradient": GRADIENT}
+
+Measured = Mapping[tuple[str, str], Semantics]
+"""(subject, dtype) -> the conventions that the audit measured, which truths follow."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """What the processes of a search are told.
+
+    Attributes:
+        environments: the old and the new one, neither with a name.
+        settings: those of the audits.
+        measured: of the new environment.
+        findings: of one run alone, to be asked again of both; and whether the new run has it.
+    """
+
+    environments: tuple[Environment, Environment]
+    settings: Settings
+    measured: Measured
+    findings: tuple[tuple[Finding, bool], ...] = ()
+
+
+def search_all(frameworks: Sequence[str], search: Search, emit: Emit, jobs: int) -> None:
+    """Search every subject that both environments have and were measured in; say what is found.
+
+    Raises:
+        KeyboardInterrupt: after the processes were ended.
+    """
+    tasks, total = [], 0
+    for name in frameworks:
+        framework = FRAMEWORKS[name]
+        if any(availability(framework, environment) for environment in search.environments):
+            continue
+        for compiled in (True, False):
+            subjects = [s for s in _subjects(name, search) if s.compiled is compiled]
+            total += sum(len(_dtypes(s, search)) for s in subjects)
+            if subjects:
+                work = Work(name, compiled, search)
+                slow = (name, compiled) in (("jax", False), ("torch", True))
+                tasks.append(Task(f"{name} {NAME}", work, emit, tuple(subjects), slow))
+    emit(PlanMade(total))
+    run_tasks(tasks, jobs)
+
+
+def _subjects(framework: str, search: Search) -> tuple[Subject, ...]:
+    """The subjects of a framework as the new environment has them."""
+    settings = search.settings
+    return audited_in(
+        FRAMEWORKS[framework], search.environments[1], settings.depth, settings.device
+    )
+
+
+def _dtypes(subject: Subject, search: Search) -> list[str]:
+    return [dtype for dtype in subject.dtypes if (subject.name, dtype) in search.measured]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one process does: the eager or the compiled subjects of a framework."""
+
+    framework: str
+    compiled: bool
+    search: Search
+
+    def __call__(self, emit: Emit) -> None:
+        every = _subjects(self.framework, self.search)
+        chosen = [s for s in every if s.compiled is self.compiled]
+        old, new = (self._pool(environment) for environment in self.search.environments)
+        with old, new:
+            searcher = Searcher(self.search, every, (old, new), emit)
+            for subject in chosen:
+                for dtype in _dtypes(subject, self.search):
+                    with np.errstate(all="ignore"):
+                        searcher.subject(subject, dtype)
+
+    def _pool(self, environment: Environment) -> WorkerPool:
+        settings = self.search.settings
+        return WorkerPool(environment.python, memory_bytes=settings.memory, device=settings.device)
+
+
+class Searcher:
+    """Searches subjects over two live sessions."""
+
+    def __init__(
+        self,
+        search: Search,
+        subjects: Sequence[Subject],
+        sessions: tuple[Session, Session],
+        emit: Emit,
+    ) -> None:
+        self._search, self._sessions, self._emit = search, sessions, emit
+        self._subjects, self._find = tuple(subjects), finder(subjects)
+        self._truths = Memory(TRUTHS)
+
+    def subject(self, subject: Subject, dtype: str) -> None:
+        """Search the loss and the gradient of one subject, and ask its findings again."""
+        self._emit(CellStarted(subject.name, NAME, dtype))
+        rows = 0
+        benches = self._bench(subject, dtype, 0), self._bench(subject, dtype, 1)
+        for output, law in _laws(subject).items():
+            if law.applies(subject) and output in law.judged(subject):
+                found = Pair(benches, law, output, self._search.settings).searched()
+                rows += found.rows
+                self._emit(found)
+        self._ask_again(subject, dtype, benches)
+        self._emit(CellFinished(subject.name, NAME, dtype, rows, ""))
+
+    def _bench(self, subject: Subject, dtype: str, side: int) -> Bench:
+        semantics = self._search.measured[subject.name, dtype]
+        find: Others = self._find(subject)
+        return Bench(subject, dtype, self._sessions[side], semantics, find, self._truths)
+
+    def _ask_again(self, subject: Subject, dtype: str, benches: tuple[Bench, Bench]) -> None:
+        """Ask both the findings that one run has alone: the other's search may have missed them."""
+        for finding, is_new in self._search.findings:
+            if (finding.subject, finding.dtype) != (subject.name, dtype):
+                continue
+            law = next((law for law in LAWS if law.name == finding.law), None)
+            if law is None:
+                continue
+            old, new = (self._grade(bench, law, finding) for bench in benches)
+            shown, missing = (new, old) if is_new else (old, new)
+            if shown == finding.kind and missing not in FINDING_GRADES and missing:
+                self._emit(
+                    LawChange(
+                        finding=finding.id,
+                        law=law.name,
+                        subject=subject.name,
+                        dtype=dtype,
+                        region=finding.region,
+                        output=finding.output,
+                        state="appeared" if is_new else "gone",
+                        old=old,
+                        new=new,
+                    )
+                )
+
+    def _grade(self, bench: Bench, law: Law, finding: Finding) -> str:
+        """The grade of a finding's input now, "" where it cannot be asked."""
+        try:
+            check_applies(law, bench.subject, self._subjects, finding)
+            case = recorded_case(finding.case, bench.subject)
+            return judged(bench, law, case, finding, {}).grade
+        except (ReplayError, ValueError):
+            return ""
+
+
+def _laws(subject: Subject) -> dict[str, Law]:
+    return {"gradient": HESSIAN} if subject.mode == SECOND else OUTPUTS
+
+
+class Pair:
+    """One output of one subject in one dtype, in two environments."""
+
+    def __init__(
+        self, benches: tuple[Bench, Bench], law: Law, output: str, settings: Settings
+    ) -> None:
+        self._old, self._new = benches
+        self._output, self._settings = output, settings
+        asking = ASKING[law.name if law is HESSIAN else VALUE.name]
+        self._call, self._law = asking.call, law
+        self._cases = self._rows = self._differing = 0
+        self._regions: dict[str, None] = {}
+        self._largest: float | None = None
+        self._farthest: dict[str, tuple[Case, float]] = {}
+        self._message = ""
+
+    def searched(self) -> Difference:
+        """Search, and shrink the first row on which they differ."""
+        began = time.monotonic()
+        profile = PROFILES[self._settings.depth]
+        cell = Cell(self._new, self._law, profile, self._settings.seed, _nobody)
+        plans = cell.plans()
+        if plans is not None:
+            climb(plans, profile.examples, cell.own_seed(), self._examine)
+        small = self._smallest()
+        return self._said(small, round(time.monotonic() - began, 2))
+
+    def _examine(self, plan: Plan) -> float:
+        """Ask both a case; the largest distance of its rows in ulps."""
+        case = self._call(make_case(plan))
+        self._cases += 1
+        self._rows += case.rows
+        self._regions[plan.region.name] = None
+        gap = self._gaps(case)
+        if gap is None or not (gap > 0).any():
+            return 0.0
+        self._differing += int((gap > 0).sum())
+        worst = float(gap[np.isfinite(gap)].max(initial=0.0))
+        self._largest = max(worst, self._largest or 0.0)
+        for kind, rows in self._kinds(case, gap).items():
+            row = int(np.argmax(np.where(rows, gap, -1.0)))
+            if kind not in self._farthest or gap[row] > self._farthest[kind][1]:
+                alone = case.take(np.array([row])) if gap.size == case.rows else case
+                self._farthest[kind] = (alone, float(gap[row]))
+        return worst
+
+    def _kinds(self, case: Case, gap: Floats) -> dict[str, np.ndarray]:
+        """The rows that differ, by what became of them."""
+        try:
+            before, now = (self._ranks(bench, case) for bench in (self._old, self._new))
+        except Failed:
+            return {"policy": gap > 0}
+        worse = (gap > 0) & (now >= FIRST_FINDING) & (before < FIRST_FINDING)
+        kinds = {"worse": worse, "moved": (gap > 0) & ~worse}
+        return {kind: rows for kind, rows in kinds.items() if rows.any()}
+
+    def _ranks(self, bench: Bench, case: Case) -> np.ndarray:
+        verdicts = self._law.verdicts(bench, case)
+        return next(v.grade for v in verdicts if v.output == self._output)
+
+    def _gaps(self, case: Case) -> Floats | None:
+        """The distance of each row in ulps of the exact value, infinite where kinds differ.
+
+        0 where the bits are the same, None where neither returns; one number where it is reduced.
+        """
+        old, new = self._old.outcome(case), self._new.outcome(case)
+        before, now = (getattr(o, self._output) for o in (old, new))
+        if before is None or now is None or not (old.returned and new.returned):
+            if old.status != new.status and "unsupported" not in (old.status, new.status):
+                self._message = f"{_said(old)} before, {_said(new)} now"
+                return np.full(max(case.rows, 1), np.inf)
+            return None
+        gap = distance(before, now)
+        with np.errstate(all="ignore"):
+            # What only differs in the sign of a zero differs, by the least there is.
+            zero = (np.signbit(before) != np.signbit(now)) & ~np.isnan(before) & (gap == 0)
+            gap = np.where(np.isnan(gap), np.inf, gap / self._unit(case, now))
+            gap = np.where(zero, np.finfo(np.float64).tiny, gap)
+        return gap.reshape(case.rows, -1).max(axis=1) if gap.ndim else gap.reshape(1)
+
+    def _unit(self, case: Case, now: Floats) -> Floats:
+        exact = self._exact(case)
+        if exact is None:
+            return ulp_of(now, self._new.fmt)
+        finite = np.isfinite(exact.hi)
+        return np.where(finite, ulp(exact, self._new.fmt), ulp_of(now, self._new.fmt))
+
+    def _exact(self, case: Case) -> Exact | None:
+        right = exact_values(case, self._new.semantics, VALUE.name, self._new)
+        return right.get(self._output)
+
+    @property
+    def _kind(self) -> str:
+        """The worst that was found."""
+        return next((kind for kind in ("policy", "worse", "moved") if kind in self._farthest), "")
+
+    def _smallest(self) -> Case | None:
+        """The simplest row that still shows the worst that was found."""
+        if not self._kind:
+            return None
+        case, kind = self._farthest[self._kind][0], self._kind
+        if case.rows != 1:
+            return case  # a reduced loss: the whole batch shows it
+
+        def shows(candidates: Case) -> np.ndarray:
+            gap = self._gaps(candidates)
+            nothing = np.zeros(candidates.rows, dtype=bool)
+            if gap is None or gap.size != candidates.rows:
+                return nothing
+            return self._kinds(candidates, gap).get(kind, nothing)
+
+        small = shrink(case, shows, keep_classes=self._new.subject.shape is not None)
+        return next((alone for alone in (small, case) if shows(alone).any()), case)
+
+    def _said(self, case: Case | None, seconds: float) -> Difference:
+        subject, old, new, right = self._new.subject, [], [], []
+        gap: Floats | None = None
+        if case is not None:
+            gap = self._gaps(case)
+            old, new = (self._texts(bench, case) for bench in (self._old, self._new))
+            exact = self._exact(case)
+            right = [] if exact is None else numbers(round_exact(exact, self._new.fmt))
+        nearest = None if gap is None or not np.isfinite(gap).all() else float(gap.max(initial=0.0))
+        return Difference(
+            subject=subject.name,
+            dtype=self._new.dtype,
+            output=self._output,
+            cases=self._cases,
+            rows=self._rows,
+            regions=sorted(self._regions),
+            seconds=seconds,
+            differing=self._differing,
+            kind=self._kind,
+            largest=self._largest,
+            case=None if case is None else to_record(case),
+            old=old,
+            new=new,
+            right=right,
+            distance=nearest,
+            message=self._message,
+            snippet="" if case is None else script(subject, case),
+        )
+
+    def _texts(self, bench: Bench, case: Case) -> list[str]:
+        values = getattr(bench.outcome(case), self._output)
+        return [] if values is None else numbers(values)
+
+
+def _said(outcome: Outcome) -> str:
+    first = (outcome.message.strip().splitlines() or [""])[0][:200]
+    return f"{outcome.status} {first}".strip()
+
+
+def _nobody(_: object) -> None:
+    """Nothing of the cell is heard: it only draws."""
