@@ -202,9 +202,7 @@ class Pair:
                 continue
             for row, found in self._rows(output, case, old, new):
                 place = ORDER.index(found)
-                # A reduced loss is of all rows.
-                at = slice(None) if row is None else row
-                worst[at] = np.minimum(worst[at], place)
+                worst[row] = min(worst[row], place)
         for place in worst[worst < len(ORDER)]:
             self._kinds[ORDER[place]] += 1
         return int((worst < len(ORDER)).sum())
@@ -216,8 +214,11 @@ class Pair:
 
     def _rows(
         self, output: str, case: Case, old: Call, new: Call
-    ) -> Iterator[tuple[int | None, Kind]]:
-        """The rows of an output that changed, each with what became of it; taken in as examples."""
+    ) -> Iterator[tuple[int, Kind]]:
+        """The rows of an output that changed, each with what became of it; taken in as examples.
+
+        A reduced loss counts as the first row.
+        """
         whole = output == "loss" and case.options.reduction != "none"
         found = self._numbers(output, case, old, new)
         before, after = grades(old, output), grades(new, output)
@@ -227,7 +228,7 @@ class Pair:
             example = _example(found, at, case, was, now, whole=whole)
             kind = _kind(example, found, at, of_labels=old.law == LABELS.name)
             self._add(kind, old.region, output, example)
-            yield None if whole else at, kind
+            yield at, kind
 
     def _numbers(self, output: str, case: Case, old: Call, new: Call) -> Numbers:
         rights = [

@@ -1,0 +1,315 @@
+"""Two runs compared: every change of an implementation is told, by what it is, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import msgspec
+import numpy as np
+import pytest
+
+from lossaudit.adapters.in_process import InProcess
+from lossaudit.conformance.compare import IncomparableRuns, compare
+from lossaudit.conformance.comparison import KINDS, MOVES, REGRESSIONS
+from lossaudit.conformance.engine import Settings, audit
+from lossaudit.conformance.recorder import Recorder
+from lossaudit.conformance.records import from_record
+from lossaudit.conformance.run import Run
+from lossaudit.reference.exact import is_faithful
+from lossaudit.reference.formats import FORMATS, next_down, next_up
+from lossaudit.reference.rows import reduce_truth, truth
+from lossaudit.reference.vocabulary import INPUTS_CHANGED, Outcome, Semantics
+
+OP = "cross_entropy.index"
+LAWS = ("value", "label-policy")
+
+
+@pytest.fixture(scope="module")
+def run(torch_subjects, mutants) -> Callable[..., Run]:
+    """Audit a stand-in for one torch subject; `wrap` changes what its session says."""
+
+    def audited(mutant="right", *, op=OP, laws=LAWS, dtypes=("float32",), depth="quick", wrap=None):
+        subject = replace(torch_subjects[op], dtypes=dtypes)
+        session = InProcess({subject.name: mutants[mutant](subject)})
+        if wrap is not None:
+            ask = session.ask
+            session.ask = lambda subject, case: wrap(case, ask(subject, case))
+        settings = Settings(depth, 0, laws)
+        recorder = Recorder(settings)
+        audit([subject], settings, recorder, session)
+        return recorder.run(complete=True)
+
+    return audited
+
+
+@pytest.fixture(scope="module")
+def right(run) -> Run:
+    return run()
+
+
+def kinds(comparison) -> set[str]:
+    return {change.kind for change in comparison.changes}
+
+
+def test_the_same_implementation_does_not_move(run, right):
+    found = compare(right, run())
+    assert found.verdict == "nothing moved"
+    assert found.rows == found.same > 1000
+    assert (found.changes, found.conventions, found.presence, found.notes) == ([], [], [], [])
+
+
+def test_every_kind_is_a_regression_a_move_or_a_note():
+    assert {*REGRESSIONS, *MOVES, "reworded"} == set(KINDS)
+
+
+def nudged(case, outcome):
+    """The other neighbour of the exact loss, where there is one: inside of any bound."""
+    if outcome.loss is None or not case.rows:
+        return outcome
+    fmt, semantics = FORMATS[case.dtype], Semantics(smoothing="eps/K", mean="weights")
+    semantics = replace(semantics, ignore_index=-100)
+    with np.errstate(all="ignore"):
+        exact, _ = reduce_truth(truth(case, semantics), case, semantics)
+    loss = outcome.loss
+    for other in (next_up(loss, fmt), next_down(loss, fmt)):
+        loss = np.where((loss > 1) & is_faithful(other, exact, fmt), other, loss)
+    return replace(outcome, loss=loss)
+
+
+def test_a_drift_of_an_ulp_is_a_move_within_the_bounds(run, right):
+    found = compare(right, run(wrap=nudged))
+    assert found.verdict == "moved"
+    assert kinds(found) == {"moved"}
+    for change in found.changes:
+        assert (change.output, change.largest, change.nearer) == ("loss", 1.0, 0)
+        assert change.rows >= change.farther  # of two neighbours at half an ulp none is nearer
+        assert change.grades == {"exact -> faithful": change.rows}
+        assert change.old == change.right != change.new
+    assert found.count("moved") == found.rows - found.same
+    assert sum(c.rows for c in found.changes) == found.count("moved")
+
+
+def test_the_way_back_is_nearer_to_the_truth(run, right):
+    found = compare(run(wrap=nudged), right)
+    assert kinds(found) == {"moved"}
+    assert sum(c.nearer for c in found.changes) > sum(c.farther for c in found.changes) == 0
+
+
+def test_the_smallest_row_that_moved_is_shown_and_its_script_runs_it(run, right):
+    change = compare(right, run(wrap=nudged)).changes[0]
+    case = from_record(change.case)
+    assert case.rows == 1
+    assert "cross_entropy" in change.snippet
+    assert change.row == 0
+
+
+@pytest.mark.parametrize(
+    ("mutant", "output"),
+    [
+        ("unshifted", "loss"),
+        ("scaled_loss", "loss"),
+        ("scaled_gradient", "gradient"),
+    ],
+)
+def test_a_wrong_implementation_is_worse_and_mending_it_is_better(run, right, mutant, output):
+    wrong = run(mutant)
+    there, back = compare(right, wrong), compare(wrong, right)
+    assert there.verdict == "regressed"
+    assert {c.output for c in there.changes if c.kind == "worse"} == {output}
+    assert {c.output for c in back.changes if c.kind == "better"} == {output}
+    assert there.count("worse") == back.count("better") > 0
+    assert there.count("better") == back.count("worse") == 0
+
+
+def test_another_convention_is_told_by_the_probe_and_by_the_rows_it_moves(run, right):
+    found = compare(right, run("other_smoothing", laws=(*LAWS,)))
+    changed = {(c.field, c.old, c.new) for c in found.conventions}
+    assert ("smoothing", "eps/K", "eps/(K-1)") in changed
+    assert kinds(found) == {"convention"}
+    assert {c.region for c in found.changes} <= {
+        "ordinary",
+        "saturated-right",
+        "saturated-wrong",
+        "smoothing-boundaries",
+    }
+    assert all("label_smoothing" in from_record(c.case).options.passed() for c in found.changes)
+
+
+def test_a_silent_label_is_another_policy(run, right):
+    found = compare(right, run("silent"))
+    assert found.verdict == "regressed"
+    invalid = [c for c in found.changes if c.region in ("invalid-label", "far-label")]
+    assert {c.kind for c in invalid} == {"policy"}
+    assert all(c.message.startswith("raised IndexError") for c in invalid)
+    assert all(c.message.endswith("returned now") for c in invalid)
+    assert any(c.field == "label_policy" for c in found.conventions)
+
+
+def raising(text):
+    def wrap(_, outcome):
+        return replace(outcome, message=text) if outcome.status == "raised" else outcome
+
+    return wrap
+
+
+def test_the_same_refusal_in_other_words_is_no_regression(run):
+    before, now = (run(wrap=raising(f"IndexError: label {w} range")) for w in ("out of", "beyond"))
+    found = compare(before, now)
+    assert kinds(found) == {"reworded"}
+    assert found.verdict == "nothing moved"
+    other = compare(before, run(wrap=raising("ValueError: label out of range")))
+    assert kinds(other) == {"policy"}
+
+
+@pytest.mark.parametrize("place", ["/a/venv/lib/python3/site-packages/", "/b/dist-packages/"])
+def test_where_a_library_lies_is_no_other_message(run, place):
+    text = "IndexError: label, at 0x{} in {}x.py"
+    before = run(wrap=raising(text.format("7f00", "/c/lib/site-packages/")))
+    now = run(wrap=raising(text.format("8e11", place)))
+    expected = set() if "site-packages" in place else {"reworded"}
+    assert kinds(compare(before, now)) == expected
+
+
+def test_a_new_warning_is_another_policy(run, right):
+    def wrap(case, outcome):
+        warns = case.options.label_smoothing > 0
+        return replace(outcome, warnings=(INPUTS_CHANGED,)) if warns else outcome
+
+    found = compare(right, run(wrap=wrap))
+    assert kinds(found) == {"policy"}
+    assert {c.output for c in found.changes} == {"call"}
+    assert all(c.message == f"silent before, {INPUTS_CHANGED} now" for c in found.changes)
+
+
+def test_a_crash_is_told_as_one_and_not_as_an_option_that_is_gone(run, right):
+    def wrap(case, outcome):
+        if case.options.weight is not None:
+            return Outcome("crashed", message="the worker was killed by SIGSEGV")
+        return outcome
+
+    crashing = run(wrap=wrap)
+    found = compare(right, crashing)
+    assert "crashed" in kinds(found)
+    assert found.presence == []
+    assert "better" in kinds(compare(crashing, right))
+
+
+def test_an_option_that_no_longer_returns_is_gone(run, right):
+    def wrap(case, outcome):
+        if case.options.ignore_index is not None:
+            return Outcome("raised", message="TypeError: unexpected argument 'ignore_index'")
+        return outcome
+
+    less = run(wrap=wrap)
+    found = compare(right, less)
+    assert [(p.part, p.state) for p in found.presence] == [("ignore_index", "gone")]
+    assert "unexpected argument" in found.presence[0].reason
+    assert found.verdict == "regressed"
+    assert found.changes == []
+    back = compare(less, right)
+    assert [(p.part, p.state) for p in back.presence] == [("ignore_index", "new")]
+    assert [(c.field, c.old) for c in back.conventions] == [("ignore_domain", "raises")]
+    assert back.changes == []
+
+
+def test_a_dtype_that_no_longer_returns_is_gone(run):
+    def wrap(case, outcome):
+        gone = case.dtype == "float16"
+        return Outcome("raised", message="RuntimeError: not for Half") if gone else outcome
+
+    both = ("float32", "float16")
+    found = compare(run(dtypes=both), run(dtypes=both, wrap=wrap))
+    assert [(p.part, p.state) for p in found.presence] == [("float16", "gone")]
+    assert {c.dtype for c in found.compared if c.rows} == {"float32"}
+
+
+def test_a_subject_that_no_longer_returns_is_gone_as_a_whole(run, right):
+    def wrap(*_):
+        return Outcome("raised", message="AttributeError: no such op")
+
+    found = compare(right, run(wrap=wrap))
+    assert [(p.part, p.state) for p in found.presence] == [("", "gone")]
+    assert found.changes == []
+
+
+def test_a_subject_of_one_run_alone_is_gone_or_new(run, right):
+    other = run(op="cross_entropy.probabilities")
+    both = msgspec.structs.replace(
+        right,
+        subjects=[*right.subjects, *other.subjects],
+        answers=[*right.answers, *other.answers],
+    )
+    gone, new = compare(both, right), compare(right, both)
+    assert [(p.subject, p.state) for p in gone.presence] == [(other.subjects[0].name, "gone")]
+    assert [(p.subject, p.state) for p in new.presence] == [(other.subjects[0].name, "new")]
+    assert (gone.verdict, new.verdict) == ("regressed", "nothing moved")
+    cut_short = msgspec.structs.replace(right, complete=False)
+    assert compare(both, cut_short).presence == []
+
+
+def test_another_dtype_of_the_loss_is_another_convention(run, right):
+    def wrap(_, outcome):
+        return replace(outcome, loss_dtype="float64") if outcome.returned else outcome
+
+    found = compare(right, run(wrap=wrap))
+    assert "convention" in kinds(found)
+    assert any("float64" in c.message for c in found.changes)
+
+
+def test_an_environment_in_the_name_is_no_other_subject(right):
+    named = msgspec.convert(
+        msgspec.json.decode(msgspec.json.encode(right).replace(b'"torch:', b'"torch@new:')), Run
+    )
+    assert compare(right, named).verdict == "nothing moved"
+
+
+def test_depths_align_on_what_both_asked(run, right):
+    found = compare(right, run(depth="standard"))
+    assert found.verdict == "nothing moved"
+    assert found.rows == compare(right, right).rows
+    assert any("depth" in note for note in found.notes)
+
+
+def test_a_law_of_one_run_alone_is_said(run, right):
+    found = compare(right, run(laws=("value",)))
+    assert any("label-policy" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"corpus": 1}, "corpus 1"),
+        ({"answers": []}, "no answers to compare"),
+    ],
+)
+def test_runs_that_cannot_be_compared_say_why(right, change, reason):
+    other = msgspec.structs.replace(right, **change)
+    with pytest.raises(IncomparableRuns, match=reason):
+        compare(right, other)
+    with pytest.raises(IncomparableRuns, match="the old run"):
+        compare(other, right)
+
+
+def test_runs_without_a_common_subject_are_refused(run, right):
+    with pytest.raises(IncomparableRuns, match="no subject is in both"):
+        compare(right, run(op="nll_loss"))
+
+
+def edited(run, **change):
+    first = run.answers[0]
+    call = msgspec.structs.replace(first.calls[0], **change)
+    answers = msgspec.structs.replace(first, calls=[call, *first.calls[1:]])
+    return msgspec.structs.replace(run, answers=[answers, *run.answers[1:]])
+
+
+def test_an_edited_number_is_noticed(run, right):
+    moved = run(wrap=nudged)
+    forged = edited(moved, loss="0*64")
+    with pytest.raises(IncomparableRuns, match="reads back as other numbers"):
+        compare(right, forged)
+
+
+def test_a_misuse_is_not_compared(run):
+    misuse = run(op="cross_entropy.of_softmax", laws=("single-softmax",))
+    assert misuse.answers == []
