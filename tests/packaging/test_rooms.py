@@ -30,7 +30,8 @@ AT_TOP = {
 }
 IN_FUNCTIONS = {
     "reference": {"ml_dtypes"},
-    "adapters": {"ml_dtypes"} | FRAMEWORKS,
+    # packaging: where requirements are read, which no worker does.
+    "adapters": {"ml_dtypes", "packaging"} | FRAMEWORKS,
     "reports": set[str](),
 }
 
