@@ -10,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .installed import missing
 from .subject import Framework
@@ -74,8 +75,43 @@ def lacks(environment: Environment, packages: tuple[str, ...]) -> list[str]:
     return list(_asked(environment, packages))
 
 
+@dataclass(frozen=True)
+class Interpreter:
+    """What an interpreter says of itself.
+
+    Attributes:
+        executable: where it really is, all links followed.
+        installed: the version of every distribution that it has, by normalised name.
+    """
+
+    version: str
+    executable: str
+    platform: str
+    installed: dict[str, str]
+
+
+def interpreter(environment: Environment) -> Interpreter:
+    """Ask an environment what it is and has; asked anew each time, since that may change.
+
+    Raises:
+        UnusableEnvironment: nobody answers there, or it is too old.
+    """
+    answer = _answer(environment, ())
+    return Interpreter(
+        version=".".join(map(str, answer["python"])),
+        executable=answer["executable"],
+        platform=answer["platform"],
+        installed=answer["installed"],
+    )
+
+
 @functools.cache
 def _asked(environment: Environment, packages: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(map(str, _answer(environment, packages)["missing"]))
+
+
+def _answer(environment: Environment, packages: tuple[str, ...]) -> dict[str, Any]:
+    """What an interpreter answers to installed.py."""
     path = Path(environment.python)
     if not path.exists():
         raise _unusable(environment, "does not exist")
@@ -83,16 +119,6 @@ def _asked(environment: Environment, packages: tuple[str, ...]) -> tuple[str, ..
         raise _unusable(environment, "is a folder; name the interpreter in it")
     if not os.access(path, os.X_OK):
         raise _unusable(environment, "is not executable")
-    version, absent = _answer(environment, packages)
-    if version < OLDEST:
-        found, oldest = (".".join(map(str, v)) for v in (version, OLDEST))
-        raise _unusable(environment, f"is Python {found}; a worker needs {oldest} or later")
-    return absent
-
-
-def _answer(
-    environment: Environment, packages: tuple[str, ...]
-) -> tuple[tuple[int, ...], tuple[str, ...]]:
     try:
         done = subprocess.run(
             [environment.python, "-I", str(SCRIPT), *packages],
@@ -108,11 +134,15 @@ def _answer(
     try:
         # The last line: what is in site-packages may print before it.
         answer = json.loads(done.stdout.splitlines()[-1])
-        return tuple(map(int, answer["python"])), tuple(map(str, answer["missing"]))
+        version, _ = tuple(map(int, answer["python"])), list(answer["missing"])
     except (IndexError, KeyError, TypeError, ValueError):
         said = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
         reason = f"is no Python that can run a worker: {said[-1][:200] if said else 'it is silent'}"
         raise _unusable(environment, reason) from None
+    if version < OLDEST:
+        found, oldest = (".".join(map(str, v)) for v in (version, OLDEST))
+        raise _unusable(environment, f"is Python {found}; a worker needs {oldest} or later")
+    return answer
 
 
 def _unusable(environment: Environment, reason: str) -> UnusableEnvironment:

@@ -2,8 +2,9 @@
 
     python -I <folder>/adapters/installed.py PACKAGE...
 
-prints the version of the interpreter and those of the packages that it lacks. It looks at metadata
-only: a framework that is installed and broken is found when it is loaded.
+prints the version of the interpreter and those of the packages that it lacks; without a package,
+all distributions that it has and what it is. It looks at metadata only: a framework that is
+installed and broken is found when it is loaded.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ import contextlib
 import importlib.metadata
 import importlib.util
 import json
+import os
+import re
 import sys
+import sysconfig
 from collections.abc import Iterable
 
 
@@ -31,6 +35,22 @@ def _installed(distribution: str) -> bool:
     return True
 
 
+def distributions() -> dict[str, str]:
+    """The version of every distribution here, by its normalised name."""
+    found = {}
+    for distribution in importlib.metadata.distributions():
+        name = distribution.metadata["Name"]
+        if name:  # what an interrupted removal left has none
+            # The first on the path is the one that is imported.
+            found.setdefault(re.sub(r"[-_.]+", "-", name).lower(), str(distribution.version))
+    return dict(sorted(found.items()))
+
+
 if __name__ == "__main__":
-    found = {"python": list(sys.version_info[:3]), "missing": missing(sys.argv[1:])}
+    asked = sys.argv[1:]
+    found = {"python": list(sys.version_info[:3]), "missing": missing(asked)}
+    if not asked:
+        found["executable"] = os.path.realpath(sys.executable)
+        found["platform"] = sysconfig.get_platform()
+        found["installed"] = distributions()
     sys.stdout.write(json.dumps(found) + "\n")
