@@ -868,6 +868,7 @@ def main() -> NoReturn:
 def _explained(error: Exception) -> tuple[str, int]:
     from .adapters.client import UnusableFramework
     from .adapters.environments import UnusableEnvironment
+    from .adapters.requirements import WrongRequirements
     from .conformance.compare import IncomparableRuns
     from .conformance.defects import DefectsError
     from .conformance.known import KnownFindingsError
@@ -875,7 +876,7 @@ def _explained(error: Exception) -> tuple[str, int]:
     from .conformance.run import RunFileError
 
     wrong = (WrongUse, RunFileError, KnownFindingsError, DefectsError, ReplayError)
-    if isinstance(error, (*wrong, IncomparableRuns)):
+    if isinstance(error, (*wrong, IncomparableRuns, WrongRequirements)):
         return str(error), WRONG_USE
     if isinstance(error, (UnusableEnvironment, UnusableDevice, UnusableFramework)):
         return str(error), UNUSABLE

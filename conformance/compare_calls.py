@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,6 +28,10 @@ ORDER = list(KINDS)
 
 ADDRESS = re.compile(r"0x[0-9a-fA-F]+")
 FOLDER = re.compile(r"\S*/(?=(site|dist)-packages/)")
+
+
+Right = Mapping[str, Exact]
+"""output -> what is right of it, exactly."""
 
 
 @dataclass(frozen=True)
@@ -197,10 +201,11 @@ class Pair:
             self._kinds[kind] += rows
             return rows
         worst = np.full(rows, len(ORDER))
+        rights = self._rights(case, old.law)
         for output in ASKING[old.law].outputs:
             if not (getattr(old, output) or getattr(new, output)):
                 continue
-            for row, found in self._rows(output, case, old, new):
+            for row, found in self._rows(output, case, (old, new), rights):
                 place = ORDER.index(found)
                 worst[row] = min(worst[row], place)
         for place in worst[worst < len(ORDER)]:
@@ -212,15 +217,23 @@ class Pair:
 
     # --- the rows of one output ---------------------------------------------------------------
 
+    def _rights(self, case: Case, law: str) -> tuple[Right, Right]:
+        """What is right of each output, under the conventions before and under those now."""
+        before = exact_values(case, self._before.semantics, law)
+        if self._after.semantics == self._before.semantics:
+            return before, before
+        return before, exact_values(case, self._after.semantics, law)
+
     def _rows(
-        self, output: str, case: Case, old: Call, new: Call
+        self, output: str, case: Case, calls: tuple[Call, Call], rights: tuple[Right, Right]
     ) -> Iterator[tuple[int, Kind]]:
         """The rows of an output that changed, each with what became of it; taken in as examples.
 
         A reduced loss counts as the first row.
         """
+        old, new = calls
         whole = output == "loss" and case.options.reduction != "none"
-        found = self._numbers(output, case, old, new)
+        found = self._numbers(output, case, calls, rights)
         before, after = grades(old, output), grades(new, output)
         for row in np.flatnonzero(found.changed):
             at = int(row)
@@ -230,23 +243,22 @@ class Pair:
             self._add(kind, old.region, output, example)
             yield at, kind
 
-    def _numbers(self, output: str, case: Case, old: Call, new: Call) -> Numbers:
-        rights = [
-            exact_values(case, answers.semantics, old.law)
-            for answers in (self._before, self._after)
+    def _numbers(
+        self, output: str, case: Case, calls: tuple[Call, Call], rights: tuple[Right, Right]
+    ) -> Numbers:
+        rounded = [
+            round_exact(right[output], self._fmt) if output in right else None for right in rights
         ]
-        sides = []
-        for call, right in zip((old, new), rights, strict=True):
-            exact = right.get(output)
-            rounded = None if exact is None else round_exact(exact, self._fmt)
-            shape = _shape(output, case)
-            sides.append((read(getattr(call, output), rounded, shape, self._fmt), rounded))
-        (was, right_before), (now, right) = sides
-        if was is None or now is None:
-            return Numbers(_different_digests(getattr(old, output), getattr(new, output)))
-        for call, values in ((old, was), (new, now)):
+        shape = _shape(output, case)
+        old, new = (
+            read(getattr(call, output), right, shape, self._fmt)
+            for call, right in zip(calls, rounded, strict=True)
+        )
+        if old is None or new is None:
+            return Numbers(_different_digests(*(getattr(call, output) for call in calls)))
+        for call, values in zip(calls, (old, new), strict=True):
             _demand_digest(call, output, values)
-        return _compared(was, now, right_before, right, rights[1].get(output), self._fmt)
+        return _compared(old, new, rounded, rights[1].get(output), self._fmt)
 
     def _change(self, kind: Kind, region: str, output: str, group: Group) -> Change:
         shown = group.example
@@ -386,10 +398,10 @@ def _demand_digest(call: Call, output: str, values: Floats) -> None:
 
 
 def _compared(
-    old: Floats, new: Floats, right_before: Floats | None, right: Floats | None,
-    exact: Exact | None, fmt: Format,
-) -> Numbers:  # fmt: skip
-    """Both sides of an output, as rows."""
+    old: Floats, new: Floats, rounded: list[Floats | None], exact: Exact | None, fmt: Format
+) -> Numbers:
+    """Both sides of an output, as rows; `rounded` is what is right before and now."""
+    right_before, right = rounded
     rows = (old.shape[0], -1) if old.ndim else (1, 1)
     if old.size == 0:
         rows = old.shape if old.ndim == 2 else (old.shape[0], 1)
