@@ -5,11 +5,12 @@ Subjects are named without their environment, numbers are text as in `run`.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from .run import CaseRecord
+from .run import GRADES, CaseRecord, RunFileError, read_json
 
 FORMAT = 1
 """Version of the comparison file."""
@@ -238,3 +239,50 @@ class Comparison(msgspec.Struct, kw_only=True):
         if self.regressions:
             return "regressed"
         return "moved" if self.moves else "nothing moved"
+
+
+_REMEDY = "Make it anew with `lossaudit compare` or `lossaudit upgrade`."
+
+
+def read_comparison(path: Path) -> Comparison:
+    """Read and check a comparison file.
+
+    Raises:
+        RunFileError: if the file is missing, truncated, of another format, or no comparison.
+    """
+    head = read_json(path, _REMEDY)
+    if not isinstance(head, dict) or "format" not in head or "compared" not in head:
+        run = isinstance(head, dict) and "tallies" in head
+        what = "a run file, which is one side of a comparison" if run else "JSON"
+        raise RunFileError(f"{path} is {what}, but not a lossaudit comparison file.")
+    if head["format"] != FORMAT:
+        raise RunFileError(
+            f"{path} has comparison format {head['format']!r}, this lossaudit reads {FORMAT}. "
+            f"{_REMEDY}"
+        )
+    try:
+        comparison = msgspec.convert(head, Comparison)
+    except msgspec.ValidationError as error:
+        raise RunFileError(f"{path} is damaged: {error}") from error
+    if fault := _fault(comparison):
+        raise RunFileError(f"{path} is damaged: {fault}")
+    return comparison
+
+
+def _fault(comparison: Comparison) -> str:
+    """What the types do not say: kinds and grades that exist, rows that cases have, and sums."""
+    for entry in comparison.compared:
+        where = f"{entry.subject} in {entry.dtype}"
+        if unknown := set(entry.kinds) - set(KINDS):
+            return f"kind {min(unknown)!r} of {where} does not exist"
+        counts = (entry.same, *entry.kinds.values())
+        if min(counts) < 0 or sum(counts) != entry.rows:
+            return f"the rows of {where} are not the sum of those that are the same and the others"
+    for change in comparison.changes:
+        where = f"a change of {change.subject} in {change.dtype}, {change.region}"
+        if unknown := {change.old_grade, change.new_grade} - {"", *GRADES}:
+            return f"grade {min(unknown)!r} of {where} does not exist"
+        rows = len(change.case.inputs)
+        if rows != len(change.case.target) or not 0 <= change.row < max(rows, 1):
+            return f"{where} has no row {change.row} of inputs and target"
+    return ""

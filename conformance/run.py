@@ -403,17 +403,7 @@ def read_run(path: Path) -> Run:
     Raises:
         RunFileError: if the file is missing, truncated, of another format, or not a run file.
     """
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise RunFileError(f"cannot read {path}: {error.strerror or error}") from error
-    try:
-        head = msgspec.json.decode(gzip.decompress(raw) if raw[:2] == GZIP else raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, EOFError, OSError, zlib.error) as error:
-        raise RunFileError(
-            f"{path} is not valid JSON ({error}): truncated or edited? Make it anew with "
-            "`lossaudit run --out FILE`."
-        ) from error
+    head = read_json(path, "Make it anew with `lossaudit run --out FILE`.")
     if not isinstance(head, dict) or "format" not in head or "tallies" not in head:
         raise RunFileError(f"{path} is JSON, but not a lossaudit run file.")
     if head["format"] != FORMAT:
@@ -428,6 +418,23 @@ def read_run(path: Path) -> Run:
     if fault := _fault(run):
         raise RunFileError(f"{path} is damaged: {fault}")
     return run
+
+
+def read_json(path: Path, remedy: str) -> object:
+    """What a file that `write_json` wrote holds, not yet checked.
+
+    Raises:
+        RunFileError: if the file cannot be read or is no JSON; `remedy` says what to do then.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise RunFileError(f"cannot read {path}: {error.strerror or error}") from error
+    try:
+        return msgspec.json.decode(gzip.decompress(raw) if raw[:2] == GZIP else raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, EOFError, OSError, zlib.error) as error:
+        fault = f"{path} is not valid JSON ({error}): truncated or edited?"
+        raise RunFileError(f"{fault} {remedy}") from error
 
 
 def _fault(run: Run) -> str:

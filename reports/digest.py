@@ -463,9 +463,14 @@ def whole(finding: Finding) -> Finding:
 
 def worst_element(finding: Finding) -> int:
     """Index of the element that says most: the first that differs in kind, else by most."""
+    return farthest(finding.value, finding.right)
+
+
+def farthest(values: Sequence[str], others: Sequence[str]) -> int:
+    """Index of the first pair that differs in kind, else by most."""
     best, most = 0, -1.0
-    for index, (value, right) in enumerate(zip(finding.value, finding.right, strict=False)):
-        error = _difference(text.as_float(value), text.as_float(right))
+    for index, (value, other) in enumerate(zip(values, others, strict=False)):
+        error = _difference(text.as_float(value), text.as_float(other))
         if error > most:
             best, most = index, error
     return best

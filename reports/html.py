@@ -29,11 +29,16 @@ KEPT = 20_000
 
 def write_html(run: Run, path: Path, kills: Kills | None = None) -> None:
     """Write the report of a run atomically: a reader sees the old file or the whole new one."""
-    page = render_html(run, kills).encode("utf-8")
+    write_page(render_html(run, kills), path)
+
+
+def write_page(page: str, path: Path) -> None:
+    """Write a page atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name[:100]}.{secrets.token_hex(4)}.part")
     try:
-        part.write_bytes(page)  # not mkstemp, whose private mode would keep others from reading
+        # Not mkstemp, whose private mode would keep others from reading.
+        part.write_bytes(page.encode("utf-8"))
         part.replace(path)
     except BaseException:
         part.unlink(missing_ok=True)
@@ -43,10 +48,9 @@ def write_html(run: Run, path: Path, kills: Kills | None = None) -> None:
 def render_html(run: Run, kills: Kills | None = None) -> str:
     """The page as text, with the self-test of the laws where it is given."""
     digest = digests.Digest(run)
-    style, script = _asset("report.css"), _asset("report.js")
     regions = list(dict.fromkeys(tally.region for tally in run.tallies))
     return (
-        _environment()
+        environment()
         .get_template("report.html")
         .render(
             run=run,
@@ -55,11 +59,21 @@ def render_html(run: Run, kills: Kills | None = None) -> str:
             regions=regions,
             covered=coverage(run),
             dtypes=views.dtypes(digest),
-            style=Markup(style),  # noqa: S704 - files of our own, not text of the run
-            script=Markup(script),  # noqa: S704
-            policy=_policy(style, script),
+            choices=views.choices(digest),
+            placeholder="op, law, message, id",
+            **inlined("report.css"),
         )
     )
+
+
+def inlined(*styles: str) -> dict[str, str]:
+    """The style, the script and the policy that allows nothing else, for `page.html`."""
+    style, script = "\n".join(map(_asset, styles)), _asset("report.js")
+    return {
+        "style": Markup(style),  # noqa: S704 - files of our own, not text of the run
+        "script": Markup(script),  # noqa: S704
+        "policy": _policy(style, script),
+    }
 
 
 def _asset(name: str) -> str:
@@ -82,15 +96,16 @@ def _hash(content: str) -> str:
     return f"sha256-{base64.b64encode(digest).decode()}"
 
 
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
+def environment() -> jinja2.Environment:
+    """The templates with the filters and functions that every page uses."""
+    made = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters.update(
+    made.filters.update(
         line=text.one_line,
         moment=text.moment,
         visible=text.visible,
@@ -103,7 +118,7 @@ def _environment() -> jinja2.Environment:
         slug=lambda name: "".join(c if c.isalnum() else "-" for c in name if c.isascii()),
         spaced=lambda name: text.one_line(name).replace("_", "_\u200b").replace(".", ".\u200b"),
     )
-    environment.globals.update(
+    made.globals.update(
         anchor=text.anchor,
         call_text=digests.call_text,
         count=text.count,
@@ -119,7 +134,7 @@ def _environment() -> jinja2.Environment:
         versions=digests.versions,
         views=views,
     )
-    return environment
+    return made
 
 
 def _long(content: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The JSON Schema of a run file, published as `run.schema.json` beside this module."""
+"""The JSON Schemas of a run file and of a comparison file, published beside this module."""
 
 from __future__ import annotations
 
@@ -8,24 +8,46 @@ from typing import Any
 
 import msgspec
 
+from ..conformance import comparison
 from ..conformance.run import FORMAT, Run
 
 PUBLISHED = Path(__file__).with_name("run.schema.json")
+COMPARISON_PUBLISHED = Path(__file__).with_name("comparison.schema.json")
 
 
 def run_schema() -> dict[str, Any]:
     """The schema of `conformance.run.Run`, derived from its types."""
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": f"lossaudit run file, format {FORMAT}",
-        **msgspec.json.schema(Run),
-    }
+    return _schema(Run, f"lossaudit run file, format {FORMAT}")
+
+
+def comparison_schema() -> dict[str, Any]:
+    """The schema of `conformance.comparison.Comparison`, derived from its types."""
+    title = f"lossaudit comparison file, format {comparison.FORMAT}"
+    return _schema(comparison.Comparison, title)
 
 
 def schema_text() -> str:
     """What `run.schema.json` holds."""
-    return json.dumps(run_schema(), indent=1, ensure_ascii=False) + "\n"
+    return _text(run_schema())
 
 
-if __name__ == "__main__":  # python -m lossaudit.reports.schema, after a change of Run
+def comparison_schema_text() -> str:
+    """What `comparison.schema.json` holds."""
+    return _text(comparison_schema())
+
+
+def _schema(kind: type, title: str) -> dict[str, Any]:
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": title,
+        **msgspec.json.schema(kind),
+    }
+
+
+def _text(schema: dict[str, Any]) -> str:
+    return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":  # python -m lossaudit.reports.schema, after a change of the types
     PUBLISHED.write_text(schema_text(), encoding="utf-8")
+    COMPARISON_PUBLISHED.write_text(comparison_schema_text(), encoding="utf-8")

@@ -124,14 +124,14 @@ def cell_text(cell: Cell) -> str:
 
 def card_groups(digest: Digest) -> list[CardGroup]:
     """Groups with as many full cards as the page bears, shared out evenly."""
-    share = _share([len(group.findings) for group in digest.groups], CARDS)
+    share = share_of([len(group.findings) for group in digest.groups], CARDS)
     return [
         _card_group(digest, number, group, share)
         for number, group in enumerate(digest.groups, start=1)
     ]
 
 
-def _share(sizes: Sequence[int], total: int) -> int:
+def share_of(sizes: Sequence[int], total: int) -> int:
     """The largest number of cards a group for which all groups together stay within `total`."""
     share = max(sizes, default=0)
     while share > 1 and sum(min(size, share) for size in sizes) > total:

@@ -5,8 +5,10 @@
   const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
   const names = JSON.parse($("#names").textContent);
   const form = $("#filters");
-  const items = $$("#findings .item");
-  const groups = $$("#findings .group");
+  const list = $("[data-list]"); // what is filtered: findings, or changes
+  const items = $$(".item", list);
+  const groups = $$(".group", list);
+  const facts = new Map(items.map((item) => [item, { ...item.closest(".group").dataset, ...item.dataset }]));
   const cells = $$("#matrix td[data-parts]").map((td) => ({
     td,
     sign: td.firstElementChild,
@@ -18,7 +20,7 @@
     parts: td.dataset.parts.split(";").map((part) => part.split(",").map(Number)),
   }));
   const signs = new Map($$("#matrix .legendbox .kind").map((kind, i) => [i, $(".sign", kind).textContent]));
-  const FIELDS = ["framework", "operation", "mode", "dtype", "region", "law", "kind", "status"];
+  const FIELDS = ["framework", "operation", "mode", "dtype", "region", "law", "kind", "status", "op", "output", "subject"];
   let pinned = null; // {subject, law}: the cell of the matrix whose findings are shown
 
   const say = (text) => { $("#said").textContent = text; };
@@ -51,10 +53,10 @@
     return state;
   };
   const rowFits = (data, state) =>
-    ["framework", "operation"].every((name) => !state[name] || data[name] === state[name]) &&
+    ["framework", "operation", "op", "subject"].every((name) => !state[name] || data[name] === state[name]) &&
     (!state.mode || (data.modes ? data.modes.split("|").includes(state.mode) : data.mode === state.mode));
   const itemFits = (item, state) =>
-    FIELDS.every((name) => !state[name] || item.dataset[name] === state[name]) &&
+    FIELDS.every((name) => !state[name] || facts.get(item)[name] === state[name]) &&
     (!state.q || item.textContent.toLowerCase().includes(state.q.toLowerCase()) ||
       item.dataset.subject.toLowerCase().includes(state.q.toLowerCase()) ||
       item.id.includes(state.q));
@@ -118,7 +120,7 @@
 
   const summarise = (state, shown) => {
     const active = Object.entries(state).map(([name, value]) => `${name} ${value}`);
-    const text = `${shown.toLocaleString("en")} of ${items.length.toLocaleString("en")} findings shown`;
+    const text = `${shown.toLocaleString("en")} of ${items.length.toLocaleString("en")} ${list.dataset.list} shown`;
     $("#active").textContent = active.length ? `${active.join(", ")}: ${text}` : "everything shown";
     if ($("#shown")) $("#shown").textContent = `${text}.`;
     if ($("#nothing")) $("#nothing").hidden = shown > 0;
@@ -208,6 +210,14 @@
   // A second click on a link to the present address fires no hashchange.
   document.addEventListener("click", (event) => {
     const link = event.target.closest('a[href^="#"]');
+    if (link && link.hash.includes("=") && !(event.ctrlKey || event.metaKey || event.shiftKey)) {
+      event.preventDefault(); // a link to a filter shows what it lets through
+      history.pushState(null, "", link.hash);
+      read();
+      openShown();
+      list.scrollIntoView();
+      return;
+    }
     if (link && !event.defaultPrevented && link.hash === location.hash && link.hash) setTimeout(read);
   });
 

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from lossaudit.conformance import comparison as compared
 from lossaudit.conformance import run as model
 
 LAWS = {
@@ -392,6 +394,352 @@ def build_run(**changes: Any) -> model.Run:
 def make_run() -> Callable[..., model.Run]:
     """Factory of a Run; every field can be replaced."""
     return build_run
+
+
+def build_side(**changes: Any) -> compared.Side:
+    fields: dict[str, Any] = {
+        "versions": {"jax": "0.4.30", "jaxlib": "0.4.30", "optax": "0.2.3", "numpy": "1.26.4"},
+        "python": "3.11.9",
+        "platform": "Linux-6.1.0-x86_64-with-glibc2.36",
+        "lossaudit": "0.1.0",
+        "started": "2026-11-21T16:02:11+00:00",
+        "seconds": 214.6,
+        "depth": "standard",
+        "seed": 20261121,
+        "complete": True,
+        "subjects": 42,
+        "findings": {"precision": 12, "violates": 3},
+    }
+    return compared.Side(**{**fields, **changes})
+
+
+def build_change(**changes: Any) -> compared.Change:
+    fields: dict[str, Any] = {
+        "kind": "worse",
+        "subject": "jax:optax.softmax_cross_entropy_with_integer_labels[jit,cpu]",
+        "dtype": "float32",
+        "region": "saturated-right",
+        "output": "loss",
+        "rows": 118,
+        "of": 640,
+        "largest": 8388608.0,
+        "nearer": 0,
+        "farther": 118,
+        "grades": {"faithful -> precision": 100, "exact -> precision": 18},
+        "case": model.CaseRecord(
+            operation=CE, dtype="float32", inputs=[["0.0", "20.0"]], target=[1]
+        ),
+        "row": 0,
+        "old": ["2.0611536921932497e-09"],
+        "new": ["0.0"],
+        "right": ["2.0611536203143543e-09"],
+        "old_grade": "faithful",
+        "new_grade": "precision",
+        "old_ulps": 0.32,
+        "new_ulps": 9282657.0,
+        "move": 8388608.0,
+        "message": "",
+        "snippet": JAX_SNIPPET,
+    }
+    return compared.Change(**{**fields, **changes})
+
+
+JAX_SNIPPET = """\
+import jax
+import optax
+
+print(jax.__version__, optax.__version__)
+x = jax.numpy.array([[0.0, 20.0]])
+t = jax.numpy.array([1])
+print(optax.softmax_cross_entropy_with_integer_labels(x, t))  # right: 2.0611536e-09
+"""
+
+
+def changes_of_every_kind() -> list[compared.Change]:
+    """Worst last, so that a report has something to put in order."""
+    smooth, sigmoid = "jax:optax.softmax_cross_entropy[eager,cpu]", "jax:nn.sigmoid_bce[jit,cpu]"
+    wide = model.CaseRecord(
+        operation=CE,
+        dtype="float32",
+        inputs=[[repr(float(i % 7) - 3) for i in range(40)]],
+        target=[17],
+        label_smoothing="0.1",
+    )
+    batch = model.CaseRecord(
+        operation=BCE, dtype="float32", inputs=[["1.0"], ["2.0"]], target=[["2.0"], ["0.0"]]
+    )
+    none: dict[str, Any] = {
+        "old": [],
+        "new": [],
+        "right": [],
+        "old_grade": "",
+        "new_grade": "",
+        "old_ulps": None,
+        "new_ulps": None,
+        "move": None,
+        "largest": None,
+        "farther": 0,
+        "grades": {},
+        "output": "call",
+    }
+    number: dict[str, Any] = {
+        "old": ["0.6931471824645996"],
+        "new": ["0.693147120475769"],
+        "right": ["0.6931471805599453"],
+        "move": 1.0,
+        "largest": 2.0,
+        "farther": 3,
+        "nearer": 61,
+    }
+    return [
+        build_change(
+            kind="reworded",
+            **none,
+            subject=sigmoid,
+            case=batch,
+            message="raised ValueError: bad label before, raised ValueError: label 2 now",
+        ),
+        build_change(
+            kind="better",
+            subject=sigmoid,
+            **{**number, "grades": {"precision -> exact": 64}},
+            old_grade="precision",
+            new_grade="exact",
+            old_ulps=7.5,
+            new_ulps=0.1,
+        ),
+        build_change(
+            kind="moved",
+            subject=smooth,
+            region="ordinary",
+            **{**number, "grades": {"exact -> faithful": 40, "faithful -> exact": 24}},
+            old_grade="exact",
+            new_grade="faithful",
+            old_ulps=0.2,
+            new_ulps=0.8,
+        ),
+        build_change(
+            kind="moved",
+            subject=smooth,
+            region="ties",
+            output="gradient",
+            case=wide,
+            old=[repr(i / 1024) for i in range(40)],
+            new=[repr(i / 1024 + (2**-24 if i == 33 else 0)) for i in range(40)],
+            right=[repr(i / 1024) for i in range(40)],
+            move=2.0,
+            largest=3.0,
+            grades={"bounded -> bounded": 118},
+        ),
+        build_change(
+            kind="unspecified",
+            subject=smooth,
+            region="plus-inf",
+            old=["nan"],
+            new=["inf"],
+            right=["nan"],
+            old_grade="unspecified",
+            new_grade="unspecified",
+            old_ulps=None,
+            new_ulps=None,
+            move=None,
+            largest=None,
+            farther=0,
+        ),
+        build_change(),
+        build_change(
+            kind="convention",
+            subject=smooth,
+            region="smoothed",
+            case=wide,
+            old=["0.5"],
+            new=["0.75"],
+            right=["0.75"],
+            message="label smoothing spreads eps over the K - 1 other classes",
+        ),
+        build_change(
+            kind="policy",
+            **none,
+            subject=sigmoid,
+            case=batch,
+            message="returned before, raised ValueError: labels must be in [0, 1] now",
+        ),
+        build_change(
+            kind="gone", **none, subject=sigmoid, dtype="float16", message="raised TypeError now"
+        ),
+        build_change(
+            kind="crashed",
+            **none,
+            subject="jax:optax.poly_loss_cross_entropy[jit,cpu]",
+            region="huge",
+            message="returned before, crashed killed by SIGSEGV now",
+        ),
+    ]
+
+
+def build_difference(**changes: Any) -> compared.Difference:
+    fields: dict[str, Any] = {
+        "subject": "jax:optax.softmax_cross_entropy[eager,cpu]",
+        "dtype": "float32",
+        "output": "loss",
+        "cases": 1_200,
+        "rows": 76_800,
+        "regions": ["ordinary", "ties", "huge"],
+        "seconds": 31.5,
+        "differing": 0,
+        "largest": None,
+        "case": None,
+        "old": [],
+        "new": [],
+        "right": [],
+        "distance": None,
+        "message": "",
+        "snippet": "",
+    }
+    return compared.Difference(**{**fields, **changes})
+
+
+def _rows_of(changes: list[compared.Change]) -> list[compared.Compared]:
+    """Rows for the subjects of some changes, and one subject in which nothing moved."""
+    kinds: dict[tuple[str, str], dict[str, int]] = {}
+    for change in changes:
+        mine = kinds.setdefault((change.subject, change.dtype), {})
+        mine[change.kind] = mine.get(change.kind, 0) + change.rows
+    kinds["jax:nn.log_softmax[eager,cpu]", "float32"] = {}
+    return [
+        compared.Compared(
+            subject=subject,
+            dtype=dtype,
+            calls=100,
+            rows=6_400 + sum(found.values()),
+            same=6_400,
+            kinds=found,
+        )
+        for (subject, dtype), found in kinds.items()
+    ]
+
+
+def build_comparison(**changes: Any) -> compared.Comparison:
+    """A comparison that holds every sort of thing; `changes=[]` and others take some away."""
+    found = changes.get("changes", changes_of_every_kind())
+    versions = {"jax": "0.10.2", "jaxlib": "0.10.2", "optax": "0.2.8", "numpy": "2.4.1"}
+    fields: dict[str, Any] = {
+        "lossaudit": "0.1.0",
+        "corpus": 1,
+        "old": build_side(),
+        "new": build_side(versions=versions, findings={"precision": 14}),
+        "compared": _rows_of(found),
+        "changes": found,
+        "conventions": [
+            compared.ConventionChange(
+                subject="jax:optax.softmax_cross_entropy[eager,cpu]",
+                field="smoothing",
+                old="eps/K",
+                new="eps/(K-1)",
+                input="x = [0, 1, 2], target 0, label_smoothing = 0.1",
+                evidence="loss 2.3076, eps/K gives 2.3076 and eps/(K-1) 2.3326",
+            )
+        ],
+        "presence": [
+            compared.Presence(
+                subject="jax:optax.poly_loss_cross_entropy[eager,cpu]",
+                part="float16",
+                state="gone",
+                reason="TypeError: float16 is not supported",
+            ),
+            compared.Presence(
+                subject="jax:optax.sigmoid_focal_loss[jit,cpu]", part="", state="new", reason=""
+            ),
+        ],
+        "notes": ["the old run has the depth standard and the new run quick"],
+        "searched": [
+            build_difference(),
+            build_difference(
+                output="gradient",
+                differing=3,
+                largest=4.0,
+                case=model.CaseRecord(
+                    operation=CE, dtype="float32", inputs=[["0.0", "1.5"]], target=[0]
+                ),
+                old=["-0.8175744414329529", "0.8175744414329529"],
+                new=["-0.8175745010375977", "0.8175744414329529"],
+                right=["-0.8175744761936437", "0.8175744761936437"],
+                distance=1.0,
+                snippet=JAX_SNIPPET,
+            ),
+            build_difference(output="gradient", dtype="float16", message="the new one timed out"),
+        ],
+        "laws": [
+            compared.LawChange(
+                finding=f"a1b2c3d4e5f6071{place}",
+                law="shift-invariance",
+                subject="jax:nn.sigmoid_bce[jit,cpu]",
+                dtype="float32",
+                region="huge",
+                output="loss",
+                state=state,
+                old="faithful",
+                new="violates",
+            )
+            for place, state in enumerate(("gone", "appeared"))
+        ],
+        "seconds": 12.5,
+    }
+    return compared.Comparison(**{**fields, **changes})
+
+
+def nothing_moved(**changes: Any) -> compared.Comparison:
+    """Two runs of one framework with the same bits."""
+    fields: dict[str, Any] = {
+        "old": build_side(versions={"torch": "2.13.0"}),
+        "new": build_side(versions={"torch": "2.15.0"}),
+        "changes": [],
+        "conventions": [],
+        "presence": [],
+        "notes": [],
+        "searched": [build_difference(), build_difference(output="gradient")],
+        "laws": [],
+    }
+    return build_comparison(**{**fields, **changes})
+
+
+def many_changes(number: int = 5_000) -> compared.Comparison:
+    """As many changes as an upgrade with new kernels brings."""
+    every = changes_of_every_kind()
+    found = [
+        msgspec.structs.replace(
+            every[place % len(every)],
+            subject=f"jax:optax.loss_number_{place // 10 % 40}[{('eager', 'jit')[place % 2]},cpu]",
+            dtype=("float64", "float32", "bfloat16", "float16")[place // 400 % 4],
+            region=f"region-{place // 1600}",
+        )
+        for place in range(number)
+    ]
+    return build_comparison(changes=found)
+
+
+@pytest.fixture
+def make_comparison() -> Callable[..., compared.Comparison]:
+    """Factory of a Comparison; every field can be replaced."""
+    return build_comparison
+
+
+@pytest.fixture
+def make_change() -> Callable[..., compared.Change]:
+    """Factory of one change; every field can be replaced."""
+    return build_change
+
+
+@pytest.fixture
+def make_quiet() -> Callable[..., compared.Comparison]:
+    """Factory of a Comparison in which nothing moved."""
+    return nothing_moved
+
+
+@pytest.fixture
+def make_many() -> Callable[..., compared.Comparison]:
+    """Factory of a Comparison of thousands of changes."""
+    return many_changes
 
 
 @pytest.fixture(scope="session")

@@ -217,6 +217,12 @@ def test_the_published_schema_is_the_one_of_the_types():
     assert "Run" in json.loads(schema.schema_text())["$defs"]
 
 
+def test_the_published_schema_of_a_comparison_is_the_one_of_the_types():
+    published = schema.COMPARISON_PUBLISHED.read_text(encoding="utf-8")
+    assert published == schema.comparison_schema_text(), "run `python -m lossaudit.reports.schema`"
+    assert "Comparison" in json.loads(published)["$defs"]
+
+
 @pytest.mark.parametrize(
     ("number", "shown"),
     [
