@@ -7,7 +7,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from ..conformance.comparison import (
     KINDS,
@@ -65,12 +65,13 @@ class Name:
     op: str
     mode: str
 
-    @property
+    @cached_property
     def family(self) -> str:
         """`cross_entropy` of `cross_entropy.index`: forms of one op share most of their causes."""
         return max(self.op.split("."), key=len)
 
 
+@lru_cache(maxsize=4096)  # thousands of changes are of some hundred subjects
 def name_of(subject: str) -> Name:
     """The parts of a subject's name; of a name of another shape the whole is the op."""
     framework, _, rest = subject.partition(":")

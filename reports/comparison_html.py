@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from ..conformance.comparison import KINDS, Change, Comparison, Difference
+from ..conformance.comparison import KINDS, REGRESSIONS, Change, Comparison, Difference
 from . import comparison_digest as digests
 from . import comparison_views, text, views
+from .digest import case_options
 from .html import KEPT, environment, inlined, write_page
 
 
@@ -19,15 +21,21 @@ def render_comparison(comparison: Comparison) -> str:
     """The page as text."""
     digest = digests.ComparisonDigest(comparison)
     made = environment()
-    made.filters.update(arrow=lambda said: said.replace(" -> ", " → "), zip=zip)
+    made.filters.update(
+        arrow=lambda said: said.replace(" -> ", " → "),
+        together=_together,
+        zip=zip,
+    )
     made.globals.update(
         call_text=digests.call_text,
+        case_options=case_options,
         facts=digests.facts,
         grade_text=digests.grade_text,
         kinds=KINDS,
         move_text=digests.move_text,
         name_of=digests.name_of,
         outcome=digests.outcome,
+        regressions=REGRESSIONS,
         parts=comparison_views,
         short_outcome=digests.short_outcome,
         sign=sign,
@@ -42,6 +50,11 @@ def render_comparison(comparison: Comparison) -> str:
         placeholder="op, region, message, id",
         **inlined("report.css", "comparison.css"),
     )
+
+
+def _together(said: str) -> str:
+    """A package and its two versions, which do not break over lines."""
+    return re.sub(r"(\S+) (\S+) → (\S+)", "\\1\u00a0\\2\u00a0→\u00a0\\3", said)
 
 
 def sign(name: str) -> str:

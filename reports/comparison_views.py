@@ -77,11 +77,12 @@ class Element:
 
 @dataclass(frozen=True)
 class Row:
-    """The smallest row class by class, and how many classes are left out."""
+    """The smallest row class by class, how many classes are left out, and how many rows."""
 
     name: str
     elements: tuple[Element, ...]
     hidden: int
+    others: int
     gradient: bool
 
 
@@ -219,7 +220,7 @@ def row(change: Change) -> Row:
     probabilities = case.operation.endswith(("probabilities", "binary_cross_entropy"))
     logs = case.operation == "kl_divergence"
     name = "probability" if probabilities else "log-probability" if logs else "logit"
-    return Row(name, tuple(elements), len(inputs) - len(shown), gradient)
+    return Row(name, tuple(elements), len(inputs) - len(shown), len(case.inputs[1:]), gradient)
 
 
 def _shown(classes: int, target: object, moved: int) -> list[int]:

@@ -430,7 +430,7 @@ def build_change(**changes: Any) -> compared.Change:
             operation=CE, dtype="float32", inputs=[["0.0", "20.0"]], target=[1]
         ),
         "row": 0,
-        "old": ["2.0611536921932497e-09"],
+        "old": [repr(float.fromhex("0x1.1b4866p-29"))],
         "new": ["0.0"],
         "right": ["2.0611536203143543e-09"],
         "old_grade": "faithful",
