@@ -337,8 +337,8 @@ def _say_comparison(
         write_comparison_html(comparison, html)
     if markdown is not None:
         markdown.write_text(comparison_markdown(comparison), encoding="utf-8")
-    files = [path for path in (html, json, markdown) if path is not None]
-    print_comparison(comparison, Console(), files)
+    files = {"report": html, "comparison": json, "summary": markdown}
+    print_comparison(comparison, Console(), {name: p for name, p in files.items() if p is not None})
 
 
 def _two_environments(

@@ -72,13 +72,15 @@ def search_all(frameworks: Sequence[str], search: Search, emit: Emit, jobs: int)
         framework = FRAMEWORKS[name]
         if any(availability(framework, environment) for environment in search.environments):
             continue
+        subjects = _subjects(name, search)
+        total += sum(len(_dtypes(s, search)) for s in subjects)
         for compiled in (True, False):
-            subjects = [s for s in _subjects(name, search) if s.compiled is compiled]
-            total += sum(len(_dtypes(s, search)) for s in subjects)
-            if subjects:
-                work = Work(name, compiled, search)
-                slow = (name, compiled) in (("jax", False), ("torch", True))
-                tasks.append(Task(f"{name} {NAME}", work, emit, tuple(subjects), slow))
+            chosen = [s for s in subjects if s.compiled is compiled]
+            slow = (name, compiled) in (("jax", False), ("torch", True))
+            for mine in (chosen[::2], chosen[1::2]) if slow else (chosen,):
+                work = Work(name, tuple(s.name for s in mine), search)
+                if mine:
+                    tasks.append(Task(f"{name} {NAME}", work, emit, tuple(mine), slow))
     emit(PlanMade(total))
     run_tasks(tasks, jobs)
 
@@ -97,15 +99,15 @@ def _dtypes(subject: Subject, search: Search) -> list[str]:
 
 @dataclass(frozen=True)
 class Work:
-    """What one process does: the eager or the compiled subjects of a framework."""
+    """What one process does: some of the subjects of a framework, by their names."""
 
     framework: str
-    compiled: bool
+    names: tuple[str, ...]
     search: Search
 
     def __call__(self, emit: Emit) -> None:
         every = _subjects(self.framework, self.search)
-        chosen = [s for s in every if s.compiled is self.compiled]
+        chosen = [s for s in every if s.name in self.names]
         old, new = (self._pool(environment) for environment in self.search.environments)
         with old, new:
             searcher = Searcher(self.search, every, (old, new), emit)
