@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import platform
 import sys
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from lossaudit.adapters.environments import (
     UnusableEnvironment,
     availability,
     examine,
+    interpreter,
 )
 from lossaudit.adapters.registry import FRAMEWORKS
 from lossaudit.adapters.runtime import subnormals
@@ -72,6 +75,14 @@ def test_packages_are_looked_for_in_the_environment(tmp_path: Path):
     python = script(tmp_path, """echo '{"python": [3, 11, 0], "missing": ["jax", "optax"]}'""")
     reason = availability(FRAMEWORKS["jax"], Environment("old", python))
     assert reason == "jax and optax not installed; install with: pip install jax optax"
+
+
+def test_an_interpreter_says_what_it_is_and_has():
+    found = interpreter(Environment())
+    assert found.version == platform.python_version()
+    assert Path(found.executable) == Path(sys.executable).resolve()
+    assert found.installed["numpy"] == version("numpy")
+    assert found.installed["pytest"] == version("pytest")
 
 
 def test_subjects_bear_the_name_of_their_environment():
