@@ -1,8 +1,8 @@
-"""Does the same environment answer with the same bits again? `benchmarks/repeatability.py --times 20`.
+"""Does an environment answer with the same bits again? `benchmarks/repeatability.py --times 20`.
 
-Runs an audit of its loss and gradients again and again, each time in new processes, and compares
-every run with the first, row by row. Says for each framework how many rows were the same in all of
-them, and which op of which dtype and region was not. What was found: docs/upgrades/repeatability.md.
+Audits its losses and gradients again and again, each time in new processes, and compares every run
+with the first, row by row. Says for each framework how many rows were the same in all of them, and
+which op in which dtype and region was not. What was found: docs/upgrades/repeatability.md.
 """
 
 from __future__ import annotations

@@ -205,7 +205,7 @@ class Pair:
         self._cases = self._rows = self._differing = 0
         self._regions: dict[str, None] = {}
         self._largest: float | None = None
-        self._farthest: dict[str, tuple[Case, float]] = {}
+        self._farthest: dict[str, tuple[Case, tuple[bool, float]]] = {}
         self._message = ""
 
     def searched(self) -> Difference:
@@ -233,9 +233,13 @@ class Pair:
         self._largest = max(worst, self._largest or 0.0)
         for kind, rows in self._kinds(case, gap).items():
             row = int(np.argmax(np.where(rows, gap, -1.0)))
-            if kind not in self._farthest or gap[row] > self._farthest[kind][1]:
-                alone = case.take(np.array([row])) if gap.size == case.rows else case
-                self._farthest[kind] = (alone, float(gap[row]))
+            # Rows of a reduced loss cannot be told apart: any other is simpler.
+            place = (case.options.reduction == "none", float(gap[row]))
+            if kind not in self._farthest or place > self._farthest[kind][1]:
+                # Which row it is that is refused is not known yet.
+                whole = kind == "policy" or gap.size != case.rows
+                alone = case if whole else case.take(np.array([row]))
+                self._farthest[kind] = (alone, place)
         return worst
 
     def _kinds(self, case: Case, gap: Floats) -> dict[str, np.ndarray]:
@@ -293,8 +297,6 @@ class Pair:
         if not self._kind:
             return None
         case, kind = self._farthest[self._kind][0], self._kind
-        if case.rows != 1:
-            return case  # a reduced loss: the whole batch shows it
 
         def shows(candidates: Case) -> np.ndarray:
             gap = self._gaps(candidates)
@@ -303,8 +305,12 @@ class Pair:
                 return nothing
             return self._kinds(candidates, gap).get(kind, nothing)
 
-        small = shrink(case, shows, keep_classes=self._new.subject.shape is not None)
-        return next((alone for alone in (small, case) if shows(alone).any()), case)
+        rows = (case.take(np.array([row])) for row in range(case.rows))
+        alone = next((row for row in rows if shows(row).any()), None)
+        if alone is None or case.options.reduction != "none":
+            return case  # the whole batch shows it
+        small = shrink(alone, shows, keep_classes=self._new.subject.shape is not None)
+        return small if shows(small).any() else alone
 
     def _said(self, case: Case | None, seconds: float) -> Difference:
         subject, old, new, right = self._new.subject, [], [], []

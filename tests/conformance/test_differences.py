@@ -1,0 +1,143 @@
+"""The search for inputs on which two environments differ, on stand-ins for them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lossaudit.adapters.environments import Environment
+from lossaudit.adapters.in_process import InProcess
+from lossaudit.conformance.comparison import Difference, LawChange
+from lossaudit.conformance.differences import Search, Searcher
+from lossaudit.conformance.engine import Settings, audit
+from lossaudit.conformance.records import from_record
+from lossaudit.conformance.run import Finding
+from lossaudit.reference.formats import FORMATS, next_up
+from lossaudit.reference.vocabulary import Outcome
+
+OP = "cross_entropy.index"
+NOWHERE = (Environment(), Environment())
+
+
+@pytest.fixture(scope="module")
+def searched(torch_subjects, mutants):
+    """Search a subject between a right stand-in and a changed one; (differences, law changes)."""
+
+    def search(mutant="right", wrap=None, op=OP, findings=(), depth="standard"):
+        subject = replace(torch_subjects[op], dtypes=("float32",))
+        old = InProcess({subject.name: mutants["right"](subject)})
+        new = InProcess({subject.name: mutants[mutant](subject)})
+        if wrap is not None:
+            ask = new.ask
+            new.ask = lambda subject, case: wrap(case, ask(subject, case))
+        measured = {(subject.name, "float32"): subject.semantics}
+        asked = Search(NOWHERE, Settings(depth), measured, tuple(findings))
+        events = []
+        with np.errstate(all="ignore"):
+            Searcher(asked, [subject], (old, new), events.append).subject(subject, "float32")
+        differences = [e for e in events if isinstance(e, Difference)]
+        return differences, [e for e in events if isinstance(e, LawChange)]
+
+    return search
+
+
+def test_nothing_is_found_between_two_of_the_same_and_the_effort_is_said(searched):
+    found, _ = searched()
+    assert [d.output for d in found] == ["loss", "gradient"]
+    for difference in found:
+        assert (difference.kind, difference.differing, difference.case) == ("", 0, None)
+        assert difference.cases >= 12  # what the depth gives it
+        assert difference.rows > 100
+        assert len(difference.regions) > 3
+
+
+def drift(threshold):
+    """An ulp more where the largest logit is above a threshold."""
+
+    def wrap(case, outcome):
+        if outcome.loss is None or outcome.loss.ndim == 0 or not case.rows:
+            return outcome
+        with np.errstate(invalid="ignore"):
+            above = case.inputs.max(axis=1) > threshold
+        up = next_up(outcome.loss, FORMATS[case.dtype])
+        return replace(outcome, loss=np.where(above, up, outcome.loss))
+
+    return wrap
+
+
+def test_a_drift_is_found_and_shrunk_to_where_it_begins(searched):
+    loss, gradient = searched(wrap=drift(10.0))[0]
+    assert loss.kind in ("moved", "worse")
+    assert loss.differing > 0
+    assert loss.case is not None
+    case = from_record(loss.case)
+    assert case.rows == 1
+    assert case.inputs.max() > 10
+    # Nothing but the largest logit is left of the row.
+    assert np.count_nonzero(case.inputs) <= 2
+    assert case.options.passed() == ()
+    assert loss.old != loss.new
+    assert loss.distance is not None
+    assert loss.snippet
+    assert gradient.kind == ""
+
+
+def test_loss_and_gradient_are_searched_apart(searched):
+    loss, gradient = searched("scaled_gradient")[0]
+    assert loss.kind == ""
+    assert (gradient.kind, gradient.output) == ("worse", "gradient")
+    assert gradient.largest is not None
+    assert gradient.largest > 1000
+    assert gradient.message == ""
+
+
+def test_what_no_longer_returns_is_another_policy(searched):
+    def wrap(case, outcome):
+        if case.inputs.max(initial=0.0) > 8:
+            return Outcome("raised", message="ValueError: too large")
+        return outcome
+
+    loss, _ = searched(wrap=wrap)[0]
+    assert loss.kind == "policy"
+    assert loss.message == "returned before, raised ValueError: too large now"
+    assert loss.case is not None
+    case = from_record(loss.case)
+    assert case.rows == 1
+    assert case.inputs.max() > 8
+
+
+def test_nan_for_a_number_is_worse_and_has_no_distance(searched):
+    loss, _ = searched("unshifted")[0]
+    assert loss.kind == "worse"
+    assert loss.case is not None
+
+
+@pytest.fixture(scope="module")
+def drifting_finding(torch_subjects, mutants):
+    """A finding of a law that relates calls, which only the new side has."""
+    subject = replace(torch_subjects[OP], dtypes=("float32",))
+    events = []
+    session = InProcess({subject.name: mutants["unshifted"](subject)})
+    audit([subject], Settings("quick", 0, ("shift-invariance",)), events.append, session)
+    law = [e for e in events if isinstance(e, Finding) and e.law == "shift-invariance"]
+    assert law
+    return law[0]
+
+
+def test_a_law_that_only_the_new_one_breaks_has_appeared(searched, drifting_finding):
+    _, laws = searched("unshifted", findings=[(drifting_finding, True)])
+    assert [(x.state, x.law, x.new) for x in laws] == [
+        ("appeared", drifting_finding.law, drifting_finding.kind)
+    ]
+    assert laws[0].old not in ("", drifting_finding.kind)
+
+
+def test_a_finding_that_both_show_is_no_change(searched, drifting_finding):
+    assert searched("right", findings=[(drifting_finding, True)])[1] == []
+
+
+def test_a_finding_that_the_new_one_no_longer_shows_is_gone(searched, drifting_finding):
+    """The old side is right here, so that it must not be said to have shown it."""
+    assert searched("right", findings=[(drifting_finding, False)])[1] == []
