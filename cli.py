@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .conformance.comparison import Comparison
     from .conformance.engine import Settings
     from .conformance.run import Finding, Run
+    from .conformance.upgrade import Question
 
 NOTHING_NEW, NEW_FINDINGS, WRONG_USE, UNUSABLE, INTERNAL, INTERRUPTED = 0, 1, 2, 3, 70, 130
 MOVED, REGRESSED = 10, 11
@@ -239,9 +240,8 @@ def upgrade(
     regressed. Environments are made with venv and pip and kept for the next time; what an
     interrupted start has audited is kept too.
     """
-    from .conformance.compare import compare as compared
-    from .conformance.upgrade import Question, Upgrade
-    from .reports.terminal import TerminalProgress
+    from .conformance.run import write_run
+    from .conformance.upgrade import Question
 
     _demand_one_of("--fail-on", fail_on, FAIL_ON)
     environments = _two_environments((from_, from_python), (to, to_python))
@@ -252,29 +252,41 @@ def upgrade(
     signal.signal(signal.SIGTERM, _interrupt)
     packages = (_packages(environments[0]), _packages(environments[1]))
     question = Question(tuple(frameworks), environments, packages, settings, jobs or _cores())
-    done = False
+    old, new, comparison = _audited_upgrade(question, out)
+    write_run(old, out / "old.json.gz")
+    write_run(new, out / "new.json.gz")
+    if comparison is not None:
+        comparison.notes += left_out
+        _say_comparison(comparison, out / "comparison.json", out / "comparison.html", markdown)
+    if comparison is None or not comparison.complete:
+        typer.echo(f"interrupted: the same command goes on from what is in {out}", err=True)
+        raise typer.Exit(INTERRUPTED)
+    raise typer.Exit(upgrade_code(comparison.verdict, fail_on))
+
+
+def _audited_upgrade(question: Question, folder: Path) -> tuple[Run, Run, Comparison | None]:
+    """Both runs and their comparison, as far as they came before an interruption."""
+    from .conformance.compare import compare as compared
+    from .conformance.upgrade import Upgrade
+    from .reports.terminal import TerminalProgress
+
+    comparison = None
     with TerminalProgress() as progress:
-        work = Upgrade(question, out, progress)
+        work = Upgrade(question, folder, progress)
         if work.finished_before:
-            typer.echo(f"going on: {work.finished_before} subjects were audited before", err=True)
+            _say(f"going on: {work.finished_before} subjects were audited before")
         try:
             old, new = work.audit()
             _demand_loaded(old, new)
             comparison = compared(old, new, ("the old version", "the new version"))
-            comparison.notes += left_out
+            comparison.complete = False
             work.search(old, new, comparison)
-            done = True
+            comparison.complete = True
         except KeyboardInterrupt:
-            old, new = work.runs(complete=False)
-            typer.echo("interrupted: the same command goes on from here", err=True)
+            old, new = work.runs(complete=comparison is not None)
         finally:
-            work.close(done=done)
-    _write(old, out / "old.json.gz", None)
-    _write(new, out / "new.json.gz", None)
-    if not done:
-        raise typer.Exit(INTERRUPTED)
-    _say_comparison(comparison, out / "comparison.json", out / "comparison.html", markdown)
-    raise typer.Exit(upgrade_code(comparison.verdict, fail_on))
+            work.close(done=comparison is not None and comparison.complete)
+    return old, new, comparison
 
 
 @app.command()

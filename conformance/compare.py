@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Literal
 
 import msgspec
 
@@ -171,18 +172,17 @@ def _conventions(old: Run, new: Run) -> list[ConventionChange]:
 
 def _presence(old: Run, new: Run) -> list[Presence]:
     """Subjects that one complete run lacks, or whose framework one run says to be absent."""
-    ours, theirs = ({anywhere(r.name): r for r in run.subjects} for run in (old, new))
-    found = []
-    for here, there, run, state in ((ours, theirs, new, "gone"), (theirs, ours, old, "new")):
-        for name in here:
-            reason = _absence(run, name)
-            if name not in there and (run.complete or reason):
-                found.append(
-                    Presence(
-                        subject=name, part="", state=state, reason=reason or "was not audited there"
-                    )
-                )
-    return found
+    return [*_missing(old, new, "gone"), *_missing(new, old, "new")]
+
+
+def _missing(having: Run, lacking: Run, state: Literal["gone", "new"]) -> Iterator[Presence]:
+    there = {anywhere(record.name) for record in lacking.subjects}
+    for record in having.subjects:
+        name = anywhere(record.name)
+        reason = _absence(lacking, name)
+        if name not in there and (lacking.complete or reason):
+            said = reason or "was not audited there"
+            yield Presence(subject=name, part="", state=state, reason=said)
 
 
 def _absence(run: Run, subject: str) -> str:

@@ -100,8 +100,9 @@ class Group:
 class Numbers:
     """One output of a call on both sides, (rows, entries) each; one row where it is reduced.
 
-    `right` is what is right under the new conventions, `as_before` under the old ones; `errors` and
-    `move` are in ulps of the first. All are None where only digests of the rows were kept.
+    `right` is what is right under the new conventions, and `other_right` the rows where something
+    else was right under the old ones; errors and `move` are in ulps of what is right now. All are
+    None where only digests of the rows were kept.
     """
 
     changed: np.ndarray
@@ -414,9 +415,15 @@ def _compared(
         errors = [ulp_error(values, exact, fmt).reshape(rows) for values in (old, new)]
     rightly = (distance(right_before, right) != 0).reshape(rows).any(axis=1)
     return Numbers(
-        changed, old.reshape(rows), new.reshape(rows), right.reshape(rows), rightly, *errors,
-        move.reshape(rows),
-    )  # fmt: skip
+        changed,
+        old.reshape(rows),
+        new.reshape(rows),
+        right=right.reshape(rows),
+        other_right=rightly,
+        old_errors=errors[0],
+        new_errors=errors[1],
+        move=move.reshape(rows),
+    )
 
 
 def _example(found: Numbers, row: int, case: Case, was: str, now: str, *, whole: bool) -> Example:
