@@ -5,13 +5,19 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 
 from lossaudit.conformance import comparison as compared
 from lossaudit.conformance import run as model
+
+if TYPE_CHECKING:  # the browser's driver is loaded by the fixture, where there is a browser
+    from playwright.sync_api import Browser, BrowserContext, Page
+
+SIZES = {"phone": (390, 844), "wide": (1440, 900)}
+"""Of a browser's window."""
 
 LAWS = {
     "value": ("loss(z, t) = logsumexp(z) - z_t", "definition"),
@@ -757,3 +763,35 @@ def chromium() -> Iterator[Any]:
         )
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def open_page(chromium: Browser) -> Iterator[Callable[..., Page]]:
+    """Open an address offline; console errors and requests beyond the file fail the test."""
+    contexts: list[BrowserContext] = []
+    trouble: list[str] = []
+
+    def opened(address: str, size: str = "wide", **options: Any) -> Page:
+        width, height = SIZES[size]
+        context = chromium.new_context(
+            viewport={"width": width, "height": height},
+            offline=True,
+            reduced_motion="reduce",
+            **options,
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: trouble.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: trouble.append(str(error)))
+        page.on("request", lambda request: _note(request.url))
+        page.goto(address)
+        return page
+
+    def _note(address: str) -> None:
+        if not address.startswith(("file:", "data:")):
+            trouble.append(f"request to {address}")
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert not trouble

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,13 +13,13 @@ from lossaudit.conformance.run import Finding, Run
 from lossaudit.reports.html import write_html
 
 if TYPE_CHECKING:  # the browser's driver is loaded by the fixture, where there is a browser
-    from playwright.sync_api import Browser, BrowserContext, Page
+    from playwright.sync_api import Page
 
 Opener = Callable[..., "Page"]
 
 pytestmark = pytest.mark.browser
 
-SIZES = {"phone": (390, 844), "wide": (1440, 900)}
+SIZES = {"phone": (390, 844), "wide": (1440, 900)}  # of open_page, in conftest.py
 
 
 @pytest.fixture
@@ -27,38 +27,6 @@ def report(make_run: Callable[..., Run], tmp_path: Path) -> str:
     path = tmp_path / "report with space.html"
     write_html(make_run(), path)
     return path.as_uri()
-
-
-@pytest.fixture
-def open_page(chromium: Browser) -> Iterator[Opener]:
-    """Open an address offline; console errors and requests beyond the file fail the test."""
-    contexts: list[BrowserContext] = []
-    trouble: list[str] = []
-
-    def opened(address: str, size: str = "wide", **options: Any) -> Page:
-        width, height = SIZES[size]
-        context = chromium.new_context(
-            viewport={"width": width, "height": height},
-            offline=True,
-            reduced_motion="reduce",
-            **options,
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: trouble.append(f"{message.type}: {message.text}"))
-        page.on("pageerror", lambda error: trouble.append(str(error)))
-        page.on("request", lambda request: _note(request.url))
-        page.goto(address)
-        return page
-
-    def _note(address: str) -> None:
-        if not address.startswith(("file:", "data:")):
-            trouble.append(f"request to {address}")
-
-    yield opened
-    for context in contexts:
-        context.close()
-    assert not trouble
 
 
 def shown_cards(page: Page) -> int:

@@ -261,8 +261,7 @@ def test_the_rows_of_each_op_are_folded_away_where_they_fit(
 ):
     page = markdown.comparison_markdown(make_comparison(changes=[make_change()]))
     folded = page.partition("<details><summary>Rows of the 1 op with other bits</summary>\n\n|")[2]
-    row = "| jax optax.softmax\\_cross\\_entropy\\_with\\_integer\\_labels | 6,518 | 6,400 | 0 | 0 | 118 |"
-    assert row in folded
+    assert "\\_integer\\_labels | 6,518 | 6,400 | 0 | 0 | 118 | 8.39e\\+06 |" in folded
     assert "1 with the same bits in every row." in folded
     assert folded.endswith("</details>\n")
 
@@ -271,8 +270,6 @@ def test_markdown_is_short_whatever_the_comparison_holds(make_comparison: Make, 
     many = make_many()
     every = make_comparison()
     much = make_comparison(
-        changes=many.changes,
-        compared=many.compared,
         conventions=every.conventions * 300,
         presence=every.presence * 300,
         searched=every.searched * 300,
@@ -337,7 +334,7 @@ def test_the_page_is_whole_and_loads_nothing(make_comparison: Make, tmp_path: Pa
 
 def test_links_to_a_filter_name_filters_and_values_that_exist(make_comparison: Make):
     comparison = make_comparison()
-        offered = {name: set(values) for name, _, values in views.choices(ComparisonDigest(comparison))}
+    offered = {name: set(values) for name, _, values in views.choices(ComparisonDigest(comparison))}
     filters = [
         dict(parse_qsl(link[1:]))
         for link in Page(render_comparison(comparison)).links
