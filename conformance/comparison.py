@@ -285,4 +285,7 @@ def _fault(comparison: Comparison) -> str:
         rows = len(change.case.inputs)
         if rows != len(change.case.target) or not 0 <= change.row < max(rows, 1):
             return f"{where} has no row {change.row} of inputs and target"
+    for found in comparison.searched:
+        if found.kind not in {"", *KINDS}:
+            return f"kind {found.kind!r} of a search of {found.subject} does not exist"
     return ""

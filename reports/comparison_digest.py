@@ -16,6 +16,7 @@ from ..conformance.comparison import (
     Change,
     Compared,
     Comparison,
+    ConventionChange,
     Difference,
     LawChange,
     Presence,
@@ -131,7 +132,7 @@ class Outcome:
 class SearchLine:
     """The searches for differences of one output, of every subject and dtype together.
 
-    `found` are those that found one, the farthest first, `failed` those that could not be made.
+    `found` are those that found one, the worst first, `failed` those that could not be made.
     """
 
     output: str
@@ -232,24 +233,37 @@ class ComparisonDigest:
     def worst(self, limit: int = 10) -> list[tuple[Change, int]]:
         """The worst changes, distinct in cause, each with how many more are like it.
 
-        First one for each family of ops of a framework, then one for each kind of a family.
+        First one for each kind of regression and for each cause of one, then one for each family
+        of ops, then for each cause.
         """
+        regressed = [change for change in self.changes if change.kind in REGRESSIONS]
         chosen: list[Change] = []
-        for key_of in (_family, _family_and_kind):
+        passes = ((regressed, _kind), (regressed, _cause), (self.changes, _family))
+        for changes, key_of in (*passes, (self.changes, _cause)):
             seen = {key_of(change) for change in chosen}
-            for change in self.changes:
+            for change in changes:
                 if len(chosen) < limit and key_of(change) not in seen:
                     chosen.append(change)
                     seen.add(key_of(change))
-        alike = Counter(map(_family_and_kind, self.changes))
-        return [
-            (change, alike[_family_and_kind(change)] - 1) for change in sorted(chosen, key=_order)
-        ]
+        alike = Counter(map(_cause, self.changes))
+        return [(change, alike[_cause(change)] - 1) for change in sorted(chosen, key=_order)]
 
     @cached_property
-    def presence(self) -> dict[str, list[Presence]]:
-        """What is gone, and what is new."""
-        return {s: [p for p in self.comparison.presence if p.state == s] for s in ("gone", "new")}
+    def conventions(self) -> list[tuple[str, ConventionChange]]:
+        """Modes of one op that changed alike are one entry, under the name of them all."""
+        parts: dict[tuple[str, ...], list[ConventionChange]] = defaultdict(list)
+        for entry in self.comparison.conventions:
+            parts[(*_op(entry.subject), entry.field, entry.old, entry.new)].append(entry)
+        return [(all_of(e.subject for e in found), found[0]) for found in parts.values()]
+
+    @cached_property
+    def presence(self) -> dict[str, list[tuple[str, Presence]]]:
+        """What is gone, and what is new; modes of one op are one entry, under one name."""
+        parts: dict[tuple[str, ...], list[Presence]] = defaultdict(list)
+        for entry in self.comparison.presence:
+            parts[(*_op(entry.subject), entry.part, entry.state, entry.reason)].append(entry)
+        named = [(all_of(e.subject for e in found), found[0]) for found in parts.values()]
+        return {state: [x for x in named if x[1].state == state] for state in ("gone", "new")}
 
     @cached_property
     def laws(self) -> list[LawChange]:
@@ -289,7 +303,8 @@ class ComparisonDigest:
         return text.one_line(head, 300), text.one_line(said, 500) + end
 
     def _regressed(self, arrow: str) -> tuple[str, str]:
-        comparison, gone = self.comparison, len(self.presence["gone"])
+        comparison = self.comparison
+        gone = sum(entry.state == "gone" for entry in comparison.presence)
         appeared = sum(law.state == "appeared" for law in comparison.laws)
         counts = [
             *((comparison.count(kind), *words) for kind, words in _REGRESSED.items()),
@@ -300,6 +315,11 @@ class ComparisonDigest:
             ),
             (gone, "subject, dtype or option gone", "subjects, dtypes or options gone"),
             (appeared, "finding appeared", "findings appeared"),
+            (
+                sum(found.kind in REGRESSIONS for found in comparison.searched),
+                "search beyond the corpus found a regression",
+                "searches beyond the corpus found a regression",
+            ),
         ]
         parts = [text.count(*each) for each in counts if each[0]]
         beside = self._moved_parts()
@@ -311,7 +331,8 @@ class ComparisonDigest:
         rows = sum(comparison.count(kind) for kind in MOVES)
         head, of = self.versions(arrow), f"{comparison.rows:,} rows"
         if not rows:
-            found = text.count(sum(len(line.found) for line in self.searches), "search", "searches")
+            moved = sum(found.kind in MOVES for found in comparison.searched)
+            found = text.count(moved, "search", "searches")
             said = f"none of {of} of the corpus moved, but {found} beyond it found other bits"
         elif rows == comparison.count("moved"):
             said = f"{rows:,} of {of} moved, all within their bounds"
@@ -369,6 +390,25 @@ def identity(change: Change) -> str:
     """The id of a change: stable over runs as long as what and where are the same."""
     where = (change.kind, change.subject, change.dtype, change.region, change.output)
     return hashlib.blake2b(repr(where).encode(), digest_size=8).hexdigest()
+
+
+def all_of(subjects: Iterable[str]) -> str:
+    """Subjects of one op by one name: `jax:cross_entropy[eager, jit]`."""
+    found = list(dict.fromkeys(subjects))
+    if len(found) == 1:
+        return found[0]
+    name = name_of(found[0])
+    modes = dict.fromkeys(name_of(subject).mode for subject in found)
+    return f"{name.framework}:{name.op}[{', '.join(modes)}]"
+
+
+def distinct(found: Sequence[Difference], limit: int) -> list[Difference]:
+    """So many of them, of as many ops as there are."""
+    first: dict[tuple[str, str], Difference] = {}
+    for entry in found:
+        first.setdefault(_op(entry.subject), entry)
+    chosen = list(first.values())
+    return [*chosen, *(entry for entry in found if entry not in chosen)][:limit]
 
 
 def in_order(dtypes: Iterable[str]) -> tuple[str, ...]:
@@ -500,8 +540,20 @@ def _family(change: Change) -> tuple[str, ...]:
     return name.framework, name.family
 
 
-def _family_and_kind(change: Change) -> tuple[str, ...]:
+def _kind(change: Change) -> tuple[str, ...]:
+    return (change.kind,)
+
+
+def _cause(change: Change) -> tuple[str, ...]:
+    """What most likely has one cause: one kind of one family, or one message of any op."""
+    if change.output == "call":
+        return name_of(change.subject).framework, change.kind, change.message
     return (*_family(change), change.kind)
+
+
+def _op(subject: str) -> tuple[str, str]:
+    name = name_of(subject)
+    return name.framework, name.op
 
 
 def _search_line(output: str, found: Sequence[Difference]) -> SearchLine:
@@ -512,8 +564,10 @@ def _search_line(output: str, found: Sequence[Difference]) -> SearchLine:
         sum(entry.rows for entry in found),
         tuple(dict.fromkeys(region for entry in found for region in entry.regions)),
         sum(entry.seconds for entry in found),
-        tuple(sorted((e for e in found if e.differing), key=lambda e: -(e.largest or 0.0))),
-        tuple(e for e in found if e.message and not e.differing),
+        tuple(
+            sorted((e for e in found if e.kind), key=lambda e: (rank(e.kind), -(e.largest or 0.0)))
+        ),
+        tuple(e for e in found if e.message and not e.kind),
     )
 
 

@@ -7,7 +7,15 @@ from collections.abc import Sequence
 
 from ..conformance.comparison import KINDS, Comparison
 from . import text
-from .comparison_digest import DTYPES, SIGNS, ComparisonDigest, call_text, outcome, short_numbers
+from .comparison_digest import (
+    DTYPES,
+    SIGNS,
+    ComparisonDigest,
+    call_text,
+    distinct,
+    outcome,
+    short_numbers,
+)
 from .markdown import escaped
 
 LINES = 60
@@ -72,17 +80,19 @@ def _kinds(digest: ComparisonDigest) -> str:
 
 def _conventions(digest: ComparisonDigest, limit: int) -> str:
     said = [
-        f"{_short(c.subject)}: {c.field}: {c.old} → {c.new} on {c.input or 'no single input'}"
-        for c in digest.comparison.conventions
+        f"{_short(name)}: {c.field}: {c.old} → {c.new} on {c.input or 'no single input'}"
+        for name, c in digest.conventions
     ]
-    return _listed(f"Conventions measured otherwise ({len(said):,})", said, limit)
+    return _listed(
+        f"Conventions measured otherwise ({len(digest.comparison.conventions):,})", said, limit
+    )
 
 
 def _presence(digest: ComparisonDigest, limit: int) -> str:
     gone, new = digest.presence["gone"], digest.presence["new"]
     said = [
-        f"{p.state}: {_short(p.subject)} {p.part}{': ' if p.reason else ''}{p.reason}"
-        for p in (*gone, *new)
+        f"{p.state}: {_short(name)} {p.part}{': ' if p.reason else ''}{p.reason}"
+        for name, p in (*gone, *new)
     ]
     return _listed(f"Gone ({len(gone):,}) and new ({len(new):,})", said, limit)
 
@@ -119,11 +129,12 @@ def _searches(digest: ComparisonDigest, limit: int) -> str:
     lines = []
     for line in digest.searches[:OUTPUTS]:
         lines.append(f"- Search: {escaped(text.one_line(str(line), 200))}")
-        for entry in line.found[:limit]:
+        for entry in distinct(line.found, limit):
             numbers = outcome(entry)
             what = " → ".join(short_numbers(numbers)[:2]) if numbers else entry.message
             call = call_text(entry)
-            said = f"{_short(entry.subject)} {entry.dtype}: {call}: {what}"
+            sign = f"{SIGNS[entry.kind]} {entry.kind}"
+            said = f"{sign} {_short(entry.subject)} {entry.dtype}: {call}: {what}"
             lines.append(f"  - {escaped(text.one_line(said, 200))}")
     return "\n".join(lines)
 

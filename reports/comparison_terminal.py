@@ -22,6 +22,7 @@ from .comparison_digest import (
     ComparisonDigest,
     OpLine,
     call_text,
+    distinct,
     grades_text,
     move_text,
     short_outcome,
@@ -54,7 +55,7 @@ def print_comparison(
     console.print(Text(digest.verdict(), style="bold"))
     console.print(Text(_about(comparison), style="dim"))
     _print_kinds(digest, console)
-    _print_conventions(comparison, console)
+    _print_conventions(digest, console)
     _print_presence(digest.presence["gone"], "Gone", console)
     _print_presence(digest.presence["new"], "New", console)
     _print_worst(digest, console)
@@ -100,13 +101,14 @@ def _print_kinds(digest: ComparisonDigest, console: Console) -> None:
     console.print(table)
 
 
-def _print_conventions(comparison: Comparison, console: Console, limit: int = 8) -> None:
-    found = comparison.conventions
+def _print_conventions(digest: ComparisonDigest, console: Console, limit: int = 8) -> None:
+    found = digest.conventions
     if not found:
         return
-    _heading(console, f"Conventions measured otherwise ({len(found):,})")
-    for entry in found[:limit]:
-        _print_indented(console, text.one_line(entry.subject, 120))
+    number = len(digest.comparison.conventions)
+    _heading(console, f"Conventions measured otherwise ({number:,})")
+    for name, entry in found[:limit]:
+        _print_indented(console, text.one_line(name, 160))
         said = f"{entry.field}: {entry.old} -> {entry.new}"
         _print_indented(console, text.one_line(said, 240), 5)
         if entry.input:
@@ -116,13 +118,13 @@ def _print_conventions(comparison: Comparison, console: Console, limit: int = 8)
 
 
 def _print_presence(
-    found: Sequence[Presence], heading: str, console: Console, limit: int = 10
+    found: Sequence[tuple[str, Presence]], heading: str, console: Console, limit: int = 10
 ) -> None:
     if not found:
         return
     _heading(console, f"{heading} ({len(found):,})")
-    for entry in found[:limit]:
-        what = f"{entry.subject}, {entry.part}" if entry.part else entry.subject
+    for name, entry in found[:limit]:
+        what = f"{name}, {entry.part}" if entry.part else name
         reason = f": {entry.reason}" if entry.reason else ""
         _print_indented(console, text.one_line(f"{what}{reason}", 300))
     _more(console, len(found) - limit)
@@ -200,7 +202,7 @@ def _print_searches(digest: ComparisonDigest, console: Console, limit: int = 5) 
     _heading(console, "Search for differences beyond the corpus")
     for line in digest.searches:
         _print_indented(console, str(line))
-        for entry in line.found[:limit]:
+        for entry in distinct(line.found, limit):
             _print_difference(entry, console)
         _more(console, len(line.found) - limit)
         for entry in line.failed[:limit]:
@@ -210,8 +212,11 @@ def _print_searches(digest: ComparisonDigest, console: Console, limit: int = 5) 
 
 
 def _print_difference(entry: Difference, console: Console) -> None:
+    subject = text.one_line(f" {entry.subject} {entry.dtype}: ", 160)
     rows = text.count(entry.differing, "row")
-    _print_indented(console, text.one_line(f"{entry.subject} {entry.dtype}: {rows}", 200), 5)
+    style = _STYLES.get(entry.kind, "")
+    head = Text.assemble((f"{SIGNS[entry.kind]} {entry.kind}", style), f" {subject.strip()} {rows}")
+    _print_indented(console, head, 5)
     call = call_text(entry)
     _print_indented(console, f"{call}: {short_outcome(entry)}", 8)
     apart = [] if entry.distance is None else [f"{text.ulps_text(entry.distance)} apart"]

@@ -593,6 +593,7 @@ def build_difference(**changes: Any) -> compared.Difference:
         "regions": ["ordinary", "ties", "huge"],
         "seconds": 31.5,
         "differing": 0,
+        "kind": "",
         "largest": None,
         "case": None,
         "old": [],
@@ -663,6 +664,7 @@ def build_comparison(**changes: Any) -> compared.Comparison:
             build_difference(
                 output="gradient",
                 differing=3,
+                kind="moved",
                 largest=4.0,
                 case=model.CaseRecord(
                     operation=CE, dtype="float32", inputs=[["0.0", "1.5"]], target=[0]

@@ -16,7 +16,13 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from lossaudit.conformance.comparison import KINDS, Change, Comparison, read_comparison
+from lossaudit.conformance.comparison import (
+    KINDS,
+    REGRESSIONS,
+    Change,
+    Comparison,
+    read_comparison,
+)
 from lossaudit.conformance.run import CaseRecord, RunFileError, write_json
 from lossaudit.reports import comparison_digest as digests
 from lossaudit.reports import comparison_markdown as markdown
@@ -115,9 +121,26 @@ def test_moves_within_the_bounds_are_no_regression(
 
 def test_what_only_a_search_found_is_a_move(make_quiet: Make):
     quiet = make_quiet()
-    found = [msgspec.structs.replace(quiet.searched[0], differing=2)]
+    found = [msgspec.structs.replace(quiet.searched[0], differing=2, kind="moved")]
     said = ComparisonDigest(make_quiet(searched=found)).verdict()
     assert "none of 6,400 rows of the corpus moved, but 1 search beyond it found other" in said
+
+
+def test_what_a_search_found_to_be_worse_is_a_regression(make_quiet: Make):
+    quiet = make_quiet()
+    moved = msgspec.structs.replace(quiet.searched[0], differing=9, kind="moved", largest=1e9)
+    worse = msgspec.structs.replace(quiet.searched[0], differing=2, kind="worse", largest=2.0)
+    comparison = make_quiet(searched=[moved, worse])
+    digest = ComparisonDigest(comparison)
+    assert digest.verdict() == (
+        "Regressed with torch 2.13.0 -> 2.15.0: 1 search beyond the corpus found a regression."
+    )
+    assert [entry.kind for entry in digest.searches[0].found] == ["worse", "moved"]
+    assert "WO worse jax:optax.softmax_cross_entropy[eager,cpu] float32: 2 rows" in printed(
+        comparison
+    )
+    assert "WO worse jax:optax" in markdown.comparison_markdown(comparison).replace("\\", "")
+    assert render_comparison(comparison).count('class="sign g-worse"') == 1
 
 
 def test_nothing_moved_says_how_much_stands_behind_it(make_quiet: Make):
@@ -166,13 +189,47 @@ def test_every_kind_has_a_sign_of_its_own():
     assert len(set(digests.SIGNS.values())) == len(KINDS) + 1
 
 
-def test_the_worst_are_one_of_each_family_before_a_second_of_any(make_comparison: Make):
+def test_the_worst_are_of_every_kind_of_regression_before_a_second_of_any(
+    make_comparison: Make, make_change: Callable[..., Change]
+):
     digest = ComparisonDigest(make_comparison())
-    families = {digests._family(change) for change in digest.changes}
-    few = digest.worst(len(families))
-    assert {digests._family(change) for change, _ in few} == families
+    kinds = [change.kind for change, _ in digest.worst(5)]
+    assert kinds == list(REGRESSIONS)
     assert len(digest.worst(10)) == 9  # two changes of ten are of one kind and family
     assert sum(alike for _, alike in digest.worst(10)) == 1
+    policies = [
+        make_change(kind="policy", output="call", message="raises", subject=f"jax:op{n}[eager,cpu]")
+        for n in range(20)
+    ]
+    worst = ComparisonDigest(make_comparison(changes=[*policies, make_change()])).worst(2)
+    assert [(change.kind, alike) for change, alike in worst] == [("policy", 19), ("worse", 0)]
+
+
+def test_modes_of_one_op_that_changed_alike_are_one_entry(make_comparison: Make):
+    every = make_comparison()
+    subjects = [f"jax:optax.softmax_cross_entropy[{mode},cpu]" for mode in ("eager", "jit", "vmap")]
+    replace = msgspec.structs.replace
+    many = make_comparison(
+        conventions=[replace(every.conventions[0], subject=subject) for subject in subjects],
+        presence=[replace(every.presence[0], subject=subject) for subject in subjects],
+    )
+    name = "jax:optax.softmax_cross_entropy[eager, jit, vmap]"
+    shown = printed(many)
+    assert shown.count(name) == 2
+    assert "Conventions measured otherwise (3)" in shown
+    assert "3 conventions measured otherwise, 3 subjects, dtypes or options gone" in " ".join(
+        shown.split()
+    )
+    assert markdown.comparison_markdown(many).count("\\[eager, jit, vmap\\]") == 2
+    assert render_comparison(many).count("entropy[eager, jit, vmap]") == 2
+
+
+def test_the_search_shows_one_difference_of_each_op_first(make_comparison: Make):
+    entry = make_comparison().searched[1]
+    names = ("jax:a[eager,cpu]", "jax:a[jit,cpu]", "jax:b[eager,cpu]")
+    found = [msgspec.structs.replace(entry, subject=name) for name in names]
+    assert [e.subject for e in digests.distinct(found, 2)] == [names[0], names[2]]
+    assert len(digests.distinct(found, 9)) == 3
 
 
 def test_an_id_is_of_what_and_where_and_not_of_the_numbers(
@@ -447,6 +504,7 @@ def edited(comparison: Comparison, change: Callable[[dict[str, Any]], object]) -
         (lambda raw: raw["changes"][0].update(old_grade="odd"), "grade 'odd' of a change of"),
         (lambda raw: raw["changes"][0].update(row=7), "has no row 7 of inputs and target"),
         (lambda raw: raw["compared"][0].update(kinds={"odd": 1}), "kind 'odd' of "),
+        (lambda raw: raw["searched"][0].update(kind="odd"), "kind 'odd' of a search of "),
         (lambda raw: raw["compared"][0].update(same=3), "are not the sum of those"),
     ],
 )
