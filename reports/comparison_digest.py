@@ -265,6 +265,10 @@ class ComparisonDigest:
         named = [(all_of(e.subject for e in found), found[0]) for found in parts.values()]
         return {state: [x for x in named if x[1].state == state] for state in ("gone", "new")}
 
+    def number_of(self, state: str) -> int:
+        """How many subjects, dtypes and options are gone, or new."""
+        return sum(entry.state == state for entry in self.comparison.presence)
+
     @cached_property
     def laws(self) -> list[LawChange]:
         """Those that appeared before those that are gone."""
@@ -304,7 +308,7 @@ class ComparisonDigest:
 
     def _regressed(self, arrow: str) -> tuple[str, str]:
         comparison = self.comparison
-        gone = sum(entry.state == "gone" for entry in comparison.presence)
+        gone = self.number_of("gone")
         appeared = sum(law.state == "appeared" for law in comparison.laws)
         counts = [
             *((comparison.count(kind), *words) for kind, words in _REGRESSED.items()),

@@ -94,7 +94,8 @@ def _presence(digest: ComparisonDigest, limit: int) -> str:
         f"{p.state}: {_short(name)} {p.part}{': ' if p.reason else ''}{p.reason}"
         for name, p in (*gone, *new)
     ]
-    return _listed(f"Gone ({len(gone):,}) and new ({len(new):,})", said, limit)
+    title = f"Gone ({digest.number_of('gone'):,}) and new ({digest.number_of('new'):,})"
+    return _listed(title, said, limit)
 
 
 def _worst(digest: ComparisonDigest, limit: int) -> str:

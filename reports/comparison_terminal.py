@@ -56,8 +56,9 @@ def print_comparison(
     console.print(Text(_about(comparison), style="dim"))
     _print_kinds(digest, console)
     _print_conventions(digest, console)
-    _print_presence(digest.presence["gone"], "Gone", console)
-    _print_presence(digest.presence["new"], "New", console)
+    for state in ("gone", "new"):
+        heading = f"{state.capitalize()} ({digest.number_of(state):,})"
+        _print_presence(digest.presence[state], heading, console)
     _print_worst(digest, console)
     _print_ops(digest, console)
     _print_searches(digest, console)
@@ -122,7 +123,7 @@ def _print_presence(
 ) -> None:
     if not found:
         return
-    _heading(console, f"{heading} ({len(found):,})")
+    _heading(console, heading)
     for name, entry in found[:limit]:
         what = f"{name}, {entry.part}" if entry.part else name
         reason = f": {entry.reason}" if entry.reason else ""
