@@ -470,22 +470,28 @@ def conventions(
 
 @app.command()
 def report(
-    run_file: Annotated[Path, typer.Argument(help="A file written by `lossaudit run --out`.")],
+    run_file: Annotated[
+        Path, typer.Argument(help="A file written by `lossaudit run --out` or `compare --json`.")
+    ],
     html: Annotated[Path, typer.Option(help="Where to write the report.")] = Path("report.html"),
     selftest: Annotated[
         Path | None,
         typer.Option(help="A file written by `lossaudit selftest --json`: shows its kill matrix."),
     ] = None,
 ) -> None:
-    """Write the HTML report of a stored run, and print its summary."""
+    """Write the HTML report of a stored run or comparison, and print its summary."""
     from rich.console import Console
 
+    from .conformance.comparison import is_comparison, read_comparison
     from .conformance.run import read_run
     from .reports.html import write_html
     from .reports.selftest import read_trial
     from .reports.terminal import print_summary
 
     _demand_writable(html)
+    if is_comparison(run_file):
+        _say_comparison(read_comparison(run_file), None, html, None)
+        return
     result = read_run(run_file)
     write_html(result, html, None if selftest is None else read_trial(selftest))
     print_summary(result, Console(), html, run_file)

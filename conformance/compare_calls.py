@@ -27,7 +27,7 @@ LOST = ("crashed", "timed out")
 ORDER = list(KINDS)
 
 ADDRESS = re.compile(r"0x[0-9a-fA-F]+")
-FOLDER = re.compile(r"\S*/(?=(site|dist)-packages/)")
+FILE = re.compile(r"(?<!\w)/(?:[^\s/:,]+/)+[^\s:,]*")
 
 
 Right = Mapping[str, Exact]
@@ -357,8 +357,8 @@ def _exception(call: Call) -> str:
 
 
 def _plain(text: str) -> str:
-    """A message without what differs between two processes or two places of installation."""
-    return FOLDER.sub("", ADDRESS.sub("0x…", text))
+    """A message without addresses and files: where a library lies, what a compiler wrote where."""
+    return FILE.sub("/…", ADDRESS.sub("0x…", text))
 
 
 def _plain_warnings(call: Call) -> tuple[str, ...]:

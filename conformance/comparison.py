@@ -244,6 +244,16 @@ class Comparison(msgspec.Struct, kw_only=True):
 _REMEDY = "Make it anew with `lossaudit compare` or `lossaudit upgrade`."
 
 
+def is_comparison(path: Path) -> bool:
+    """Whether a file is a comparison, and not a run.
+
+    Raises:
+        RunFileError: if it is missing or no JSON.
+    """
+    head = read_json(path, _REMEDY)
+    return isinstance(head, dict) and "compared" in head
+
+
 def read_comparison(path: Path) -> Comparison:
     """Read and check a comparison file.
 
