@@ -163,7 +163,7 @@ def test_the_same_refusal_in_other_words_is_no_regression(run):
 
 
 @pytest.mark.parametrize(
-    "place", ["/a/venv/lib/python3/site-packages/x.py", "/tmp/compiled/or/corlx.main.cpp"]
+    "place", ["/a/venv/lib/python3/site-packages/x.py", "/var/compiled/or/corlx.main.cpp"]
 )
 def test_where_a_file_lies_is_no_other_message(run, place):
     text = "IndexError: label, at 0x{} in {}:41, out of bounds"
