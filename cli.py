@@ -277,7 +277,6 @@ def _audited_upgrade(question: Question, folder: Path) -> tuple[Run, Run, Compar
             _say(f"going on: {work.finished_before} subjects were audited before")
         try:
             old, new = work.audit()
-            _demand_loaded(old, new)
             comparison = compared(old, new, ("the old version", "the new version"))
             comparison.complete = False
             work.search(old, new, comparison)
@@ -395,34 +394,57 @@ def _in_both(
 
     chosen = _frameworks(names, adapters, environments)
     asked_for = chosen if names or adapters else []
-    reasons = {n: [availability(FRAMEWORKS[n], e) for e in environments] for n in chosen}
-    both = [name for name in chosen if not any(reasons[name])]
-    missing = [f"{n}: {'; '.join(filter(None, reasons[n]))}" for n in asked_for if any(reasons[n])]
-    if missing:
-        raise UnusableEnvironment(f"{'. '.join(missing)}.")
+    missing = {
+        name: {
+            side: reason
+            for side, environment in zip(SIDES, environments, strict=True)
+            if (reason := availability(FRAMEWORKS[name], environment))
+        }
+        for name in chosen
+    }
+    both = [name for name in chosen if not missing[name]]
+    for name in asked_for:
+        for side, reason in missing[name].items():
+            raise UnusableEnvironment(f"{name} of the {side} environment: {reason}.")
     if not both:
-        has = ", ".join(name for name in chosen if not all(reasons[name])) or "none"
+        has = ", ".join(name for name in chosen if len(missing[name]) == 1) or "none"
         raise UnusableEnvironment(
             f"no framework that lossaudit knows is in both environments; in one of them: {has}."
         )
-    alone = [name for name in chosen if any(reasons[name]) and not all(reasons[name])]
-    notes = [f"{n} is in the {'new' if reasons[n][0] else 'old'} environment alone" for n in alone]
-    return _on_device(both, device, list(environments), asked_for), notes
+    usable = _on_device(both, device, list(environments), asked_for)
+    _demand_loadable(usable, environments, device)
+    notes = [
+        f"{name} is not in the {side} environment, and so not compared"
+        for name in chosen
+        if len(missing[name]) == 1
+        for side in missing[name]
+    ]
+    return usable, notes
 
 
-def _demand_loaded(old: Run, new: Run) -> None:
-    """Refuse to compare where a framework is installed and does not load.
+SIDES = ("old", "new")
+
+
+def _demand_loadable(
+    frameworks: list[str], environments: tuple[Environment, Environment], device: str
+) -> None:
+    """Import every framework once on both sides: an audit of minutes would find it out at its end.
 
     Raises:
-        UnusableEnvironment: it names the side, the framework and why.
+        UnusableEnvironment: one does not load; the text says on which side and why.
     """
+    from .adapters.client import UnusableFramework, WorkerPool
     from .adapters.environments import UnusableEnvironment
 
-    for run, side in ((old, "old"), (new, "new")):
-        for absence in run.absent:
-            raise UnusableEnvironment(
-                f"{absence.framework} of the {side} environment cannot be used: {absence.reason}"
-            )
+    for side, environment in zip(SIDES, environments, strict=True):
+        with WorkerPool(environment.python, device=device) as pool:
+            for name in frameworks:
+                try:
+                    pool.versions(name)
+                except UnusableFramework as error:
+                    raise UnusableEnvironment(
+                        f"{name} of the {side} environment does not load: {error.reason}"
+                    ) from error
 
 
 @app.command()
