@@ -93,7 +93,8 @@ class Asked:
             return
         case = asking.call(drawn)
         outcome = self._bench.outcome(case)
-        graded = outcome.returned or self._law is LABELS
+        # Of a wrong label a law says whether it is right to raise.
+        graded = outcome.returned or (self._law is LABELS and outcome.status == "raised")
         letters = dict(_letters(self._bench, drawn, asking.graded_by)) if graded else {}
         self.calls.append(_written(self._bench, plan, case, outcome, self._law, letters))
 

@@ -311,6 +311,18 @@ def test_an_edited_number_is_noticed(run, right):
         compare(right, forged)
 
 
+@pytest.mark.parametrize("status", ["unsupported", "timed out", "crashed"])
+def test_a_label_that_cannot_be_asked_is_kept_as_such(run, status):
+    def wrap(case, outcome):
+        far = case.target.max(initial=0) > 100
+        return Outcome(status, message="no answer") if far else outcome
+
+    found = run(laws=("label-policy",), wrap=wrap)
+    faults = [i for i in found.incidents if "internal" in i.message]
+    assert not faults, faults[0].message
+    assert any(call.status == status for call in found.answers[0].calls)
+
+
 def test_a_misuse_is_not_compared(run):
     misuse = run(op="cross_entropy.of_softmax", laws=("single-softmax",))
     assert misuse.answers == []
