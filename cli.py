@@ -418,40 +418,38 @@ def _in_both(
         raise UnusableEnvironment(
             f"no framework that lossaudit knows is in both environments; in one of them: {has}."
         )
-    usable = _on_device(both, device, list(environments), asked_for)
-    _demand_loadable(usable, environments, device)
     notes = [
         f"{name} is not in the {side} environment, and so not compared"
         for name in chosen
         if len(missing[name]) == 1
         for side in missing[name]
     ]
-    return usable, notes
+    usable = _on_device(both, device, list(environments), asked_for)
+    broken = _unloadable(usable, environments, device)
+    if any(name in asked_for for name in broken) or len(broken) == len(usable):
+        raise UnusableEnvironment("; ".join(broken.values()))
+    return [name for name in usable if name not in broken], notes + list(broken.values())
 
 
 SIDES = ("old", "new")
 
 
-def _demand_loadable(
+def _unloadable(
     frameworks: list[str], environments: tuple[Environment, Environment], device: str
-) -> None:
-    """Import every framework once on both sides: an audit of minutes would find it out at its end.
-
-    Raises:
-        UnusableEnvironment: one does not load; the text says on which side and why.
-    """
+) -> dict[str, str]:
+    """The frameworks that do not load on a side, and why; an audit of minutes would end with it."""
     from .adapters.client import UnusableFramework, WorkerPool
-    from .adapters.environments import UnusableEnvironment
 
+    broken = {}
     for side, environment in zip(SIDES, environments, strict=True):
         with WorkerPool(environment.python, device=device) as pool:
             for name in frameworks:
                 try:
                     pool.versions(name)
                 except UnusableFramework as error:
-                    raise UnusableEnvironment(
-                        f"{name} of the {side} environment does not load: {error.reason}"
-                    ) from error
+                    why = f"{name} of the {side} environment does not load: {error.reason}"
+                    broken.setdefault(name, why)
+    return broken
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,8 +12,10 @@ import pytest
 
 from lossaudit.adapters.client import WorkerPool
 from lossaudit.adapters.registry import subjects
+from lossaudit.conformance.compare import compare
 from lossaudit.conformance.engine import Settings, audit
 from lossaudit.conformance.known import load
+from lossaudit.conformance.recorder import Recorder
 from lossaudit.conformance.run import Convention, Finding, Incident, Tally, read_run
 
 OLD = ("jax==0.4.30", "jaxlib==0.4.30", "optax==0.2.3", "numpy==1.26.4", "scipy==1.13.1")
@@ -83,3 +86,28 @@ def test_old_and_installed_jax_are_audited_in_one_run(old_python, tmp_path):
             assert entries[finding.known].in_range(versions)
     for text in (done.stdout, page.read_text(encoding="utf-8")):
         assert "jax@old: jax 0.4.30" in text
+
+
+def test_an_upgrade_is_shown_by_a_script_that_runs_in_both(old_python, tmp_path):
+    """optax 0.2.8 takes the label's logit from a logsumexp: large offsets cost all digits."""
+    wanted = "jax:softmax_cross_entropy_with_integer_labels[eager,cpu]"
+    subject = next(s for s in subjects(["jax"], "quick") if s.name == wanted)
+    subject = replace(subject, dtypes=("float32",), options=frozenset(), reductions=("none",))
+    runs = []
+    for python in (old_python, sys.executable):
+        settings = Settings("quick", 0, ("value",))
+        recorder = Recorder(settings)
+        with WorkerPool(python=python) as pool:
+            audit([subject], settings, recorder, pool)
+        runs.append(recorder.run(complete=True))
+    comparison = compare(*runs)
+    assert comparison.verdict == "regressed"
+    worse = next(c for c in comparison.changes if (c.kind, c.region) == ("worse", "large-offset"))
+    assert (worse.output, worse.nearer) == ("loss", 0)
+    script = tmp_path / "script.py"
+    script.write_text(worse.snippet, encoding="utf-8")
+    for python, shown in ((old_python, worse.old), (sys.executable, worse.new)):
+        done = subprocess.run([python, script], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        printed = [float(x) for x in re.findall(r"-?\d\.[\de+-]+", done.stdout.splitlines()[0])]
+        assert float(shown[0]) in printed, done.stdout
