@@ -13,6 +13,7 @@ import secrets
 import signal
 import sys
 import tempfile
+import time
 import traceback
 from dataclasses import replace
 from pathlib import Path
@@ -277,7 +278,7 @@ def _audited_upgrade(question: Question, folder: Path) -> tuple[Run, Run, Compar
     from .conformance.upgrade import Upgrade
     from .reports.terminal import TerminalProgress
 
-    comparison = None
+    comparison, began = None, time.monotonic()
     with TerminalProgress() as progress:
         work = Upgrade(question, folder, progress)
         if work.finished_before:
@@ -288,6 +289,7 @@ def _audited_upgrade(question: Question, folder: Path) -> tuple[Run, Run, Compar
             comparison.complete = False
             work.search(old, new, comparison)
             comparison.complete = True
+            comparison.seconds = round(time.monotonic() - began, 1)
         except KeyboardInterrupt:
             old, new = work.runs(complete=comparison is not None)
         finally:

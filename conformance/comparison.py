@@ -204,6 +204,7 @@ class Comparison(msgspec.Struct, kw_only=True):
     searched: list[Difference] = []
     laws: list[LawChange] = []
     seconds: float = 0.0
+    """That the comparison took, with the audits and the search of an upgrade."""
     complete: bool = True
 
     @property
