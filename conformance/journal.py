@@ -105,7 +105,7 @@ def _earlier(path: Path, about: dict[str, str]) -> Earlier:
         return Earlier()
     events = list(_read(lines[1:]))
     finished = frozenset(e.subject for e in events if isinstance(e, SubjectFinished))
-    kept = (e for e in events if isinstance(e, WorkerReady) or _subject(e) in finished)
+    kept = (e for e in events if isinstance(e, WorkerReady) or subject_of(e) in finished)
     return Earlier(tuple(kept), finished)
 
 
@@ -119,7 +119,8 @@ def _read(lines: list[bytes]) -> Iterator[Event]:
         yield event
 
 
-def _subject(event: Event) -> str:
+def subject_of(event: Event) -> str:
+    """The name of the subject that an event is about, "" where it is about none."""
     if isinstance(event, SubjectRecord):
         return event.name
     return getattr(event, "subject", "")

@@ -17,8 +17,8 @@ from .answers import ASKING
 from .comparison import Comparison, Difference, LawChange
 from .differences import Measured, Search, search_all
 from .engine import CONVENTIONS, Emit, Settings, Side, audit_sides
-from .events import Event
-from .journal import Journal
+from .events import Event, WorkerReady
+from .journal import Journal, subject_of
 from .laws.value import GRADIENT
 from .recorder import Recorder
 from .regions import CORPUS
@@ -61,12 +61,18 @@ class Upgrade:
         ]
         for recorder, journal in zip(self._recorders, self._journals, strict=True):
             for event in journal.earlier.events:
-                recorder(event)
+                # The earlier start may have been asked for more.
+                if isinstance(event, WorkerReady) or self._is_asked(subject_of(event)):
+                    recorder(event)
+
+    def _is_asked(self, subject: str) -> bool:
+        return subject.partition(":")[0] in self._question.frameworks
 
     @property
     def finished_before(self) -> int:
         """Subjects that an earlier start has finished, on both sides together."""
-        return sum(len(journal.earlier.finished) for journal in self._journals)
+        finished = (name for journal in self._journals for name in journal.earlier.finished)
+        return sum(1 for name in finished if self._is_asked(name))
 
     def audit(self) -> tuple[Run, Run]:
         """Audit what is left of both environments.
