@@ -199,6 +199,16 @@ def exact_values(
     return right
 
 
+def came(answer: Call | Outcome) -> str:
+    """What came of a call as a whole, in words."""
+    return f"{answer.status} {first_line(answer.message)}".strip()
+
+
+def first_line(text: str) -> str:
+    """What a message says first, not too long for a line of a report."""
+    return (text.strip().splitlines() or [""])[0][:300]
+
+
 def grades(call: Call, output: str) -> list[str]:
     """The grade of each row of an output, "" where it has none; one for a reduced loss.
 

@@ -14,7 +14,7 @@ from ..adapters.subject import Subject
 from ..reference.exact import Exact, round_exact, ulp_error
 from ..reference.formats import FORMATS, Format
 from ..reference.vocabulary import Case, Floats
-from .answers import ASKING, digest, drawn, exact_values, grades, read
+from .answers import ASKING, came, digest, drawn, exact_values, first_line, grades, read
 from .comparison import KINDS, Change, Compared, Kind, Presence
 from .judge import RANK, distance, ulp
 from .laws.contract import LABELS
@@ -179,7 +179,7 @@ class Pair:
     def _part(self, part: str, state: str, pairs: list[tuple[Call, Call]]) -> Presence:
         gone = state == "gone"
         failed = pairs[0][gone]
-        reason = _first_line(failed.message) or failed.status
+        reason = first_line(failed.message) or failed.status
         return Presence(
             subject=self._name, part=part, state="gone" if gone else "new", reason=reason
         )
@@ -324,7 +324,7 @@ def _of_call(old: Call, new: Call) -> tuple[Kind | None, str]:
 
     Where both return and both warn alike, the numbers say it.
     """
-    said = f"{_said(old)} before, {_said(new)} now"
+    said = f"{came(old)} before, {came(new)} now"
     if old.status != new.status:
         if new.status in LOST:
             return "crashed", said
@@ -340,15 +340,6 @@ def _of_call(old: Call, new: Call) -> tuple[Kind | None, str]:
         before, now = (", ".join(_plain_warnings(call)) or "silent" for call in (old, new))
         return "policy", f"{before} before, {now} now"
     return None, ""
-
-
-def _said(call: Call) -> str:
-    first = _first_line(call.message)
-    return f"{call.status} {first}".strip()
-
-
-def _first_line(text: str) -> str:
-    return (text.strip().splitlines() or [""])[0][:300]
 
 
 def _exception(call: Call) -> str:

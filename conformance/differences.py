@@ -17,12 +17,12 @@ from ..adapters.environments import Environment, availability
 from ..adapters.registry import FRAMEWORKS, script
 from ..adapters.subject import SECOND, Subject
 from ..reference.exact import Exact, round_exact
-from ..reference.vocabulary import Case, Floats, Outcome, Semantics
-from .answers import ASKING, exact_values
+from ..reference.vocabulary import Case, Floats, Semantics
+from .answers import ASKING, came, exact_values
 from .bench import Bench, Failed, Memory, Session
 from .cell import FIRST_FINDING, PROFILES, Cell, climb, recorded_case
 from .comparison import Difference, LawChange
-from .engine import TRUTHS, Emit, Settings, Task, audited_in, run_tasks
+from .engine import TRUTHS, Emit, Settings, Task, audited_in, run_tasks, takes_longest
 from .events import CellFinished, CellStarted, PlanMade
 from .judge import distance, ulp, ulp_of
 from .law import Law, Others, finder
@@ -76,7 +76,7 @@ def search_all(frameworks: Sequence[str], search: Search, emit: Emit, jobs: int)
         total += sum(len(_dtypes(s, search)) for s in subjects)
         for compiled in (True, False):
             chosen = [s for s in subjects if s.compiled is compiled]
-            slow = (name, compiled) in (("jax", False), ("torch", True))
+            slow = takes_longest(name, compiled=compiled)
             for mine in (chosen[::2], chosen[1::2]) if slow else (chosen,):
                 work = Work(name, tuple(s.name for s in mine), search)
                 if mine:
@@ -265,7 +265,7 @@ class Pair:
         before, now = (getattr(o, self._output) for o in (old, new))
         if before is None or now is None or not (old.returned and new.returned):
             if old.status != new.status and "unsupported" not in (old.status, new.status):
-                self._message = f"{_said(old)} before, {_said(new)} now"
+                self._message = f"{came(old)} before, {came(new)} now"
                 return np.full(max(case.rows, 1), np.inf)
             return None
         gap = distance(before, now)
@@ -344,11 +344,6 @@ class Pair:
     def _texts(self, bench: Bench, case: Case) -> list[str]:
         values = getattr(bench.outcome(case), self._output)
         return [] if values is None else numbers(values)
-
-
-def _said(outcome: Outcome) -> str:
-    first = (outcome.message.strip().splitlines() or [""])[0][:200]
-    return f"{outcome.status} {first}".strip()
 
 
 def _nobody(_: object) -> None:

@@ -338,11 +338,10 @@ class Part:
     """All subjects of the framework: siblings are looked up among them."""
     environment: Environment
 
-    @property
-    def slow(self) -> bool:
-        """Whether it takes longest: JAX compiles each primitive, Inductor calls a C++ compiler."""
-        first = self.subjects[0]
-        return (first.framework, first.compiled) in (("jax", False), ("torch", True))
+
+def takes_longest(framework: str, *, compiled: bool) -> bool:
+    """Whether a part is started first: JAX compiles each primitive, Inductor runs a compiler."""
+    return (framework, compiled) in (("jax", False), ("torch", True))
 
 
 def audited_in(
@@ -419,12 +418,14 @@ def audit_sides(
         left = [_unfinished(part, side.finished) for part in parts]
         asked = (cells(laws, part.subjects, part.context) for part in left)
         side.emit(PlanMade(sum(1 for each in asked for _ in each)))
-        tasks += [
-            Task(part.name, partial(audit_part, part, settings), side.emit, part.context, part.slow)
-            for part in left
-            if part.subjects
-        ]
+        tasks += [_task(part, settings, side) for part in left if part.subjects]
     run_tasks(tasks, jobs)
+
+
+def _task(part: Part, settings: Settings, side: Side) -> Task:
+    first = part.subjects[0]
+    slow = takes_longest(first.framework, compiled=first.compiled)
+    return Task(part.name, partial(audit_part, part, settings), side.emit, part.context, slow)
 
 
 def _unfinished(part: Part, finished: frozenset[str]) -> Part:
