@@ -23,6 +23,16 @@ from .run import Answers, Run, SubjectRecord, anywhere
 WORST_FIRST = {kind: place for place, kind in enumerate(KINDS)}
 
 
+OF_OPTION = {
+    "smoothing": "label_smoothing",
+    "smoothing_domain": "label_smoothing",
+    "weighted_smoothing": "label_smoothing",
+    "ignore_domain": "ignore_index",
+    "pos_weight": "pos_weight",
+}
+"""The option that a convention is about, without which there is none."""
+
+
 class IncomparableRuns(Exception):
     """Two runs that cannot be compared; the text says why and what to do."""
 
@@ -65,7 +75,9 @@ def compare(
         result.changes += found.changes
         result.presence += found.presence
         result.notes += found.notes
+    result.presence += _offered(old, new)
     result.presence = _whole(result.presence, old)
+    result.conventions = [c for c in result.conventions if not _follows(c, result.presence)]
     result.changes.sort(key=lambda c: (WORST_FIRST[c.kind], -(c.largest or 0.0)))
     result.seconds = round(time.monotonic() - began, 1)
     return result
@@ -189,6 +201,42 @@ def _absence(run: Run, subject: str) -> str:
     framework = subject.partition(":")[0]
     absent = (a.reason for a in run.absent if a.framework.partition("@")[0] == framework)
     return next(absent, "")
+
+
+def _offered(old: Run, new: Run) -> list[Presence]:
+    """Dtypes and options that one side asked of a subject of both, and the other has none of."""
+    if not (old.complete and new.complete) or _setting(old) != _setting(new):
+        return []
+    sides = [_asked_of(run) for run in (old, new)]
+    found = []
+    for subject in sorted(sides[0].keys() & sides[1].keys()):
+        ours, theirs = (side[subject] for side in sides)
+        for parts, state in ((ours - theirs, "gone"), (theirs - ours, "new")):
+            found += [
+                Presence(subject=subject, part=part, state=state, reason="is not offered there")
+                for part in sorted(parts)
+            ]
+    return found
+
+
+def _setting(run: Run) -> tuple[str, list[str]]:
+    """What decides of what kinds the calls of a subject are."""
+    return run.depth, [law.name for law in run.laws]
+
+
+def _asked_of(run: Run) -> dict[str, set[str]]:
+    """The dtypes of each subject, and the options that it was asked."""
+    found = {anywhere(record.name): set(record.dtypes) for record in run.subjects}
+    for answers in run.answers:
+        options = (option for call in answers.calls for option in call.options)
+        found.setdefault(anywhere(answers.subject), set()).update(options)
+    return found
+
+
+def _follows(convention: ConventionChange, presence: list[Presence]) -> bool:
+    """Whether a convention is measured otherwise only as its subject or option came or went."""
+    parts = {p.part for p in presence if p.subject == convention.subject}
+    return "" in parts or OF_OPTION.get(convention.field) in parts
 
 
 def _whole(presence: list[Presence], old: Run) -> list[Presence]:

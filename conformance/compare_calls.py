@@ -16,6 +16,7 @@ from ..reference.formats import FORMATS, Format
 from ..reference.vocabulary import Case, Floats
 from .answers import ASKING, came, digest, drawn, exact_values, first_line, grades, read
 from .comparison import KINDS, Change, Compared, Kind, Presence
+from .engine import NOT_ASKED
 from .judge import RANK, distance, ulp
 from .laws.contract import LABELS
 from .records import numbers, to_record
@@ -136,6 +137,8 @@ class Pair:
         pairs = [
             (old, after[key]) for old in self._before.calls if (key := (old.law, old.case)) in after
         ]
+        asked = [pair for pair in pairs if NOT_ASKED not in (pair[0].message, pair[1].message)]
+        left_out, pairs = len(pairs) - len(asked), asked
         presence = list(self._lost_and_found(pairs))
         parts = {p.part for p in presence}
         rows = same = 0
@@ -154,7 +157,12 @@ class Pair:
             kinds={kind: self._kinds[kind] for kind in KINDS if self._kinds[kind]},
         )
         changes = [self._change(*key, group) for key, group in self._groups.items()]
-        return Found(record, changes, presence, self._asked_otherwise())
+        return Found(record, changes, presence, [*self._asked_otherwise(), *self._left(left_out)])
+
+    def _left(self, calls: int) -> list[str]:
+        """What is said of calls that one side was not asked, as it had died or hung too often."""
+        where = f"{self._name} {self._before.dtype}"
+        return [f"{where}: {calls} calls are not compared: {NOT_ASKED}"] if calls else []
 
     def _asked_otherwise(self) -> list[str]:
         """Calls of the same plan whose rows differ, since a measured convention is part of them."""

@@ -19,9 +19,10 @@ from ..adapters.subject import SECOND, Subject
 from ..reference.exact import Exact, round_exact
 from ..reference.vocabulary import Case, Floats, Semantics
 from .answers import ASKING, came, exact_values
-from .bench import Bench, Failed, Memory, Session
+from .bench import Bench, Memory, Session
 from .cell import FIRST_FINDING, PROFILES, Cell, climb, recorded_case
-from .comparison import Difference, LawChange
+from .compare_calls import LOST
+from .comparison import KINDS, Difference, LawChange
 from .engine import TRUTHS, Emit, Settings, Task, audited_in, run_tasks, takes_longest
 from .events import CellFinished, CellStarted, PlanMade
 from .judge import distance, ulp, ulp_of
@@ -230,24 +231,33 @@ class Pair:
             return 0.0
         self._differing += int((gap > 0).sum())
         worst = float(gap[np.isfinite(gap)].max(initial=0.0))
-        self._largest = max(worst, self._largest or 0.0)
+        if worst:
+            self._largest = max(worst, self._largest or 0.0)
+        if failure := self._failure(case):
+            # Which row it is that is refused is not known yet.
+            self._farthest.setdefault(failure, (case, (False, np.inf)))
+            return worst
         for kind, rows in self._kinds(case, gap).items():
             row = int(np.argmax(np.where(rows, gap, -1.0)))
             # Rows of a reduced loss cannot be told apart: any other is simpler.
             place = (case.options.reduction == "none", float(gap[row]))
             if kind not in self._farthest or place > self._farthest[kind][1]:
-                # Which row it is that is refused is not known yet.
-                whole = kind == "policy" or gap.size != case.rows
-                alone = case if whole else case.take(np.array([row]))
+                alone = case.take(np.array([row])) if gap.size == case.rows else case
                 self._farthest[kind] = (alone, place)
         return worst
 
+    def _failure(self, case: Case) -> str:
+        """What it is that one side alone returns; "" where both do, or neither."""
+        old, new = (bench.outcome(case).status for bench in (self._old, self._new))
+        if old == new or "unsupported" in (old, new):
+            return ""
+        if new in LOST:
+            return "crashed"
+        return "better" if old in LOST else "policy"
+
     def _kinds(self, case: Case, gap: Floats) -> dict[str, np.ndarray]:
         """The rows that differ, by what became of them."""
-        try:
-            before, now = (self._ranks(bench, case) for bench in (self._old, self._new))
-        except Failed:
-            return {"policy": gap > 0}
+        before, now = (self._ranks(bench, case) for bench in (self._old, self._new))
         worse = (gap > 0) & (now >= FIRST_FINDING) & (before < FIRST_FINDING)
         kinds = {"worse": worse, "moved": (gap > 0) & ~worse}
         return {kind: rows for kind, rows in kinds.items() if rows.any()}
@@ -264,7 +274,7 @@ class Pair:
         old, new = self._old.outcome(case), self._new.outcome(case)
         before, now = (getattr(o, self._output) for o in (old, new))
         if before is None or now is None or not (old.returned and new.returned):
-            if old.status != new.status and "unsupported" not in (old.status, new.status):
+            if self._failure(case):
                 self._message = f"{came(old)} before, {came(new)} now"
                 return np.full(max(case.rows, 1), np.inf)
             return None
@@ -290,13 +300,15 @@ class Pair:
     @property
     def _kind(self) -> str:
         """The worst that was found."""
-        return next((kind for kind in ("policy", "worse", "moved") if kind in self._farthest), "")
+        return next((kind for kind in KINDS if kind in self._farthest), "")
 
     def _smallest(self) -> Case | None:
         """The simplest row that still shows the worst that was found."""
         if not self._kind:
             return None
         case, kind = self._farthest[self._kind][0], self._kind
+        if self._failure(case):
+            return self._smallest_part(case, kind)
 
         def shows(candidates: Case) -> np.ndarray:
             gap = self._gaps(candidates)
@@ -311,6 +323,17 @@ class Pair:
             return case  # the whole batch shows it
         small = shrink(alone, shows, keep_classes=self._new.subject.shape is not None)
         return small if shows(small).any() else alone
+
+    def _smallest_part(self, case: Case, kind: str) -> Case:
+        """The half, quarter, ... of a batch that still fails so: each that dies costs a worker."""
+        while case.rows > 1:
+            every = np.arange(case.rows)
+            halves = (case.take(half) for half in np.array_split(every, 2))
+            smaller = next((half for half in halves if self._failure(half) == kind), None)
+            if smaller is None:
+                return case
+            case = smaller
+        return case
 
     def _said(self, case: Case | None, seconds: float) -> Difference:
         subject, old, new, right = self._new.subject, [], [], []

@@ -82,6 +82,9 @@ LOST_LIMIT = 3
 """Calls that a subject may lose to crashes and time-outs before the rest of it is left alone: each
 costs a new worker or the whole time limit, and says no more than the one before."""
 
+NOT_ASKED = "not asked any more: too many calls were lost"
+"""The message of the outcome of each of the others."""
+
 
 class Patience:
     """A session that stops asking a subject that keeps dying or hanging."""
@@ -93,7 +96,7 @@ class Patience:
 
     def ask(self, subject: Subject, case: Case) -> Outcome:
         if self._lost[subject.name] >= LOST_LIMIT:
-            return Outcome("unsupported", message="not asked any more: too many calls were lost")
+            return Outcome("unsupported", message=NOT_ASKED)
         outcome = self._session.ask(subject, case)
         if outcome.status == "unsupported" and subject.name not in self._unsupported:
             self._unsupported.add(subject.name)

@@ -108,7 +108,10 @@ class Upgrade:
         """
         question = self._question
         search = Search(
-            question.environments, question.settings, _measured(old, new), tuple(_alone(old, new))
+            question.environments,
+            question.settings,
+            _measured(old, new, comparison),
+            tuple(_alone(old, new)),
         )
 
         def emit(event: Event) -> None:
@@ -152,13 +155,15 @@ def _about(question: Question, side: int) -> dict[str, str]:
     }
 
 
-def _measured(old: Run, new: Run) -> Measured:
-    """The conventions of what both runs have, as the new one measured them."""
+def _measured(old: Run, new: Run, comparison: Comparison) -> Measured:
+    """The conventions of what both runs have and use, as the new one measured them."""
     before = {(answers.subject, answers.dtype) for answers in old.answers}
+    one_sided = {(p.subject, p.part) for p in comparison.presence}
     return {
         (answers.subject, answers.dtype): answers.semantics
         for answers in new.answers
         if (answers.subject, answers.dtype) in before
+        and not one_sided & {(answers.subject, ""), (answers.subject, answers.dtype)}
     }
 
 
