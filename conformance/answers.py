@@ -155,9 +155,22 @@ def drawn(call: Call, answers: Answers, operation: str, target: str) -> Case:
     """The call as it was asked, drawn again from its plan.
 
     Raises:
-        ValueError: it is not the same call: the corpus that it came from is another.
+        ValueError: it is not the same call: the corpus that it came from is another, or the file
+            was edited.
     """
-    plan = Plan(
+    try:
+        case = ASKING[call.law].call(make_case(_plan(call, answers, operation, target)))
+    except (LookupError, StopIteration) as error:
+        raise ValueError(
+            f"the call {call.case} of {answers.subject} names what this lossaudit does not know"
+        ) from error
+    if call.case != case.case_id():
+        raise ValueError(f"the call {call.case} of {answers.subject} is drawn otherwise today")
+    return case
+
+
+def _plan(call: Call, answers: Answers, operation: str, target: str) -> Plan:
+    return Plan(
         region=region(call.region, operation),
         operation=operation,
         target=target,
@@ -169,10 +182,6 @@ def drawn(call: Call, answers: Answers, operation: str, target: str) -> Case:
         seed=call.seed,
         ignored=answers.semantics.ignore_index,
     )
-    case = ASKING[call.law].call(make_case(plan))
-    if case.case_id() != call.case:
-        raise ValueError(f"the call {call.case} of {answers.subject} is drawn otherwise today")
-    return case
 
 
 def _rounded(exact: Exact | None, fmt: Format) -> Floats | None:

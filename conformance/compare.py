@@ -15,7 +15,7 @@ import msgspec
 
 from .. import __version__
 from .answers import ASKING
-from .compare_calls import Pair
+from .compare_calls import Pair, plan_of
 from .comparison import KINDS, Comparison, ConventionChange, Presence, Side
 from .regions import CORPUS
 from .run import Answers, Run, SubjectRecord, anywhere
@@ -75,6 +75,8 @@ def compare(
         result.changes += found.changes
         result.presence += found.presence
         result.notes += found.notes
+        if _alike(old, new):
+            result.notes += _unpaired(before, after, {p.part for p in found.presence})
     result.presence += _offered(old, new)
     result.presence = _whole(result.presence, old)
     result.conventions = [c for c in result.conventions if not _follows(c, result.presence)]
@@ -205,7 +207,7 @@ def _absence(run: Run, subject: str) -> str:
 
 def _offered(old: Run, new: Run) -> list[Presence]:
     """Dtypes and options that one side asked of a subject of both, and the other has none of."""
-    if not (old.complete and new.complete) or _setting(old) != _setting(new):
+    if not _alike(old, new):
         return []
     sides = [_asked_of(run) for run in (old, new)]
     found = []
@@ -219,9 +221,21 @@ def _offered(old: Run, new: Run) -> list[Presence]:
     return found
 
 
-def _setting(run: Run) -> tuple[str, list[str]]:
-    """What decides of what kinds the calls of a subject are."""
-    return run.depth, [law.name for law in run.laws]
+def _alike(old: Run, new: Run) -> bool:
+    """Whether both asked all that the same settings ask."""
+    settings = [(run.depth, [law.name for law in run.laws], run.lossaudit) for run in (old, new)]
+    return old.complete and new.complete and settings[0] == settings[1]
+
+
+def _unpaired(before: Answers, after: Answers, parts: set[str]) -> list[str]:
+    """What is said of calls that one run lacks, beside those of what came or went."""
+    ours, theirs = (
+        {plan_of(call) for call in answers.calls if not parts & set(call.options)}
+        for answers in (before, after)
+    )
+    alone = len(ours ^ theirs)
+    where = f"{anywhere(before.subject)} {before.dtype}"
+    return [f"{where}: {alone} calls are in one run alone, and not compared"] if alone else []
 
 
 def _asked_of(run: Run) -> dict[str, set[str]]:

@@ -135,7 +135,9 @@ class Pair:
         """
         after = {(call.law, call.case): call for call in self._after.calls}
         pairs = [
-            (old, after[key]) for old in self._before.calls if (key := (old.law, old.case)) in after
+            (old, after[key])
+            for old in self._before.calls
+            if (key := (old.law, old.case)) in after and old.law in ASKING
         ]
         asked = [pair for pair in pairs if NOT_ASKED not in (pair[0].message, pair[1].message)]
         left_out, pairs = len(pairs) - len(asked), asked
@@ -166,8 +168,8 @@ class Pair:
 
     def _asked_otherwise(self) -> list[str]:
         """Calls of the same plan whose rows differ, since a measured convention is part of them."""
-        theirs = {_plan(call): call.case for call in self._after.calls}
-        ours = [c for c in self._before.calls if theirs.get(_plan(c), c.case) != c.case]
+        theirs = {plan_of(call): call.case for call in self._after.calls}
+        ours = [c for c in self._before.calls if theirs.get(plan_of(c), c.case) != c.case]
         if not ours:
             return []
         where = f"{self._name} {self._before.dtype}"
@@ -313,7 +315,8 @@ def _subject(name: str) -> Subject | None:
     return next((s for s in every if s.name == name), None)
 
 
-def _plan(call: Call) -> tuple[object, ...]:
+def plan_of(call: Call) -> tuple[object, ...]:
+    """What a call is drawn from: that of two runs is the same."""
     options = tuple(call.options)
     return (call.law, call.region, call.classes, call.seed, options, call.reduction)
 

@@ -438,7 +438,7 @@ def read_json(path: Path, remedy: str) -> object:
 
 
 def _fault(run: Run) -> str:
-    """What the types do not say: grades that exist, and rows that their cases have."""
+    """What the types do not say: grades and subjects that exist, and rows that cases have."""
     for tally in run.tallies:
         if unknown := set(tally.grades) - set(GRADES):
             return f"grade {min(unknown)!r} of {tally.subject} does not exist"
@@ -453,4 +453,8 @@ def _fault(run: Run) -> str:
             return f"grade {worst.grade!r} of a worst input of {worst.subject} does not exist"
         if (len(worst.case.inputs), len(worst.case.target)) != (1, 1):
             return f"a worst input of {worst.subject} is not one row"
+    dtypes = {record.name: record.dtypes for record in run.subjects}
+    for answers in run.answers:
+        if answers.dtype not in dtypes.get(answers.subject, ()):
+            return f"it has answers of {answers.subject} in {answers.dtype}, and no record of that"
     return ""
