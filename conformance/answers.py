@@ -8,7 +8,6 @@ that it was the same call.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import itertools
 import sys
@@ -21,7 +20,7 @@ from ..reference.exact import Exact, round_exact
 from ..reference.formats import Format, decode, encode, round_to_format
 from ..reference.rows import Truth, reduce_truth, target_truth, truth
 from ..reference.vocabulary import Case, Floats, Outcome, Semantics
-from .bench import Bench, Failed
+from .bench import Bench
 from .law import NOT_JUDGED, Law
 from .laws.contract import LABELS
 from .laws.pullbacks import HESSIAN, TARGET_GRADIENT, directions
@@ -113,12 +112,10 @@ def _letters(bench: Bench, drawn: Case, laws: tuple[Law, ...]) -> Iterator[tuple
     """The grades of each output, as `Call` has them."""
     for law in laws:
         if law.applies(bench.subject):
-            # What was lost or refused has no grade: a wrong label may end the process.
-            with contextlib.suppress(Failed):
-                for verdict in law.verdicts(bench, drawn):
-                    output = "target_gradient" if law is TARGET_GRADIENT else verdict.output
-                    letters = (LETTERS[g] if g != NOT_JUDGED else NO_GRADE for g in verdict.grade)
-                    yield output, " ".join(_runs(letters))
+            for verdict in law.verdicts(bench, drawn):
+                output = "target_gradient" if law is TARGET_GRADIENT else verdict.output
+                letters = (LETTERS[g] if g != NOT_JUDGED else NO_GRADE for g in verdict.grade)
+                yield output, " ".join(_runs(letters))
 
 
 def _written(

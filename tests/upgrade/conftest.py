@@ -134,6 +134,7 @@ class Workshop:
     """Makes environments and upgrades; an old version is audited once, and its journal kept."""
 
     folder: Path
+    adapter_text: str = ADAPTER
 
     def adapter(self, name: str, text: str) -> Path:
         path = self.folder / f"{name}.py"
@@ -143,7 +144,7 @@ class Workshop:
     def question(
         self, old: str, new: str, laws: tuple[str, ...], adapter: Path | None = None
     ) -> Question:
-        adapter = adapter or self.adapter("tiny", ADAPTER)
+        adapter = adapter or self.adapter("tiny", self.adapter_text)
         one, other = (make_environment(self.folder, text) for text in (old, new))
         FRAMEWORKS.add(from_path(adapter, (one.python, other.python)))
         settings = Settings("quick", seed=0, laws=laws)
