@@ -27,7 +27,7 @@ KEPT = 40
 def small(comparison: Comparison) -> Comparison:
     """The comparison without most of its changes and without scripts."""
     worst = ComparisonDigest(comparison).worst(KEPT)
-    changes = [entry[0] if isinstance(entry, tuple) else entry for entry in worst]
+    changes = [change for change, _ in worst]
     return msgspec.structs.replace(
         comparison,
         changes=[msgspec.structs.replace(change, snippet="") for change in changes],
@@ -38,11 +38,13 @@ def small(comparison: Comparison) -> Comparison:
 
 def keep(folder: Path, name: Path) -> None:
     comparison = read_comparison(folder / "comparison.json")
-    write_json(small(comparison), name.with_suffix(".json"))
-    name.with_suffix(".md").write_text(comparison_markdown(comparison), encoding="utf-8")
+    # The name may hold dots, of versions.
+    data, text, picture = (name.with_name(name.name + end) for end in (".json", ".md", ".png"))
+    write_json(small(comparison), data)
+    text.write_text(comparison_markdown(comparison), encoding="utf-8")
     page = folder / "comparison.html"
     write_comparison_html(comparison, page)
-    take(page, name.with_suffix(".png"))
+    take(page, picture)
 
 
 if __name__ == "__main__":
