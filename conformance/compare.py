@@ -209,16 +209,17 @@ def _offered(old: Run, new: Run) -> list[Presence]:
     """Dtypes and options that one side asked of a subject of both, and the other has none of."""
     if not _alike(old, new):
         return []
-    sides = [_asked_of(run) for run in (old, new)]
-    found = []
-    for subject in sorted(sides[0].keys() & sides[1].keys()):
-        ours, theirs = (side[subject] for side in sides)
-        for parts, state in ((ours - theirs, "gone"), (theirs - ours, "new")):
-            found += [
-                Presence(subject=subject, part=part, state=state, reason="is not offered there")
-                for part in sorted(parts)
-            ]
-    return found
+    before, after = (_asked_of(run) for run in (old, new))
+    return [*_lacking(before, after, "gone"), *_lacking(after, before, "new")]
+
+
+def _lacking(
+    having: dict[str, set[str]], lacking: dict[str, set[str]], state: Literal["gone", "new"]
+) -> Iterator[Presence]:
+    for subject in sorted(having.keys() & lacking.keys()):
+        for part in sorted(having[subject] - lacking[subject]):
+            reason = "is not offered there"
+            yield Presence(subject=subject, part=part, state=state, reason=reason)
 
 
 def _alike(old: Run, new: Run) -> bool:

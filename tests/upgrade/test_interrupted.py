@@ -161,7 +161,7 @@ def test_a_search_that_is_interrupted_keeps_what_it_found(question, whole, tmp_p
 
     work = Upgrade(question, tmp_path, Watch(moment))
     with pytest.raises(KeyboardInterrupt):
-        work.search(*whole, found)
+        work.search(whole[0], whole[1], found)
     work.close(done=False)
     assert [d.output for d in found.searched] == ["gradient", "loss"], "of the first subject"
 
