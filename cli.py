@@ -274,7 +274,6 @@ def _has_fault(run: Run) -> bool:
 
 def _audited_upgrade(question: Question, folder: Path) -> tuple[Run, Run, Comparison | None]:
     """Both runs and their comparison, as far as they came before an interruption."""
-    from .conformance.compare import compare as compared
     from .conformance.upgrade import Upgrade
     from .reports.terminal import TerminalProgress
 
@@ -285,7 +284,7 @@ def _audited_upgrade(question: Question, folder: Path) -> tuple[Run, Run, Compar
             _say(f"going on: {work.finished_before} subjects were audited before")
         try:
             old, new = work.audit()
-            comparison = compared(old, new, ("the old version", "the new version"))
+            comparison = work.compare(old, new)
             comparison.complete = False
             work.search(old, new, comparison)
             comparison.complete = True

@@ -5,15 +5,18 @@ What an interrupted start has seen is on disk, and the next one goes on from the
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from .. import __version__
 from ..adapters.environments import Environment
 from .answers import ASKING
+from .compare import compare
 from .comparison import Comparison, Difference, LawChange
 from .differences import Measured, Search, search_all
 from .engine import CONVENTIONS, Emit, Settings, Side, audit_sides
@@ -22,7 +25,7 @@ from .journal import Journal, subject_of
 from .laws.value import GRADIENT
 from .recorder import Recorder
 from .regions import CORPUS
-from .run import Finding, Run
+from .run import Finding, Run, RunFileError
 
 OF_ROWS = {*ASKING, GRADIENT.name, CONVENTIONS.name}
 """Laws whose calls are compared row by row: their findings need not be asked again."""
@@ -54,6 +57,7 @@ class Upgrade:
 
     def __init__(self, question: Question, folder: Path, progress: Emit) -> None:
         self._question, self._progress = question, progress
+        self._lock = _locked(folder)
         self._recorders = [Recorder(question.settings) for _ in SIDES]
         self._journals = [
             Journal(folder / f"{name}.journal", _about(question, side))
@@ -100,6 +104,20 @@ class Upgrade:
         old, new = (recorder.run(complete=complete) for recorder in self._recorders)
         return old, new
 
+    def compare(self, old: Run, new: Run) -> Comparison:
+        """Compare both runs, each side under the versions that tell it from the other."""
+        comparison = compare(old, new, ("the old version", "the new version"))
+        ours, theirs = self._question.packages
+        if comparison.old.versions == comparison.new.versions:
+            # What a user's own file imports is in no subject's record.
+            changed = {name for name in ours | theirs if ours.get(name) != theirs.get(name)}
+            for versions, packages in (
+                (comparison.old.versions, ours),
+                (comparison.new.versions, theirs),
+            ):
+                versions.update({n: v for n, v in packages.items() if n in changed})
+        return comparison
+
     def search(self, old: Run, new: Run, comparison: Comparison) -> None:
         """Search for differences beyond the corpus, and ask again what one run alone has found.
 
@@ -135,6 +153,27 @@ class Upgrade:
                 journal.remove()
             else:
                 journal.close()
+        Path(self._lock.name).unlink(missing_ok=True)
+        self._lock.close()
+
+
+def _locked(folder: Path) -> IO[bytes]:
+    """The lock of a folder, held while the file is open.
+
+    Raises:
+        RunFileError: another start is at work there, and would write over what this one writes.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = (folder / ".lock").open("wb")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise RunFileError(
+            f"another `lossaudit upgrade` is at work in {folder}: wait for it, or name another "
+            "folder with --out."
+        ) from None
+    return lock
 
 
 def _about(question: Question, side: int) -> dict[str, str]:

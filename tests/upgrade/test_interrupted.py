@@ -19,7 +19,7 @@ import pytest
 from lossaudit.conformance import upgrade as upgrade_module
 from lossaudit.conformance.compare import compare
 from lossaudit.conformance.events import CellStarted, Event, SubjectFinished
-from lossaudit.conformance.run import Run
+from lossaudit.conformance.run import Run, RunFileError
 from lossaudit.conformance.upgrade import Question, Upgrade
 
 SUBJECTS = {"tiny:cross_entropy[eager,cpu]", "tiny:binary_cross_entropy[eager,cpu]"}
@@ -304,3 +304,11 @@ def test_a_process_that_is_ended_leaves_what_it_finished(
     assert 1 <= work.finished_before <= 2 * len(SUBJECTS)
     assert len(watch.asked) < CELLS
     check_same(runs, whole)
+
+
+def test_two_at_once_on_one_folder_do_not_write_over_each_other(question, tmp_path):
+    first = Upgrade(question, tmp_path, lambda _: None)
+    with pytest.raises(RunFileError, match=r"another `lossaudit upgrade` is at work .* --out"):
+        Upgrade(question, tmp_path, lambda _: None)
+    first.close(done=False)
+    Upgrade(question, tmp_path, lambda _: None).close(done=True)
