@@ -101,7 +101,8 @@ def _policies_differ(
 def _told(outcome: Outcome) -> str:
     """What happened, in one line."""
     if outcome.returned and outcome.loss is not None:
-        return f"returned {float(outcome.loss.reshape(-1)[0])!r}"
+        first = outcome.loss.reshape(-1)[:1].tolist()
+        return f"returned {first[0]!r}" if first else "returned no rows"
     lines = outcome.message.strip().splitlines() or [""]
     return f"{outcome.status} {lines[0][:120]}"
 

@@ -73,3 +73,25 @@ def test_a_call_that_raises_is_told_as_the_one_that_was_made(audited, mutants):
     assert isinstance(finding, Finding)
     assert (finding.kind, finding.case.ignore_index) == ("policy", -2)
     assert "ignore_index=-2" in finding.snippet
+
+
+def test_a_mode_that_alone_takes_an_empty_batch_is_told(mutants, torch_subjects):
+    """JAX 0.4.30 raises for a batch without rows in eager mode, and returns nothing under vmap."""
+    eager = torch_subjects[OP]
+    vmap = replace(eager, mode="vmap")
+    right = mutants["right"](eager)
+
+    def refusing(case):
+        if not case.rows:
+            raise TypeError("slice size out of range")
+        return right(case)
+
+    session = InProcess({eager.name: refusing, vmap.name: right})
+    others = {"eager": eager, "vmap": vmap}
+    bench = Bench(vmap, "float32", session, vmap.semantics, lambda _, mode: others[mode], Memory())
+    empty = Case("cross_entropy", "float32", np.zeros((0, 3)), np.zeros(0, np.int64))
+    (verdict,) = law("modes-agree").check(bench, empty)
+    assert verdict.told == (
+        "returned no rows in mode vmap",
+        "raised TypeError: slice size out of range eager",
+    )
