@@ -14,13 +14,13 @@ from ..adapters.subject import Subject
 from ..reference.exact import Exact, round_exact, ulp_error
 from ..reference.formats import FORMATS, Format
 from ..reference.vocabulary import Case, Floats
-from .answers import ASKING, came, digest, drawn, exact_values, first_line, grades, read
+from .answers import ASKING, WIDE, came, digest, drawn, exact_values, first_line, grades, read
 from .comparison import KINDS, Change, Compared, Kind, Presence
 from .engine import NOT_ASKED
 from .judge import RANK, distance, ulp
 from .laws.contract import LABELS
 from .records import numbers, to_record
-from .run import FINDING_GRADES, Answers, Call, SubjectRecord, anywhere
+from .run import FINDING_GRADES, Answers, Call, CaseRecord, SubjectRecord, anywhere
 from .shrink import size
 
 FIRST_FINDING = RANK[FINDING_GRADES[0]]
@@ -275,6 +275,13 @@ class Pair:
         shown = group.example
         assert shown is not None, "a group is made when its first row is found"
         subject = _subject(self._name)
+        case, message = shown.case, shown.message
+        # A row of a vocabulary is as long as all other changes together, and drawn again at will.
+        wide = case.inputs.size >= WIDE
+        if wide:
+            message = (
+                message or f"a row of {case.inputs.shape[1]:,} classes, which is not kept here"
+            )
         return Change(
             kind=kind,
             subject=self._name,
@@ -287,7 +294,7 @@ class Pair:
             nearer=group.nearer,
             farther=group.farther,
             grades=dict(group.grades.most_common()),
-            case=to_record(shown.case),
+            case=_nothing(case.dtype) if wide else to_record(case),
             row=shown.row,
             old=_texts(shown.old),
             new=_texts(shown.new),
@@ -297,9 +304,14 @@ class Pair:
             old_ulps=shown.old_ulps,
             new_ulps=shown.new_ulps,
             move=shown.move,
-            message=shown.message,
-            snippet="" if subject is None else script(subject, shown.case),
+            message=message,
+            snippet="" if subject is None or wide else script(subject, case),
         )
+
+
+def _nothing(dtype: str) -> CaseRecord:
+    """The record of a case that is not kept."""
+    return CaseRecord(operation="", dtype=dtype, inputs=[], target=[])
 
 
 def _texts(row: Floats | None) -> list[str]:

@@ -81,7 +81,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         largest: the largest move, in ulps of the exact value; None where there is none in ulps.
         nearer, farther: rows whose largest error became smaller, and larger.
         grades: "exact -> faithful": rows.
-        case, row: the smallest input among them; of a reduced loss or a call the whole batch.
+        case, row: the smallest input among them; of a reduced loss or a call the whole batch. A
+            case of 2^14 numbers and more is not kept, and the record then empty.
         old, new, right: the two values and the right one there, one text per element. Where the
             convention changed, what is right under the new one.
         old_grade, new_grade, old_ulps, new_ulps: of that row.

@@ -326,3 +326,17 @@ def test_a_label_that_cannot_be_asked_is_kept_as_such(run, status):
 def test_a_misuse_is_not_compared(run):
     misuse = run(op="cross_entropy.of_softmax", laws=("single-softmax",))
     assert misuse.answers == []
+
+
+def test_a_row_of_a_vocabulary_is_not_kept_in_a_comparison(run):
+    """Its numbers alone are megabytes; the corpus draws them again."""
+    options = {"op": OP, "laws": ("value",), "depth": "standard"}
+    before = run(dtypes=("float16",), **options)
+    found = compare(before, run("sum_past_65504", dtypes=("float16",), **options))
+    wide = [c for c in found.changes if c.region == "vocabulary"]
+    assert wide
+    for change in wide:
+        assert (change.case.inputs, change.snippet) == ([], "")
+        assert "128,256 classes" in change.message or "digest" in change.message
+    size = sum(len(msgspec.json.encode(change)) for change in found.changes)
+    assert size < 2_000_000
