@@ -478,6 +478,14 @@ def _kind(example: Example, found: Numbers, row: int, *, of_labels: bool) -> Kin
         return _of_wrong_label(example, was, now)
     if found.other_right is not None and found.other_right[row]:
         return "convention"
+    return kind_of_grades(was, now, example.closer)
+
+
+def kind_of_grades(was: int, now: int, closer: int) -> Kind:
+    """What became of a row of other bits, by the ranks of its grades; -1 where it has none.
+
+    `closer` is -1 where its error became smaller, 1 where it grew.
+    """
     if RANK["unspecified"] in (was, now):
         return "unspecified"
     if max(was, now) < FIRST_FINDING:
@@ -485,8 +493,8 @@ def _kind(example: Example, found: Numbers, row: int, *, of_labels: bool) -> Kin
     if was != now:
         return "worse" if now > was else "better"
     # Within one grade: 'precision' is inside the declared bound, 'wrong kind' has no error to grow.
-    if now == RANK["violates"] and example.closer:
-        return "worse" if example.closer > 0 else "better"
+    if now == RANK["violates"] and closer:
+        return "worse" if closer > 0 else "better"
     return "moved"
 
 

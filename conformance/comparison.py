@@ -147,8 +147,9 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
         differing: rows whose bits differ.
         kind: the worst that was found of them, one of KINDS; "" where none differ.
         largest: the largest distance found, in ulps of the exact value, None where there is none.
-        case, old, new, right, distance, snippet: the smallest row that shows that kind, and its
-            distance in ulps; None and empty where none was found.
+        case, row, old, new, right, distance, snippet: the smallest row that shows that kind, and
+            its distance in ulps; None and empty where none was found. `case` is a whole batch
+            where no row of it shows that alone.
         message: where one of the two did not return.
     """
 
@@ -163,6 +164,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     largest: float | None
     case: CaseRecord | None
+    row: int = 0
     old: list[str]
     new: list[str]
     right: list[str]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -20,8 +21,8 @@ from ..reference.exact import Exact, round_exact
 from ..reference.vocabulary import Case, Floats, Semantics
 from .answers import ASKING, came, exact_values
 from .bench import Bench, Memory, Session
-from .cell import FIRST_FINDING, PROFILES, Cell, climb, recorded_case
-from .compare_calls import LOST
+from .cell import PROFILES, Cell, climb, recorded_case
+from .compare_calls import LOST, kind_of_grades
 from .comparison import KINDS, Difference, LawChange
 from .engine import TRUTHS, Emit, Settings, Task, audited_in, run_tasks, takes_longest
 from .events import CellFinished, CellStarted, PlanMade
@@ -206,7 +207,7 @@ class Pair:
         self._cases = self._rows = self._differing = 0
         self._regions: dict[str, None] = {}
         self._largest: float | None = None
-        self._farthest: dict[str, tuple[Case, tuple[bool, float]]] = {}
+        self._farthest: dict[str, tuple[Case, int, tuple[bool, float]]] = {}
         self._message = ""
 
     def searched(self) -> Difference:
@@ -235,15 +236,14 @@ class Pair:
             self._largest = max(worst, self._largest or 0.0)
         if failure := self._failure(case):
             # Which row it is that is refused is not known yet.
-            self._farthest.setdefault(failure, (case, (False, np.inf)))
+            self._farthest.setdefault(failure, (case, 0, (False, np.inf)))
             return worst
         for kind, rows in self._kinds(case, gap).items():
             row = int(np.argmax(np.where(rows, gap, -1.0)))
             # Rows of a reduced loss cannot be told apart: any other is simpler.
             place = (case.options.reduction == "none", float(gap[row]))
-            if kind not in self._farthest or place > self._farthest[kind][1]:
-                alone = case.take(np.array([row])) if gap.size == case.rows else case
-                self._farthest[kind] = (alone, place)
+            if kind not in self._farthest or place > self._farthest[kind][2]:
+                self._farthest[kind] = (case, row, place)
         return worst
 
     def _failure(self, case: Case) -> str:
@@ -257,14 +257,18 @@ class Pair:
 
     def _kinds(self, case: Case, gap: Floats) -> dict[str, np.ndarray]:
         """The rows that differ, by what became of them."""
-        before, now = (self._ranks(bench, case) for bench in (self._old, self._new))
-        worse = (gap > 0) & (now >= FIRST_FINDING) & (before < FIRST_FINDING)
-        kinds = {"worse": worse, "moved": (gap > 0) & ~worse}
-        return {kind: rows for kind, rows in kinds.items() if rows.any()}
+        (was, before), (now, after) = (self._grades(b, case) for b in (self._old, self._new))
+        closer = np.nan_to_num(np.sign(after - before)).astype(int)
+        every = zip(was, now, closer, strict=True)
+        named = np.array([kind_of_grades(int(w), int(n), int(c)) for w, n, c in every])
+        return {
+            kind: (gap > 0) & (named == kind) for kind in KINDS if (named[gap > 0] == kind).any()
+        }
 
-    def _ranks(self, bench: Bench, case: Case) -> np.ndarray:
+    def _grades(self, bench: Bench, case: Case) -> tuple[np.ndarray, Floats]:
+        """The rank of the grade of each row, and its largest error."""
         verdicts = self._law.verdicts(bench, case)
-        return next(v.grade for v in verdicts if v.output == self._output)
+        return next((v.grade, v.ulps) for v in verdicts if v.output == self._output)
 
     def _gaps(self, case: Case) -> Floats | None:
         """The distance of each row in ulps of the exact value, infinite where kinds differ.
@@ -302,27 +306,33 @@ class Pair:
         """The worst that was found."""
         return next((kind for kind in KINDS if kind in self._farthest), "")
 
-    def _smallest(self) -> Case | None:
-        """The simplest row that still shows the worst that was found."""
+    def _smallest(self) -> tuple[Case, int] | None:
+        """The simplest row that still shows the worst that was found, of a batch if it has to be.
+
+        A vectorized op may answer a row otherwise when it stands alone.
+        """
         if not self._kind:
             return None
-        case, kind = self._farthest[self._kind][0], self._kind
+        case, row, _ = self._farthest[self._kind]
         if self._failure(case):
-            return self._smallest_part(case, kind)
-
-        def shows(candidates: Case) -> np.ndarray:
-            gap = self._gaps(candidates)
-            nothing = np.zeros(candidates.rows, dtype=bool)
-            if gap is None or gap.size != candidates.rows:
-                return nothing
-            return self._kinds(candidates, gap).get(kind, nothing)
-
-        rows = (case.take(np.array([row])) for row in range(case.rows))
-        alone = next((row for row in rows if shows(row).any()), None)
-        if alone is None or case.options.reduction != "none":
-            return case  # the whole batch shows it
+            return self._smallest_part(case, self._kind), 0
+        if case.options.reduction != "none":
+            return case, row
+        shows = partial(self._shown, self._kind)
+        rows = (case.take(np.array([r])) for r in (row, *range(case.rows)))
+        alone = next((candidate for candidate in rows if shows(candidate).any()), None)
+        if alone is None:
+            return case, row
         small = shrink(alone, shows, keep_classes=self._new.subject.shape is not None)
-        return small if shows(small).any() else alone
+        return (small if shows(small).any() else alone), 0
+
+    def _shown(self, kind: str, candidates: Case) -> np.ndarray:
+        """Which rows show it."""
+        gap = self._gaps(candidates)
+        nothing = np.zeros(candidates.rows, dtype=bool)
+        if gap is None or gap.size != candidates.rows or self._failure(candidates):
+            return nothing
+        return self._kinds(candidates, gap).get(kind, nothing)
 
     def _smallest_part(self, case: Case, kind: str) -> Case:
         """The half, quarter, ... of a batch that still fails so: each that dies costs a worker."""
@@ -335,15 +345,18 @@ class Pair:
             case = smaller
         return case
 
-    def _said(self, case: Case | None, seconds: float) -> Difference:
+    def _said(self, small: tuple[Case, int] | None, seconds: float) -> Difference:
         subject, old, new, right = self._new.subject, [], [], []
-        gap: Floats | None = None
+        case, row = small or (None, 0)
+        nearest, largest = None, self._largest
         if case is not None:
             gap = self._gaps(case)
-            old, new = (self._texts(bench, case) for bench in (self._old, self._new))
+            if gap is not None and np.isfinite(gap[row]):
+                nearest = float(gap[row])
+                largest = max(nearest, largest or 0.0)
+            old, new = (self._texts(bench, case, row) for bench in (self._old, self._new))
             exact = self._exact(case)
-            right = [] if exact is None else numbers(round_exact(exact, self._new.fmt))
-        nearest = None if gap is None or not np.isfinite(gap).all() else float(gap.max(initial=0.0))
+            right = [] if exact is None else _of_row(round_exact(exact, self._new.fmt), row)
         return Difference(
             subject=subject.name,
             dtype=self._new.dtype,
@@ -354,8 +367,9 @@ class Pair:
             seconds=seconds,
             differing=self._differing,
             kind=self._kind,
-            largest=self._largest,
+            largest=largest,
             case=None if case is None else to_record(case),
+            row=row,
             old=old,
             new=new,
             right=right,
@@ -364,9 +378,13 @@ class Pair:
             snippet="" if case is None else script(subject, case),
         )
 
-    def _texts(self, bench: Bench, case: Case) -> list[str]:
+    def _texts(self, bench: Bench, case: Case, row: int) -> list[str]:
         values = getattr(bench.outcome(case), self._output)
-        return [] if values is None else numbers(values)
+        return [] if values is None else _of_row(values, row)
+
+
+def _of_row(values: Floats, row: int) -> list[str]:
+    return numbers(values[row] if values.ndim else values)
 
 
 def _nobody(_: object) -> None:

@@ -500,9 +500,10 @@ def call_text(entry: Change | Difference) -> str:
     """The smallest input in one line; of a batch one row, and how many it has."""
     if entry.case is None:
         return "no input kept"
-    row = entry.row if isinstance(entry, Change) else 0
     rows = len(entry.case.inputs)
-    return case_text(entry.case, row) + (f" (row {row} of {rows:,})" if rows > 1 else "")
+    return case_text(entry.case, entry.row) + (
+        f" (row {entry.row} of {rows:,})" if rows > 1 else ""
+    )
 
 
 def move_text(change: Change) -> str:

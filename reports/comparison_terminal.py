@@ -214,7 +214,7 @@ def _print_searches(digest: ComparisonDigest, console: Console, limit: int = 5) 
 
 def _print_difference(entry: Difference, console: Console) -> None:
     subject = text.one_line(f" {entry.subject} {entry.dtype}: ", 160)
-    rows = text.count(entry.differing, "row")
+    rows = f"{text.count(entry.differing, 'row')} of {entry.rows:,} differ"
     style = _STYLES.get(entry.kind, "")
     head = Text.assemble((f"{SIGNS[entry.kind]} {entry.kind}", style), f" {subject.strip()} {rows}")
     _print_indented(console, head, 5)

@@ -25,9 +25,9 @@ NOWHERE = (Environment(), Environment())
 def searched(torch_subjects, mutants):
     """Search a subject between a right stand-in and a changed one; (differences, law changes)."""
 
-    def search(mutant="right", wrap=None, op=OP, findings=(), depth="standard"):
+    def search(mutant="right", wrap=None, op=OP, findings=(), depth="standard", old="right"):
         subject = replace(torch_subjects[op], dtypes=("float32",))
-        old = InProcess({subject.name: mutants["right"](subject)})
+        old = InProcess({subject.name: mutants[old](subject)})
         new = InProcess({subject.name: mutants[mutant](subject)})
         if wrap is not None:
             ask = new.ask
@@ -112,6 +112,46 @@ def test_nan_for_a_number_is_worse_and_has_no_distance(searched):
     loss, _ = searched("unshifted")[0]
     assert loss.kind == "worse"
     assert loss.case is not None
+
+
+def in_batches(case, outcome):
+    """An ulp more in the last row of a batch, as where a vector is not full."""
+    if outcome.loss is None or outcome.loss.ndim == 0 or case.rows < 2:
+        return outcome
+    loss = outcome.loss.copy()
+    loss[-1:] = next_up(loss[-1:], FORMATS[case.dtype])
+    return replace(outcome, loss=loss)
+
+
+def test_what_only_a_batch_shows_is_shown_with_the_batch(searched):
+    loss, _ = searched(wrap=in_batches)[0]
+    assert loss.case is not None
+    rows = len(loss.case.inputs)
+    assert rows > 1
+    assert loss.row == rows - 1
+    assert len(loss.old) == len(loss.new) == len(loss.right) == 1
+    assert loss.old != loss.new
+    assert loss.distance
+    assert loss.largest is not None
+    assert loss.largest >= loss.distance
+
+
+def test_what_was_imprecise_and_is_of_a_wrong_kind_is_worse(searched):
+    """Both are findings, and one of them is the worse one."""
+
+    def nowhere(_, outcome):
+        loss = outcome.loss
+        if loss is None or loss.ndim == 0:
+            return outcome
+        return replace(outcome, loss=np.where(np.isfinite(loss) & (loss > 1), np.nan, loss))
+
+    loss, _ = searched("scaled_loss", nowhere, old="scaled_loss")[0]
+    assert loss.kind == "worse"
+
+
+def test_what_is_right_now_is_better(searched):
+    _, gradient = searched(old="scaled_gradient")[0]
+    assert gradient.kind == "better"
 
 
 @pytest.fixture(scope="module")
