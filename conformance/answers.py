@@ -20,7 +20,7 @@ from ..reference.exact import Exact, round_exact
 from ..reference.formats import Format, decode, encode, round_to_format
 from ..reference.rows import Truth, reduce_truth, target_truth, truth
 from ..reference.vocabulary import Case, Floats, Outcome, Semantics
-from .bench import Bench
+from .bench import Bench, Failed
 from .law import NOT_JUDGED, Law
 from .laws.contract import LABELS
 from .laws.pullbacks import HESSIAN, TARGET_GRADIENT, directions
@@ -112,7 +112,11 @@ def _letters(bench: Bench, drawn: Case, laws: tuple[Law, ...]) -> Iterator[tuple
     """The grades of each output, as `Call` has them."""
     for law in laws:
         if law.applies(bench.subject):
-            for verdict in law.verdicts(bench, drawn):
+            try:
+                verdicts = law.verdicts(bench, drawn)
+            except Failed:  # it returned, but not this output
+                continue
+            for verdict in verdicts:
                 output = "target_gradient" if law is TARGET_GRADIENT else verdict.output
                 letters = (LETTERS[g] if g != NOT_JUDGED else NO_GRADE for g in verdict.grade)
                 yield output, " ".join(_runs(letters))

@@ -206,19 +206,17 @@ class Pair:
         """Take in a call whose answers differ; return how many of its rows changed."""
         case = drawn(old, self._before, self._record.operation, self._record.target)
         rows = max(case.rows, 1)
-        kind, message = _of_call(old, new)
-        if kind:
-            self._add(kind, old.region, "call", Example(case, 0, rows, message=message))
-            self._kinds[kind] += rows
-            return rows
         worst = np.full(rows, len(ORDER))
+        for output, kind, message in _as_a_whole(old, new):
+            self._add(kind, old.region, output, Example(case, 0, rows, message=message))
+            worst = np.minimum(worst, ORDER.index(kind))
         rights = self._rights(case, old.law)
-        for output in ASKING[old.law].outputs:
+        # What warns otherwise now may have other numbers too.
+        for output in old.digests.keys() & new.digests.keys():
             if not (getattr(old, output) or getattr(new, output)):
                 continue
             for row, found in self._rows(output, case, (old, new), rights):
-                place = ORDER.index(found)
-                worst[row] = min(worst[row], place)
+                worst[row] = min(worst[row], ORDER.index(found))
         for place in worst[worst < len(ORDER)]:
             self._kinds[ORDER[place]] += 1
         return int((worst < len(ORDER)).sum())
@@ -342,6 +340,18 @@ def _same(old: Call, new: Call) -> bool:
     )
 
 
+def _as_a_whole(old: Call, new: Call) -> Iterator[tuple[str, Kind, str]]:
+    """What became of a call as a whole and of outputs of one side alone, each in words."""
+    kind, message = _of_call(old, new)
+    if kind:
+        yield "call", kind, message
+    if old.status == new.status:
+        for output in sorted(old.digests.keys() ^ new.digests.keys()):
+            gone = output in old.digests
+            said = "came before, and does not now" if gone else "did not come before, and does now"
+            yield output, "gone" if gone else "better", f"the {output.replace('_', ' ')} {said}"
+
+
 def _of_call(old: Call, new: Call) -> tuple[Kind | None, str]:
     """What became of a call as a whole, and in words; None where its numbers have to be looked at.
 
@@ -352,6 +362,8 @@ def _of_call(old: Call, new: Call) -> tuple[Kind | None, str]:
         if new.status in LOST:
             return "crashed", said
         return ("better" if old.status in LOST else "policy"), said
+    if old.status in LOST:
+        return None, ""  # what a process writes when it dies has the time in it
     if old.status != "returned":
         if _exception(old) != _exception(new):
             return "policy", said

@@ -183,6 +183,42 @@ def test_a_new_warning_is_another_policy(run, right):
     assert all(c.message == f"silent before, {INPUTS_CHANGED} now" for c in found.changes)
 
 
+def test_numbers_that_are_other_behind_a_new_warning_are_told_too(run, right):
+    def wrap(case, outcome):
+        drifted = nudged(case, outcome)
+        return replace(drifted, warnings=("deprecated",)) if drifted.returned else drifted
+
+    found = compare(right, run(wrap=wrap))
+    assert kinds(found) == {"policy", "moved"}
+    assert {c.output for c in found.changes if c.kind == "moved"} == {"loss"}
+    # Each row counts once, under the worst that became of it.
+    assert found.count("moved") == 0
+    assert found.rows == found.same + found.count("policy")
+
+
+def test_a_gradient_of_one_side_alone_is_told(run, right):
+    def wrap(case, outcome):
+        weighted = case.options.weight is not None
+        return replace(outcome, gradient=None) if weighted else outcome
+
+    less = run(wrap=wrap, laws=("value",))
+    there, back = compare(right, less), compare(less, right)
+    assert {(c.kind, c.output) for c in there.changes} == {("gone", "gradient")}
+    assert {(c.kind, c.output) for c in back.changes} == {("better", "gradient")}
+    assert (there.verdict, back.verdict) == ("regressed", "moved")
+
+
+def test_two_deaths_are_the_same_whatever_was_written_then(run):
+    def dying(when):
+        def wrap(case, outcome):
+            text = f"2026-01-01 {when}:00:01: F check failed"
+            return Outcome("crashed", message=text) if case.options.weight else outcome
+
+        return run(wrap=wrap)
+
+    assert kinds(compare(dying(10), dying(11))) == set()
+
+
 def test_a_crash_is_told_as_one_and_not_as_an_option_that_is_gone(run, right):
     def wrap(case, outcome):
         if case.options.weight is not None:
