@@ -361,7 +361,8 @@ def _of_call(old: Call, new: Call) -> tuple[Kind | None, str]:
     if old.status != new.status:
         if new.status in LOST:
             return "crashed", said
-        return ("better" if old.status in LOST else "policy"), said
+        better = old.status in LOST or _answers_rightly(old, new)
+        return ("better" if better else "policy"), said
     if old.status in LOST:
         return None, ""  # what a process writes when it dies has the time in it
     if old.status != "returned":
@@ -375,6 +376,18 @@ def _of_call(old: Call, new: Call) -> tuple[Kind | None, str]:
         before, now = (", ".join(_plain_warnings(call)) or "silent" for call in (old, new))
         return "policy", f"{before} before, {now} now"
     return None, ""
+
+
+def _answers_rightly(old: Call, new: Call) -> bool:
+    """Whether a valid call, which was refused, is inside its bounds now.
+
+    What becomes of a wrong label is a matter of policy, and so is where NaN comes.
+    """
+    if old.law == LABELS.name or new.status != "returned":
+        return False
+    given = {grade for output in new.digests for grade in grades(new, output)}
+    worst = max((RANK[grade] for grade in given if grade), default=0)
+    return worst < RANK["unspecified"] and "nan" not in new.loss + new.gradient
 
 
 def _exception(call: Call) -> str:

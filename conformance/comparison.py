@@ -27,7 +27,7 @@ KINDS: dict[str, str] = {
     "worse": "was inside a bound and is outside of it, or farther outside",
     "unspecified": "other bits where the mathematics gives no value",
     "moved": "other bits, within the bounds that held before",
-    "better": "was outside of a bound and is inside, or nearer to it; or no longer dies",
+    "better": "was outside of a bound and is inside, or nearer to it; or answers what is valid",
     "reworded": "refuses as before, in other words",
 }
 """What became of rows that are not the same bits, worst first."""

@@ -26,7 +26,7 @@ from .compare_calls import LOST, kind_of_grades
 from .comparison import KINDS, Difference, LawChange
 from .engine import TRUTHS, Emit, Settings, Task, audited_in, run_tasks, takes_longest
 from .events import CellFinished, CellStarted, PlanMade
-from .judge import distance, ulp, ulp_of
+from .judge import RANK, distance, ulp, ulp_of
 from .law import Law, Others, finder
 from .laws.pullbacks import HESSIAN
 from .laws.registry import LAWS
@@ -36,6 +36,8 @@ from .regions import Plan, make_case
 from .replay import ReplayError, check_applies, judged
 from .run import FINDING_GRADES, Finding
 from .shrink import shrink
+
+UNSPECIFIED = RANK["unspecified"]
 
 NAME = "search for differences"
 """What progress calls it."""
@@ -253,7 +255,9 @@ class Pair:
             return ""
         if new in LOST:
             return "crashed"
-        return "better" if old in LOST else "policy"
+        # The calls that are searched are valid: none of them is refused rightly.
+        rightly = new == "returned" and (self._grades(self._new, case)[0] < UNSPECIFIED).all()
+        return "better" if old in LOST or rightly else "policy"
 
     def _kinds(self, case: Case, gap: Floats) -> dict[str, np.ndarray]:
         """The rows that differ, by what became of them."""

@@ -208,6 +208,21 @@ def test_a_gradient_of_one_side_alone_is_told(run, right):
     assert (there.verdict, back.verdict) == ("regressed", "moved")
 
 
+def refusing_empty(case, outcome):
+    """As jax.lax.gather does."""
+    return outcome if case.rows else Outcome("raised", message="TypeError: slice out of range")
+
+
+def test_a_valid_call_that_is_refused_no_more_is_better(run, right):
+    less = run(wrap=refusing_empty)
+    there, back = compare(right, less), compare(less, right)
+    assert {(c.kind, c.region) for c in there.changes} == {("policy", "empty")}
+    # The mean of nothing is NaN, and to give that instead of refusing is a matter of policy.
+    means = {c.kind for c in back.changes if from_record(c.case).options.reduction == "mean"}
+    assert "better" in kinds(back)
+    assert means <= {"policy"}
+
+
 def test_two_deaths_are_the_same_whatever_was_written_then(run):
     def dying(when):
         def wrap(case, outcome):

@@ -25,13 +25,17 @@ NOWHERE = (Environment(), Environment())
 def searched(torch_subjects, mutants):
     """Search a subject between a right stand-in and a changed one; (differences, law changes)."""
 
-    def search(mutant="right", wrap=None, op=OP, findings=(), depth="standard", old="right"):
+    def search(
+        mutant="right", wrap=None, op=OP, findings=(), depth="standard", old="right", back=False
+    ):
         subject = replace(torch_subjects[op], dtypes=("float32",))
         old = InProcess({subject.name: mutants[old](subject)})
         new = InProcess({subject.name: mutants[mutant](subject)})
         if wrap is not None:
             ask = new.ask
             new.ask = lambda subject, case: wrap(case, ask(subject, case))
+        if back:
+            old, new = new, old
         measured = {(subject.name, "float32"): subject.semantics}
         asked = Search(NOWHERE, Settings(depth), measured, tuple(findings))
         events = []
@@ -106,6 +110,17 @@ def test_what_no_longer_returns_is_another_policy(searched):
     case = from_record(loss.case)
     assert case.rows == 1
     assert case.inputs.max() > 8
+
+
+def test_what_is_no_longer_refused_and_right_is_better(searched):
+    def wrap(case, outcome):
+        if case.rows and 8 < case.inputs.max() < 100:
+            return Outcome("raised", message="ValueError: too large")
+        return outcome
+
+    loss, _ = searched(wrap=wrap, back=True)[0]
+    assert loss.kind == "better"
+    assert loss.message == "raised ValueError: too large before, returned now"
 
 
 def test_nan_for_a_number_is_worse_and_has_no_distance(searched):
