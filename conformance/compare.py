@@ -77,6 +77,12 @@ def compare(
         result.notes += found.notes
         if _alike(old, new):
             result.notes += _unpaired(before, after, {p.part for p in found.presence})
+    if not any(c.calls for c in result.compared) and not result.presence:
+        raise IncomparableRuns(
+            f"no call was asked of both {names[0]} and {names[1]}: other laws or dtypes. "
+            "Make both with the same `lossaudit run` and `--out FILE`."
+        )
+    result.notes += _without_answers(old, new, names)
     result.presence += _offered(old, new)
     result.presence = _whole(result.presence, old)
     result.conventions = [c for c in result.conventions if not _follows(c, result.presence)]
@@ -220,6 +226,20 @@ def _lacking(
         for part in sorted(having[subject] - lacking[subject]):
             reason = "is not offered there"
             yield Presence(subject=subject, part=part, state=state, reason=reason)
+
+
+def _without_answers(old: Run, new: Run, names: tuple[str, str]) -> Iterator[str]:
+    """What is said of dtypes that both have, and only one has answers of; and of faults."""
+    sides = list(zip((old, new), names, strict=True))
+    dtypes = [{(anywhere(r.name), d) for r in run.subjects for d in r.dtypes} for run, _ in sides]
+    answered = [{(anywhere(a.subject), a.dtype) for a in run.answers} for run, _ in sides]
+    for subject, dtype in sorted((answered[0] ^ answered[1]) & dtypes[0] & dtypes[1]):
+        lacking = names[(subject, dtype) in answered[0]]
+        yield f"{subject} {dtype}: {lacking} has no answers of it, and so it is not compared"
+    for run, name in sides:
+        faults = sum(incident.message.startswith("internal:") for incident in run.incidents)
+        if faults:
+            yield f"{name}: lossaudit itself failed in {faults} parts, which are not compared"
 
 
 def _alike(old: Run, new: Run) -> bool:

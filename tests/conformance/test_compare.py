@@ -15,7 +15,7 @@ from lossaudit.conformance.comparison import KINDS, MOVES, REGRESSIONS
 from lossaudit.conformance.engine import Settings, audit
 from lossaudit.conformance.recorder import Recorder
 from lossaudit.conformance.records import from_record
-from lossaudit.conformance.run import Run
+from lossaudit.conformance.run import Incident, Run
 from lossaudit.reference.exact import is_faithful
 from lossaudit.reference.formats import FORMATS, next_down, next_up
 from lossaudit.reference.rows import reduce_truth, truth
@@ -326,6 +326,22 @@ def test_depths_align_on_what_both_asked(run, right):
 def test_a_law_of_one_run_alone_is_said(run, right):
     found = compare(right, run(laws=("value",)))
     assert any("label-policy" in note for note in found.notes)
+
+
+def test_a_dtype_without_answers_is_said_and_not_called_the_same(run):
+    both = run(dtypes=("float32", "float16"))
+    fault = Incident(subject="torch", law="value", dtype="float16", message="internal: a fault")
+    half = [answers for answers in both.answers if answers.dtype == "float32"]
+    lacking = msgspec.structs.replace(both, answers=half, incidents=[fault])
+    for found in (compare(both, lacking), compare(lacking, both)):
+        assert {c.dtype for c in found.compared} == {"float32"}
+        assert any("float16" in note and "no answers" in note for note in found.notes)
+        assert any("failed in 1 parts" in note for note in found.notes)
+
+
+def test_runs_without_a_common_call_are_refused(run):
+    with pytest.raises(IncomparableRuns, match="no call was asked of both"):
+        compare(run(laws=("value",)), run(laws=("label-policy",)))
 
 
 @pytest.mark.parametrize(
