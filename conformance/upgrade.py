@@ -15,6 +15,7 @@ from typing import IO
 
 from .. import __version__
 from ..adapters.environments import Environment
+from ..adapters.registry import FRAMEWORKS
 from .answers import ASKING
 from .compare import compare
 from .comparison import Comparison, Difference, LawChange
@@ -191,6 +192,17 @@ def _about(question: Question, side: int) -> dict[str, str]:
         "laws": ", ".join(settings.laws),
         "device": settings.device,
         "known": known,
+        "declared": json.dumps(_declared(question.frameworks), sort_keys=True),
+    }
+
+
+def _declared(frameworks: tuple[str, ...]) -> dict[str, str]:
+    """The files of users that declare frameworks, by what is in them: it is what is asked."""
+    files = {name: Path(FRAMEWORKS[name].module) for name in frameworks}
+    return {
+        name: hashlib.blake2b(file.read_bytes(), digest_size=8).hexdigest()
+        for name, file in files.items()
+        if file.is_absolute() and file.is_file()
     }
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from lossaudit.adapters.registry import FRAMEWORKS
 from lossaudit.conformance import upgrade as upgrade_module
 from lossaudit.conformance.compare import compare
 from lossaudit.conformance.events import CellStarted, Event, SubjectFinished
@@ -243,6 +244,18 @@ def test_only_the_side_that_changed_is_begun_anew(question, left):
     """The new version was installed anew: what the old one answered still holds."""
     other = replace(question, packages=(question.packages[0], {"tinyloss": "3"}))
     assert opened(other, left) == len(SUBJECTS)
+
+
+def test_another_declaration_of_the_subjects_begins_anew(question, left):
+    """What an adapter says is what is asked: of an edited one, nothing that was answered holds."""
+    (name,) = question.frameworks
+    file = Path(FRAMEWORKS[name].module)
+    text = file.read_text()
+    try:
+        file.write_text(text + "\n# edited\n")
+        assert opened(question, left) == 0
+    finally:
+        file.write_text(text)
 
 
 def opened(question: Question, folder: Path) -> int:
