@@ -83,13 +83,16 @@ class Group:
     grades: Counter[str] = field(default_factory=Counter)
     example: Example | None = None
     _smallest: tuple[float, ...] = ()
+    _without_end: bool = False
 
     def add(self, example: Example) -> None:
         self.rows += example.rows
         self.nearer += example.closer < 0
         self.farther += example.closer > 0
-        if example.move is not None:
-            self.largest = max(example.move, self.largest or 0.0)
+        # Beside a move to an infinity or NaN, that of another row is not the largest.
+        self._without_end |= example.move is None
+        moved = max(example.move or 0.0, self.largest or 0.0)
+        self.largest = None if self._without_end else moved
         if example.old_grade and example.new_grade:
             self.grades[f"{example.old_grade} -> {example.new_grade}"] += 1
         how_large = example.size()

@@ -78,7 +78,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         subject, dtype, region: where.
         output: "loss", "gradient", "target_gradient", or "call" where none returned.
         rows, of: rows that changed so, and rows of that output and region that were compared.
-        largest: the largest move, in ulps of the exact value; None where there is none in ulps.
+        largest: the largest move, in ulps of the exact value; None where a row has none in ulps.
         nearer, farther: rows whose largest error became smaller, and larger.
         grades: "exact -> faithful": rows.
         case, row: the smallest input among them; of a reduced loss or a call the whole batch. A

@@ -24,7 +24,7 @@ from .bench import Bench, Memory, Session
 from .cell import PROFILES, Cell, climb, recorded_case
 from .compare_calls import LOST, kind_of_grades
 from .comparison import KINDS, Difference, LawChange
-from .engine import TRUTHS, Emit, Settings, Task, audited_in, run_tasks, takes_longest
+from .engine import TRUTHS, Emit, Patience, Settings, Task, audited_in, run_tasks, takes_longest
 from .events import CellFinished, CellStarted, PlanMade
 from .judge import RANK, distance, ulp, ulp_of
 from .law import Law, Others, finder
@@ -135,7 +135,8 @@ class Searcher:
         sessions: tuple[Session, Session],
         emit: Emit,
     ) -> None:
-        self._search, self._sessions, self._emit = search, sessions, emit
+        self._search, self._emit = search, emit
+        self._sessions = tuple(Patience(session, emit) for session in sessions)
         self._subjects, self._find = tuple(subjects), finder(subjects)
         self._truths = Memory(TRUTHS)
 

@@ -90,6 +90,20 @@ def test_a_drift_of_an_ulp_is_a_move_within_the_bounds(run, right):
     assert sum(c.rows for c in found.changes) == found.count("moved")
 
 
+def test_a_move_to_nan_is_no_small_one(run, right):
+    def wrap(case, outcome):
+        moved = nudged(case, outcome)
+        if moved.loss is None or moved.loss.ndim == 0 or case.rows < 2:
+            return moved
+        first = np.arange(case.rows) == 0
+        return replace(moved, loss=np.where(first & (moved.loss > 1), np.nan, 2 * moved.loss))
+
+    worse = [c for c in compare(right, run(wrap=wrap)).changes if c.kind == "worse"]
+    with_nan = [c for c in worse if any("wrong kind" in step for step in c.grades)]
+    assert any(c.rows > 1 for c in with_nan)
+    assert {c.largest for c in with_nan} == {None}
+
+
 def test_the_way_back_is_nearer_to_the_truth(run, right):
     found = compare(run(wrap=nudged), right)
     assert kinds(found) == {"moved"}

@@ -11,7 +11,7 @@ from lossaudit.adapters.environments import Environment
 from lossaudit.adapters.in_process import InProcess
 from lossaudit.conformance.comparison import Difference, LawChange
 from lossaudit.conformance.differences import Search, Searcher
-from lossaudit.conformance.engine import Settings, audit
+from lossaudit.conformance.engine import LOST_LIMIT, Settings, audit
 from lossaudit.conformance.records import from_record
 from lossaudit.conformance.run import Finding
 from lossaudit.reference.formats import FORMATS, next_up
@@ -121,6 +121,18 @@ def test_what_is_no_longer_refused_and_right_is_better(searched):
     loss, _ = searched(wrap=wrap, back=True)[0]
     assert loss.kind == "better"
     assert loss.message == "raised ValueError: too large before, returned now"
+
+
+def test_a_subject_that_hangs_is_left_alone_after_some_calls(searched):
+    lost = []
+
+    def wrap(case, _):
+        lost.append(case)
+        return Outcome("timed out", message="no answer in 60 s")
+
+    loss, _ = searched(wrap=wrap)[0]
+    assert loss.kind == "crashed"
+    assert len(lost) <= LOST_LIMIT  # each costs the whole time limit
 
 
 def test_nan_for_a_number_is_worse_and_has_no_distance(searched):
