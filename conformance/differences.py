@@ -44,6 +44,9 @@ NAME = "search for differences"
 
 OUTPUTS = {"loss": VALUE, "gradient": GRADIENT}
 
+SIGN_OF_ZERO = np.finfo(np.float64).tiny
+"""The distance of 0 and -0 while it is searched: less than any other, and told as 0."""
+
 Measured = Mapping[tuple[str, str], Semantics]
 """(subject, dtype) -> the conventions that the audit measured, which truths follow."""
 
@@ -236,7 +239,7 @@ class Pair:
         self._differing += int((gap > 0).sum())
         worst = float(gap[np.isfinite(gap)].max(initial=0.0))
         if worst:
-            self._largest = max(worst, self._largest or 0.0)
+            self._largest = max(_told(worst), self._largest or 0.0)
         if failure := self._failure(case):
             # Which row it is that is refused is not known yet.
             self._farthest.setdefault(failure, (case, 0, (False, np.inf)))
@@ -289,10 +292,9 @@ class Pair:
             return None
         gap = distance(before, now)
         with np.errstate(all="ignore"):
-            # What only differs in the sign of a zero differs, by the least there is.
             zero = (np.signbit(before) != np.signbit(now)) & ~np.isnan(before) & (gap == 0)
             gap = np.where(np.isnan(gap), np.inf, gap / self._unit(case, now))
-            gap = np.where(zero, np.finfo(np.float64).tiny, gap)
+            gap = np.where(zero, SIGN_OF_ZERO, gap)
         return gap.reshape(case.rows, -1).max(axis=1) if gap.ndim else gap.reshape(1)
 
     def _unit(self, case: Case, now: Floats) -> Floats:
@@ -357,7 +359,7 @@ class Pair:
         if case is not None:
             gap = self._gaps(case)
             if gap is not None and np.isfinite(gap[row]):
-                nearest = float(gap[row])
+                nearest = _told(float(gap[row]))
                 largest = max(nearest, largest or 0.0)
             old, new = (self._texts(bench, case, row) for bench in (self._old, self._new))
             exact = self._exact(case)
@@ -386,6 +388,10 @@ class Pair:
     def _texts(self, bench: Bench, case: Case, row: int) -> list[str]:
         values = getattr(bench.outcome(case), self._output)
         return [] if values is None else _of_row(values, row)
+
+
+def _told(gap: float) -> float:
+    return 0.0 if gap == SIGN_OF_ZERO else gap
 
 
 def _of_row(values: Floats, row: int) -> list[str]:

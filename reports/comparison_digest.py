@@ -188,6 +188,11 @@ class ComparisonDigest:
         return {kind: (self.comparison.count(kind), told[kind]) for kind in KINDS}
 
     @cached_property
+    def regressed(self) -> int:
+        """Rows that regressed; conventions, subjects, searches and laws are counted apart."""
+        return sum(self.comparison.count(kind) for kind in REGRESSIONS)
+
+    @cached_property
     def subjects(self) -> list[str]:
         return list(dict.fromkeys(entry.subject for entry in self.comparison.compared))
 

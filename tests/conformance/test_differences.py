@@ -135,6 +135,17 @@ def test_a_subject_that_hangs_is_left_alone_after_some_calls(searched):
     assert len(lost) <= LOST_LIMIT  # each costs the whole time limit
 
 
+def test_another_sign_of_zero_is_a_difference_of_no_ulps(searched):
+    def wrap(_, outcome):
+        loss = outcome.loss
+        return outcome if loss is None else replace(outcome, loss=np.where(loss == 0, -0.0, loss))
+
+    loss, _ = searched(wrap=wrap)[0]
+    assert (loss.kind, loss.distance, loss.largest) == ("moved", 0.0, 0.0)
+    assert loss.differing > 0
+    assert (loss.old, loss.new) == (["0.0"], ["-0.0"])
+
+
 def test_nan_for_a_number_is_worse_and_has_no_distance(searched):
     loss, _ = searched("unshifted")[0]
     assert loss.kind == "worse"
