@@ -73,7 +73,9 @@ def size(row: Case) -> tuple[float, ...]:
     finite = everything[np.isfinite(everything)]
     label = float(row.target.reshape(-1)[0]) if row.target.ndim == 1 else 0.0
     signs = float(np.signbit(finite).sum())
-    return (row.inputs.shape[1], digits, float(np.abs(finite).sum()), signs, label)
+    with np.errstate(over="ignore"):
+        total = float(np.abs(finite).sum())
+    return (row.inputs.shape[1], digits, total, signs, label)
 
 
 def _digits(x: float) -> int:
