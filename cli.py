@@ -398,10 +398,12 @@ def _in_both(
 ) -> tuple[list[str], list[str]]:
     """The frameworks that both environments have, and what is said of those that one has."""
     from .adapters.environments import UnusableEnvironment, availability
-    from .adapters.registry import FRAMEWORKS
+    from .adapters.registry import FAMILIES, FRAMEWORKS
 
     chosen = _frameworks(names, adapters, environments)
-    asked_for = chosen if names or adapters else []
+    # A family stands for those of its members that are there.
+    named = {*(names or ()), *(path.stem for path in adapters or ())} - FAMILIES.keys()
+    asked_for = [name for name in chosen if name in named]
     missing = {
         name: {
             side: reason
