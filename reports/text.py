@@ -117,8 +117,14 @@ def count(number: int, word: str, many: str = "") -> str:
 
 
 def vector(texts: Sequence[str], limit: int = 6) -> str:
-    """`[-inf, 0, 0]`, with the middle left out of long ones."""
+    """`[-inf, 0, 0]`, with the middle left out of long ones; what differs looks different."""
+    shown = list(texts) if len(texts) <= limit else [*texts[: limit - 2], texts[-1]]
+    short = list(map(short_number, shown))
+    for digits in (9, 12, 17):
+        if len(set(short)) == len(set(shown)):
+            break
+        values = map(as_float, shown)
+        short = [s if v is None else f"{v:.{digits}g}" for s, v in zip(short, values, strict=True)]
     if len(texts) <= limit:
-        return "[" + ", ".join(map(short_number, texts)) + "]"
-    head = ", ".join(map(short_number, texts[: limit - 2]))
-    return f"[{head}, …, {short_number(texts[-1])}] ({len(texts):,} numbers)"
+        return f"[{', '.join(short)}]"
+    return f"[{', '.join(short[:-1])}, …, {short[-1]}] ({len(texts):,} numbers)"

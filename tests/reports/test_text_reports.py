@@ -269,3 +269,16 @@ def test_only_addresses_of_the_web_become_links(link: str, kept: bool):
 )
 def test_ulps_in_words(ulps: float | None, shown: str):
     assert text.ulps_text(ulps) == shown
+
+
+@pytest.mark.parametrize(
+    ("numbers", "shown"),
+    [
+        (["-inf", "0.0", "0.0"], "[-inf, 0, 0]"),
+        (["-8589934594.02", "-8589934584.56"], "[-8.58993459e+09, -8.58993458e+09]"),
+        (["1.0", "1.0000000000000002"], "[1, 1.0000000000000002]"),
+        (["0.0"] * 7, "[0, 0, 0, 0, …, 0] (7 numbers)"),
+    ],
+)
+def test_numbers_that_differ_are_not_shown_alike(numbers, shown):
+    assert text.vector(numbers) == shown
