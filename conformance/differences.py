@@ -24,7 +24,7 @@ from .bench import Bench, Memory, Session
 from .cell import PROFILES, Cell, climb, recorded_case
 from .compare_calls import LOST, kind_of_grades
 from .comparison import KINDS, Difference, LawChange
-from .engine import TRUTHS, Emit, Patience, Settings, Task, audited_in, run_tasks, takes_longest
+from .engine import LOST_LIMIT, TRUTHS, Emit, Settings, Task, audited_in, run_tasks, takes_longest
 from .events import CellFinished, CellStarted, PlanMade
 from .judge import RANK, distance, ulp, ulp_of
 from .law import Law, Others, finder
@@ -138,8 +138,7 @@ class Searcher:
         sessions: tuple[Session, Session],
         emit: Emit,
     ) -> None:
-        self._search, self._emit = search, emit
-        self._sessions = tuple(Patience(session, emit) for session in sessions)
+        self._search, self._sessions, self._emit = search, sessions, emit
         self._subjects, self._find = tuple(subjects), finder(subjects)
         self._truths = Memory(TRUTHS)
 
@@ -210,7 +209,7 @@ class Pair:
         self._output, self._settings = output, settings
         asking = ASKING[law.name if law is HESSIAN else VALUE.name]
         self._call, self._law = asking.call, law
-        self._cases = self._rows = self._differing = 0
+        self._cases = self._rows = self._differing = self._lost = 0
         self._regions: dict[str, None] = {}
         self._largest: float | None = None
         self._farthest: dict[str, tuple[Case, int, tuple[bool, float]]] = {}
@@ -229,11 +228,14 @@ class Pair:
 
     def _examine(self, plan: Plan) -> float:
         """Ask both a case; the largest distance of its rows in ulps."""
+        if self._lost >= LOST_LIMIT:
+            return 0.0
         case = self._call(make_case(plan))
         self._cases += 1
         self._rows += case.rows
         self._regions[plan.region.name] = None
         gap = self._gaps(case)
+        self._lost += any(b.outcome(case).status in LOST for b in (self._old, self._new))
         if gap is None or not (gap > 0).any():
             return 0.0
         self._differing += int((gap > 0).sum())

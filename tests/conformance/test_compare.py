@@ -131,8 +131,11 @@ def test_a_wrong_implementation_is_worse_and_mending_it_is_better(run, right, mu
     there, back = compare(right, wrong), compare(wrong, right)
     assert there.verdict == "regressed"
     assert {c.output for c in there.changes if c.kind == "worse"} == {output}
-    assert {c.output for c in back.changes if c.kind == "better"} == {output}
-    assert there.count("worse") == back.count("better") > 0
+    mended = [c for c in back.changes if c.kind == "better"]
+    # One of them refuses some calls.
+    refused = sum(c.rows for c in mended if c.output == "call")
+    assert {c.output for c in mended} - {"call"} == {output}
+    assert there.count("worse") == back.count("better") - refused > 0
     assert there.count("better") == back.count("worse") == 0
 
 

@@ -132,7 +132,8 @@ def test_a_subject_that_hangs_is_left_alone_after_some_calls(searched):
 
     loss, _ = searched(wrap=wrap)[0]
     assert loss.kind == "crashed"
-    assert len(lost) <= LOST_LIMIT  # each costs the whole time limit
+    # Each costs the whole time limit; so many halves a batch has until it is a row.
+    assert len(lost) <= LOST_LIMIT + 7
 
 
 def test_another_sign_of_zero_is_a_difference_of_no_ulps(searched):
