@@ -929,7 +929,8 @@ def _explained(error: Exception) -> tuple[str, int]:
     if isinstance(error, (UnusableEnvironment, UnusableDevice, UnusableFramework)):
         return str(error), UNUSABLE
     if isinstance(error, OSError):
-        return f"{error.filename or ''}: {error.strerror or error}", WRONG_USE
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror or error}", WRONG_USE
     with tempfile.NamedTemporaryFile(
         "w", prefix="lossaudit-error-", suffix=".txt", delete=False, encoding="utf-8"
     ) as file:

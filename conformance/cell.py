@@ -22,17 +22,15 @@ from .answers import Asked
 from .bench import Bench, Failed
 from .events import Event
 from .implied import Classes
-from .judge import RANK
+from .judge import FIRST_FINDING, RANK
 from .known import Entry, marked
 from .law import NOT_JUDGED, Law, Verdict, only
 from .records import from_record, numbers, to_record
 from .regions import Plan, Region, batch_rows, make_case, regions_for, unsuited
 from .regions import region as region_named
-from .run import FINDING_GRADES, GRADES, CaseRecord, Finding, Incident, KnownRecord, Tally, Worst
+from .run import GRADES, CaseRecord, Finding, Incident, KnownRecord, Tally, Worst
 from .shrink import shrink
 from .worst import Worsts
-
-FIRST_FINDING = RANK[FINDING_GRADES[0]]
 
 STRETCH = 6
 """A search may scale logits by 2^-6 to 2^6, which takes scale 8 from 1/8 to past 500."""

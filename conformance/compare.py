@@ -82,7 +82,7 @@ def compare(
             f"no call was asked of both {names[0]} and {names[1]}: other laws or dtypes. "
             "Make both with the same `lossaudit run` and `--out FILE`."
         )
-    result.notes += _without_answers(old, new, names)
+    result.notes += [*_without_answers(old, new, names), *_unmeasured(old, new)]
     result.presence += _offered(old, new)
     result.presence = _whole(result.presence, old)
     result.conventions = [c for c in result.conventions if not _follows(c, result.presence)]
@@ -145,7 +145,7 @@ def _side(run: Run) -> Side:
 def _interpreter(run: Run) -> str:
     """The Python of the workers, which need not be that of lossaudit."""
     found = {facts["python"] for facts in run.environment.workers.values() if "python" in facts}
-    return ", ".join(sorted(found)) or run.environment.python
+    return ", ".join(sorted(found)) or "not said"
 
 
 def _notes(old: Run, new: Run, names: tuple[str, str]) -> list[str]:
@@ -169,6 +169,18 @@ def _notes(old: Run, new: Run, names: tuple[str, str]) -> list[str]:
         f"the law {law} is in one run alone: its calls are not compared"
         for law in sorted(asked[0] ^ asked[1])
     ]
+
+
+def _unmeasured(old: Run, new: Run) -> Iterator[str]:
+    """What is said of fields that were measured before and can no longer be."""
+    before = {(anywhere(c.subject), c.field): c for c in old.conventions if c.measured}
+    for now in new.conventions:
+        then = before.get((anywhere(now.subject), now.field))
+        if then is not None and not now.measured:
+            yield (
+                f"{anywhere(now.subject)}: {now.field} was {then.measured!r} and cannot be "
+                f"measured now: {now.evidence}"
+            )
 
 
 def _conventions(old: Run, new: Run) -> list[ConventionChange]:

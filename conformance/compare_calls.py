@@ -17,13 +17,12 @@ from ..reference.vocabulary import Case, Floats
 from .answers import ASKING, WIDE, came, digest, drawn, exact_values, first_line, grades, read
 from .comparison import KINDS, Change, Compared, Kind, Presence
 from .engine import NOT_ASKED
-from .judge import RANK, distance, ulp
+from .judge import FIRST_FINDING, RANK, distance, ulp
 from .laws.contract import LABELS
 from .records import numbers, to_record
-from .run import FINDING_GRADES, Answers, Call, CaseRecord, SubjectRecord, anywhere
+from .run import Answers, Call, CaseRecord, SubjectRecord, anywhere
 from .shrink import size
 
-FIRST_FINDING = RANK[FINDING_GRADES[0]]
 LOST = ("crashed", "timed out")
 ORDER = list(KINDS)
 

@@ -26,7 +26,7 @@ KINDS: dict[str, str] = {
     "convention": "the same formula no longer holds: a convention was measured otherwise",
     "worse": "was inside a bound and is outside of it, or farther outside",
     "unspecified": "other bits where the mathematics gives no value",
-    "moved": "other bits, within the bounds that held before",
+    "moved": "other bits, and no worse a grade: inside the bounds that held before, if any did",
     "better": "was outside of a bound and is inside, or nearer to it; or answers what is valid",
     "reworded": "refuses as before, in other words",
 }

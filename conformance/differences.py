@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import msgspec
 import numpy as np
 
 from ..adapters.client import WorkerPool
@@ -23,7 +24,7 @@ from .answers import ASKING, came, exact_values
 from .bench import Bench, Memory, Session
 from .cell import PROFILES, Cell, climb, recorded_case
 from .compare_calls import LOST, kind_of_grades
-from .comparison import KINDS, Difference, LawChange
+from .comparison import KINDS, Change, Difference, LawChange
 from .engine import LOST_LIMIT, TRUTHS, Emit, Settings, Task, audited_in, run_tasks, takes_longest
 from .events import CellFinished, CellStarted, PlanMade
 from .judge import RANK, distance, ulp, ulp_of
@@ -32,7 +33,7 @@ from .laws.pullbacks import HESSIAN
 from .laws.registry import LAWS
 from .laws.value import GRADIENT, VALUE
 from .records import numbers, to_record
-from .regions import Plan, make_case
+from .regions import Plan, batch_rows, make_case
 from .replay import ReplayError, check_applies, judged
 from .run import FINDING_GRADES, Finding
 from .shrink import shrink
@@ -60,12 +61,14 @@ class Search:
         settings: those of the audits.
         measured: of the new environment.
         findings: of one run alone, to be asked again of both; and whether the new run has it.
+        changes: of the corpus, each to be shown by a script that shows it.
     """
 
     environments: tuple[Environment, Environment]
     settings: Settings
     measured: Measured
     findings: tuple[tuple[Finding, bool], ...] = ()
+    changes: tuple[Change, ...] = ()
 
 
 def search_all(frameworks: Sequence[str], search: Search, emit: Emit, jobs: int) -> None:
@@ -153,6 +156,9 @@ class Searcher:
                 rows += found.rows
                 self._emit(found)
         self._ask_again(subject, dtype, benches)
+        for change in self._search.changes:
+            if (change.subject, change.dtype) == (subject.name, dtype):
+                self._emit(shown(change, *benches))
         self._emit(CellFinished(subject.name, NAME, dtype, rows, ""))
 
     def _bench(self, subject: Subject, dtype: str, side: int) -> Bench:
@@ -195,6 +201,29 @@ class Searcher:
             return ""
 
 
+def shown(change: Change, old: Bench, new: Bench) -> Change:
+    """The change with a script that shows it: one that asks a batch of copies of its row.
+
+    What a vectorised op makes of a row depends on its place in a batch, and on being alone.
+    """
+    if len(change.case.inputs) != 1 or not change.old or change.case.reduction != "none":
+        return change
+    case = recorded_case(change.case, new.subject)
+    size = new.subject.shape[0] if new.subject.shape else batch_rows(case.inputs.shape[1])
+    copies = case.take(np.zeros(size, dtype=int))
+    values = [getattr(bench.outcome(copies), change.output) for bench in (old, new)]
+    if any(value is None for value in values):
+        return change
+    told = [change.old, change.new]
+    if not any([_of_row(side, row) for side in values] == told for row in range(size)):
+        said = "seen among other rows alone: in a batch of copies of this one nothing moves so"
+        return msgspec.structs.replace(change, message=change.message or said)
+    head = (
+        f"# {size} copies of one row: what a vectorised op makes of it may depend on its place.\n"
+    )
+    return msgspec.structs.replace(change, snippet=head + script(new.subject, copies))
+
+
 def _laws(subject: Subject) -> dict[str, Law]:
     return {"gradient": HESSIAN} if subject.mode == SECOND else OUTPUTS
 
@@ -216,7 +245,7 @@ class Pair:
         self._message = ""
 
     def searched(self) -> Difference:
-        """Search, and shrink the first row on which they differ."""
+        """Search, and shrink the row on which they differ most in the worst way."""
         began = time.monotonic()
         profile = PROFILES[self._settings.depth]
         cell = Cell(self._new, self._law, profile, self._settings.seed, _nobody)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .comparison import Difference, LawChange
+from .comparison import Change, Difference, LawChange
 from .run import (
     Absence,
     Answers,
@@ -73,6 +73,7 @@ Event = (
     | Worst
     | Implied
     | Answers
+    | Change
     | Difference
     | LawChange
 )

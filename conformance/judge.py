@@ -9,9 +9,12 @@ import numpy as np
 from ..reference.exact import Exact, is_faithful, round_exact, ulp_error
 from ..reference.formats import Format, ulp_exponent
 from ..reference.vocabulary import Floats
-from .run import GRADES
+from .run import FINDING_GRADES, GRADES
 
 RANK = {name: rank for rank, name in enumerate(GRADES)}
+
+FIRST_FINDING = RANK[FINDING_GRADES[0]]
+"""The rank from which on a grade is a finding."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from ..adapters.environments import Environment
 from ..adapters.registry import FRAMEWORKS
 from .answers import ASKING
 from .compare import compare
-from .comparison import Comparison, Difference, LawChange
+from .comparison import Change, Comparison, Difference, LawChange
 from .differences import Measured, Search, search_all
 from .engine import CONVENTIONS, Emit, Settings, Side, audit_sides
 from .events import Event, WorkerReady
@@ -131,13 +131,17 @@ class Upgrade:
             question.settings,
             _measured(old, new, comparison),
             tuple(_alone(old, new)),
+            tuple(comparison.changes),
         )
+        places = {_key(change): place for place, change in enumerate(comparison.changes)}
 
         def emit(event: Event) -> None:
             if isinstance(event, Difference):
                 comparison.searched.append(event)
             elif isinstance(event, LawChange):
                 comparison.laws.append(event)
+            elif isinstance(event, Change):
+                comparison.changes[places[_key(event)]] = event
             else:
                 self._progress(event)
 
@@ -204,6 +208,10 @@ def _declared(frameworks: tuple[str, ...]) -> dict[str, str]:
         for name, file in files.items()
         if file.is_absolute() and file.is_file()
     }
+
+
+def _key(change: Change) -> tuple[str, ...]:
+    return (change.kind, change.subject, change.dtype, change.region, change.output)
 
 
 def _measured(old: Run, new: Run, comparison: Comparison) -> Measured:

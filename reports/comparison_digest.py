@@ -344,7 +344,7 @@ class ComparisonDigest:
             found = text.count(moved, "search", "searches")
             said = f"none of {of} of the corpus moved, but {found} beyond it found other bits"
         elif rows == comparison.count("moved"):
-            said = f"{rows:,} of {of} moved, all within their bounds"
+            said = f"{rows:,} of {of} moved, none to a worse grade"
         else:
             said = f"of {of} {', '.join(self._moved_parts())}"
         return head, f"{said}; nothing regressed"
@@ -352,7 +352,7 @@ class ComparisonDigest:
     def _moved_parts(self) -> list[str]:
         count = self.comparison.count
         words = {
-            "moved": "moved within their bounds",
+            "moved": "moved to no worse a grade",
             "better": "are better",
             "unspecified": "moved where the mathematics gives no value",
         }

@@ -62,8 +62,8 @@ def _head(digest: ComparisonDigest) -> str:
     partial = "" if comparison.complete else "**PARTIAL: not all was compared.** "
     platform = escaped(text.one_line(comparison.new.platform, 60))
     asked = f"depth {escaped(text.one_line(comparison.new.depth, 20))}, corpus {comparison.corpus}"
-    verdict = escaped(text.one_line(digest.verdict(), 400))
-    return f"## {verdict}\n\n{partial}lossaudit, {asked}, {platform}."
+    head, said = (escaped(part) for part in digest.verdict_parts("→"))
+    return f"## {head}\n\n{said}\n\n{partial}lossaudit, {asked}, {platform}."
 
 
 def _kinds(digest: ComparisonDigest) -> str:

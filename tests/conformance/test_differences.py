@@ -9,9 +9,12 @@ import pytest
 
 from lossaudit.adapters.environments import Environment
 from lossaudit.adapters.in_process import InProcess
+from lossaudit.conformance.bench import Bench, Memory
+from lossaudit.conformance.compare import compare
 from lossaudit.conformance.comparison import Difference, LawChange
-from lossaudit.conformance.differences import Search, Searcher
+from lossaudit.conformance.differences import Search, Searcher, shown
 from lossaudit.conformance.engine import LOST_LIMIT, Settings, audit
+from lossaudit.conformance.recorder import Recorder
 from lossaudit.conformance.records import from_record
 from lossaudit.conformance.run import Finding
 from lossaudit.reference.formats import FORMATS, next_up
@@ -220,3 +223,53 @@ def test_a_finding_that_both_show_is_no_change(searched, drifting_finding):
 def test_a_finding_that_the_new_one_no_longer_shows_is_gone(searched, drifting_finding):
     """The old side is right here, so that it must not be said to have shown it."""
     assert searched("right", findings=[(drifting_finding, False)])[1] == []
+
+
+def by_place(case, outcome):
+    """A vectorised op: every other row of a batch takes another path, a row alone does not."""
+    if outcome.loss is None or outcome.loss.ndim == 0 or case.rows < 2:
+        return outcome
+    odd = (np.arange(case.rows) % 2 == 1) & (outcome.loss > 0)
+    loss = np.where(odd, next_up(outcome.loss, FORMATS[case.dtype]), outcome.loss)
+    return replace(outcome, loss=loss)
+
+
+def moving(case, outcome):
+    if outcome.loss is None or outcome.loss.ndim == 0:
+        return outcome
+    return replace(outcome, loss=next_up(outcome.loss, FORMATS[case.dtype]))
+
+
+def never_again(case, outcome):
+    """What moved once does not move among its copies."""
+    same = case.rows < 2 or (case.inputs == case.inputs[0]).all()
+    return outcome if same else moving(case, outcome)
+
+
+@pytest.mark.parametrize(
+    ("wrap", "is_shown"), [(moving, True), (by_place, True), (never_again, False)]
+)
+def test_the_script_of_a_change_shows_it(torch_subjects, mutants, wrap, is_shown):
+    subject = replace(torch_subjects[OP], dtypes=("float32",), options=frozenset())
+    old = InProcess({subject.name: mutants["right"](subject)})
+    new = InProcess({subject.name: mutants["right"](subject)})
+    ask = new.ask
+    new.ask = lambda subject, case: wrap(case, ask(subject, case))
+    runs = []
+    for session in (old, new):
+        settings = Settings("quick", 0, ("value",))
+        recorder = Recorder(settings)
+        audit([subject], settings, recorder, session)
+        runs.append(recorder.run(complete=True))
+    semantics = runs[0].answers[0].semantics
+    benches = [
+        Bench(subject, "float32", session, semantics, lambda *_: None, Memory())
+        for session in (old, new)
+    ]
+    changes = (c for c in compare(*runs).changes if (c.region, c.output) == ("ordinary", "loss"))
+    change = next(changes)
+    found = shown(change, *benches)
+    assert (found.case, found.old, found.new) == (change.case, change.old, change.new)
+    assert ("* 64" in found.snippet) is is_shown
+    assert found.snippet.startswith("# 64 copies") is is_shown
+    assert (found.message == "") is is_shown

@@ -98,7 +98,7 @@ def test_a_regression_is_told_first_with_versions_and_counts(make_comparison: Ma
         "1 more package: 118 rows crash, 118 rows no longer return, "
     )
     assert "1 convention measured otherwise, 1 subject, dtype or option gone" in said
-    assert said.endswith("; beside that 236 moved within their bounds, 118 are better, "
+    assert said.endswith("; beside that 236 moved to no worse a grade, 118 are better, "
                          "118 moved where the mathematics gives no value.")  # fmt: skip
 
 
@@ -109,12 +109,12 @@ def test_moves_within_the_bounds_are_no_regression(
     rows = [msgspec.structs.replace(quiet.compared[0], rows=6_404, kinds={"moved": 4})]
     moved = make_quiet(compared=rows, changes=[make_change(kind="moved", rows=4)])
     assert ComparisonDigest(moved).verdict() == (
-        "torch 2.13.0 -> 2.15.0: 4 of 6,404 rows moved, all within their bounds; nothing regressed."
+        "torch 2.13.0 -> 2.15.0: 4 of 6,404 rows moved, none to a worse grade; nothing regressed."
     )
     kinds = {"moved": 3, "better": 1}
     better = make_quiet(compared=[msgspec.structs.replace(rows[0], kinds=kinds)])
     assert ComparisonDigest(better).verdict() == (
-        "torch 2.13.0 -> 2.15.0: of 6,404 rows 3 moved within their bounds, 1 are better; "
+        "torch 2.13.0 -> 2.15.0: of 6,404 rows 3 moved to no worse a grade, 1 are better; "
         "nothing regressed."
     )
 
