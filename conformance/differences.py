@@ -204,24 +204,33 @@ class Searcher:
 def shown(change: Change, old: Bench, new: Bench) -> Change:
     """The change with a script that shows it: one that asks a batch of copies of its row.
 
-    What a vectorised op makes of a row depends on its place in a batch, and on being alone.
+    What a vectorised op makes of a row depends on its place in a batch, and on being alone; which
+    is asked too, where no copy shows it.
     """
     if len(change.case.inputs) != 1 or not change.old or change.case.reduction != "none":
         return change
     case = recorded_case(change.case, new.subject)
     size = new.subject.shape[0] if new.subject.shape else batch_rows(case.inputs.shape[1])
     copies = case.take(np.zeros(size, dtype=int))
-    values = [getattr(bench.outcome(copies), change.output) for bench in (old, new)]
-    if any(value is None for value in values):
-        return change
     told = [change.old, change.new]
-    if not any([_of_row(side, row) for side in values] == told for row in range(size)):
-        said = "seen among other rows alone: in a batch of copies of this one nothing moves so"
-        return msgspec.structs.replace(change, message=change.message or said)
-    head = (
-        f"# {size} copies of one row: what a vectorised op makes of it may depend on its place.\n"
-    )
-    return msgspec.structs.replace(change, snippet=head + script(new.subject, copies))
+    if _answered(copies, told, change.output, (old, new)):
+        text = script(new.subject, copies)
+        head = (
+            f"# {size} copies of one row: what a vectorised op makes of it may depend on its place."
+        )
+        return msgspec.structs.replace(change, snippet=f"{head}\n{text}")
+    if _answered(case, told, change.output, (old, new)):
+        return change
+    said = "seen among other rows alone: neither by itself nor among its copies the row moves so"
+    return msgspec.structs.replace(change, message=change.message or said)
+
+
+def _answered(case: Case, told: list[list[str]], output: str, benches: tuple[Bench, Bench]) -> bool:
+    """Whether some row of a case has these numbers on the two sides."""
+    values = [getattr(bench.outcome(case), output) for bench in benches]
+    if any(value is None for value in values):
+        return False
+    return any([_of_row(side, row) for side in values] == told for row in range(case.rows))
 
 
 def _laws(subject: Subject) -> dict[str, Law]:
