@@ -59,7 +59,9 @@ def main() -> None:
         said = ", ".join(f"{count} x {verdict}" for verdict, count in verdicts.items())
         seconds = time.monotonic() - began
         versions = ", ".join(f"{n} {v}" for n, v in found[0].new.versions.items())
-        print(f"{framework} ({versions}): {found[0].rows:,} rows, {said}, {seconds:.0f} s")
+        print(
+            f"{framework} ({versions}): {found[0].rows:,} rows, {said}, {seconds:.0f} s", flush=True
+        )
         moved = Counter(
             (c.kind, c.subject, c.dtype, c.region, c.output, c.largest)
             for comparison in found
