@@ -39,11 +39,11 @@ def audit(framework: str, depth: str, out: Path) -> Run:
 def repeat(framework: str, depth: str, times: int) -> list[Comparison]:
     """The first run against each of the others."""
     with tempfile.TemporaryDirectory() as folder:
-        first = audit(framework, depth, Path(folder) / "first.json")
-        return [
-            compare(first, audit(framework, depth, Path(folder) / "again.json"))
-            for _ in range(times - 1)
-        ]
+        first, found = audit(framework, depth, Path(folder) / "first.json"), []
+        for number in range(2, times + 1):
+            found.append(compare(first, audit(framework, depth, Path(folder) / "again.json")))
+            print(f"{framework} {number}: {found[-1].verdict}", file=sys.stderr, flush=True)
+        return found
 
 
 def main() -> None:
