@@ -241,7 +241,6 @@ def upgrade(
     regressed. Environments are made with venv and pip and kept for the next time; what an
     interrupted start has audited is kept too.
     """
-    from .conformance.run import write_run
     from .conformance.upgrade import Question
 
     _demand_one_of("--fail-on", fail_on, FAIL_ON)
@@ -254,8 +253,6 @@ def upgrade(
     packages = (_packages(environments[0]), _packages(environments[1]))
     question = Question(tuple(frameworks), environments, packages, settings, jobs or _cores())
     old, new, comparison = _audited_upgrade(question, out)
-    write_run(old, out / "old.json.gz")
-    write_run(new, out / "new.json.gz")
     if comparison is not None:
         comparison.notes += left_out
         _say_comparison(comparison, out / "comparison.json", out / "comparison.html", markdown)
@@ -273,7 +270,11 @@ def _has_fault(run: Run) -> bool:
 
 
 def _audited_upgrade(question: Question, folder: Path) -> tuple[Run, Run, Comparison | None]:
-    """Both runs and their comparison, as far as they came before an interruption."""
+    """Both runs, which are written, and their comparison, as far as they came.
+
+    What is on disk for another start is removed only when all was said and written.
+    """
+    from .conformance.run import write_run
     from .conformance.upgrade import Upgrade
     from .reports.terminal import TerminalProgress
 
@@ -291,8 +292,13 @@ def _audited_upgrade(question: Question, folder: Path) -> tuple[Run, Run, Compar
             comparison.seconds = round(time.monotonic() - began, 1)
         except KeyboardInterrupt:
             old, new = work.runs(complete=comparison is not None)
+        done = False
+        try:
+            write_run(old, folder / "old.json.gz")
+            write_run(new, folder / "new.json.gz")
+            done = comparison is not None and comparison.complete
         finally:
-            work.close(done=comparison is not None and comparison.complete)
+            work.close(done=done)
     return old, new, comparison
 
 
