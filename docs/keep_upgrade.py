@@ -14,7 +14,12 @@ from pathlib import Path
 import msgspec
 from take_screenshot import take
 
-from lossaudit.conformance.comparison import Comparison, read_comparison
+from lossaudit.conformance.comparison import (
+    REGRESSIONS,
+    Comparison,
+    Difference,
+    read_comparison,
+)
 from lossaudit.conformance.run import write_json
 from lossaudit.reports.comparison_digest import ComparisonDigest
 from lossaudit.reports.comparison_html import write_comparison_html
@@ -31,9 +36,16 @@ def small(comparison: Comparison) -> Comparison:
     return msgspec.structs.replace(
         comparison,
         changes=[msgspec.structs.replace(change, snippet="") for change in changes],
-        searched=[msgspec.structs.replace(found, snippet="") for found in comparison.searched],
+        searched=[_shortened(found) for found in comparison.searched],
         notes=[*comparison.notes, f"the worst {len(changes)} of {len(comparison.changes)} changes"],
     )
+
+
+def _shortened(found: Difference) -> Difference:
+    """What a search found, with its row where that is a regression."""
+    if found.kind in REGRESSIONS:
+        return msgspec.structs.replace(found, snippet="")
+    return msgspec.structs.replace(found, snippet="", case=None, row=0, old=[], new=[], right=[])
 
 
 def keep(folder: Path, name: Path) -> None:
