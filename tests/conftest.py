@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import signal
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -23,6 +24,15 @@ ALLOWED_SKIPS = ROOT / "tests" / "allowed_skips.toml"
 # are what searches anew. A deadline would measure the machine.
 settings.register_profile("lossaudit-tests", deadline=None, derandomize=True)
 settings.load_profile("lossaudit-tests")
+
+
+def pytest_configure() -> None:
+    """Let tests interrupt what they start, also where a shell started them in the background.
+
+    Such a shell has SIGINT ignored, and whoever is started inherits that.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
