@@ -324,8 +324,8 @@ def test_what_is_not_asked_after_many_crashes_is_said_and_not_called_gone(upgrad
     assert found.verdict == "regressed"
     assert kinds(found) == {"crashed": IN_FLOAT32}
     assert (conventions(found), presence(found)) == (set(), set())
-    assert len(found.notes) == 2
-    for note, dtype in zip(sorted(found.notes), ("float16", "float32"), strict=True):
+    left_out = sorted(note for note in found.notes if "too many calls" in note)
+    for note, dtype in zip(left_out, ("float16", "float32"), strict=True):
         assert note.startswith(f"{CE} {dtype}: ")
         assert NOT_ASKED in note
     crashed = [d for d in found.searched if d.kind]
