@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -27,6 +26,7 @@ from .comparison_digest import (
     move_text,
     short_outcome,
 )
+from .console import print_heading, print_indented, print_more
 
 _STYLES = {
     "crashed": "bold red",
@@ -107,15 +107,15 @@ def _print_conventions(digest: ComparisonDigest, console: Console, limit: int = 
     if not found:
         return
     number = len(digest.comparison.conventions)
-    _heading(console, f"Conventions measured otherwise ({number:,})")
+    print_heading(console, f"Conventions measured otherwise ({number:,})")
     for name, entry in found[:limit]:
-        _print_indented(console, text.one_line(name, 160))
+        print_indented(console, text.one_line(name, 160))
         said = f"{entry.field}: {entry.old} -> {entry.new}"
-        _print_indented(console, text.one_line(said, 240), 5)
+        print_indented(console, text.one_line(said, 240), 5)
         if entry.input:
             shown = f"on {entry.input}: {entry.evidence}"
-            _print_indented(console, text.one_line(shown, 300), 5, "dim")
-    _more(console, len(found) - limit)
+            print_indented(console, text.one_line(shown, 300), 5, "dim")
+    print_more(console, len(found) - limit)
 
 
 def _print_presence(
@@ -123,12 +123,12 @@ def _print_presence(
 ) -> None:
     if not found:
         return
-    _heading(console, heading)
+    print_heading(console, heading)
     for name, entry in found[:limit]:
         what = f"{name}, {entry.part}" if entry.part else name
         reason = f": {entry.reason}" if entry.reason else ""
-        _print_indented(console, text.one_line(f"{what}{reason}", 300))
-    _more(console, len(found) - limit)
+        print_indented(console, text.one_line(f"{what}{reason}", 300))
+    print_more(console, len(found) - limit)
 
 
 def _print_worst(digest: ComparisonDigest, console: Console) -> None:
@@ -136,7 +136,7 @@ def _print_worst(digest: ComparisonDigest, console: Console) -> None:
         return
     worst = digest.worst()
     number = len(digest.changes)
-    _heading(console, f"Worst changes, distinct in cause ({len(worst)} of {number:,})")
+    print_heading(console, f"Worst changes, distinct in cause ({len(worst)} of {number:,})")
     for change, alike in worst:
         _print_change(digest, change, alike, console)
 
@@ -144,18 +144,18 @@ def _print_worst(digest: ComparisonDigest, console: Console) -> None:
 def _print_change(digest: ComparisonDigest, change: Change, alike: int, console: Console) -> None:
     subject = f" {text.one_line(change.subject, 120)} {text.one_line(change.dtype, 12)}"
     style = _STYLES.get(change.kind, "")
-    _print_indented(console, Text.assemble((f"{SIGNS[change.kind]} {change.kind}", style), subject))
-    _print_indented(console, call_text(change), 5)
-    _print_indented(console, short_outcome(change), 5)
+    print_indented(console, Text.assemble((f"{SIGNS[change.kind]} {change.kind}", style), subject))
+    print_indented(console, call_text(change), 5)
+    print_indented(console, short_outcome(change), 5)
     if change.message and change.old and change.new:
-        _print_indented(console, text.one_line(change.message, 240), 5)
+        print_indented(console, text.one_line(change.message, 240), 5)
     numbers = "; ".join(part for part in (grades_text(change), move_text(change)) if part)
     if numbers:
-        _print_indented(console, numbers, 5)
+        print_indented(console, numbers, 5)
     output = text.one_line(change.output, 20)
     where = f"{change.rows:,} of {change.of:,} rows of {text.one_line(change.region, 40)}, {output}"
     more = f"; {alike:,} more like it" if alike else ""
-    _print_indented(console, f"{where}{more}; id {digest.id(change)}", 5, "dim")
+    print_indented(console, f"{where}{more}; id {digest.id(change)}", 5, "dim")
 
 
 def _print_ops(digest: ComparisonDigest, console: Console) -> None:
@@ -163,7 +163,7 @@ def _print_ops(digest: ComparisonDigest, console: Console) -> None:
     changed = [line for line in digest.ops if not line.unchanged]
     unchanged = [line for line in digest.ops if line.unchanged]
     if changed:
-        _heading(console, "By op, in rows")
+        print_heading(console, "By op, in rows")
         console.print(_op_table(changed))
     if changed and unchanged:
         rows = text.count(sum(line.rows for line in unchanged), "row")
@@ -200,16 +200,16 @@ def _short_ulps(ulps: float | None) -> str:
 def _print_searches(digest: ComparisonDigest, console: Console, limit: int = 5) -> None:
     if not digest.searches:
         return
-    _heading(console, "Search for differences beyond the corpus")
+    print_heading(console, "Search for differences beyond the corpus")
     for line in digest.searches:
-        _print_indented(console, str(line))
+        print_indented(console, str(line))
         for entry in distinct(line.found, limit):
             _print_difference(entry, console)
-        _more(console, len(line.found) - limit)
+        print_more(console, len(line.found) - limit)
         for entry in line.failed[:limit]:
             said = f"{entry.subject} {entry.dtype}: {entry.message}"
-            _print_indented(console, text.one_line(said, 300), 5, "dim")
-        _more(console, len(line.failed) - limit)
+            print_indented(console, text.one_line(said, 300), 5, "dim")
+        print_more(console, len(line.failed) - limit)
 
 
 def _print_difference(entry: Difference, console: Console) -> None:
@@ -217,35 +217,35 @@ def _print_difference(entry: Difference, console: Console) -> None:
     rows = f"{text.count(entry.differing, 'row')} of {entry.rows:,} differ"
     style = _STYLES.get(entry.kind, "")
     head = Text.assemble((f"{SIGNS[entry.kind]} {entry.kind}", style), f" {subject.strip()} {rows}")
-    _print_indented(console, head, 5)
+    print_indented(console, head, 5)
     call = call_text(entry)
-    _print_indented(console, f"{call}: {short_outcome(entry)}", 8)
+    print_indented(console, f"{call}: {short_outcome(entry)}", 8)
     apart = [] if entry.distance is None else [f"{text.ulps_text(entry.distance)} apart"]
     apart += [] if entry.largest is None else [f"at most {text.ulps_text(entry.largest)}"]
     if apart:
-        _print_indented(console, ", ".join(apart), 8, "dim")
+        print_indented(console, ", ".join(apart), 8, "dim")
 
 
 def _print_laws(digest: ComparisonDigest, console: Console, limit: int = 10) -> None:
     if not digest.laws:
         return
-    _heading(console, f"Findings of only one version ({len(digest.laws):,})")
+    print_heading(console, f"Findings of only one version ({len(digest.laws):,})")
     for law in digest.laws[:limit]:
         where = f"{law.subject} {law.dtype} {law.region}, {law.output}"
         said = (
             f"{law.state}: law {law.law}, {where}: {law.old} -> {law.new} (finding {law.finding})"
         )
-        _print_indented(console, text.one_line(said, 300))
-    _more(console, len(digest.laws) - limit)
+        print_indented(console, text.one_line(said, 300))
+    print_more(console, len(digest.laws) - limit)
 
 
 def _print_notes(comparison: Comparison, console: Console, limit: int = 8) -> None:
     if not comparison.notes:
         return
-    _heading(console, f"Notes ({len(comparison.notes):,})")
+    print_heading(console, f"Notes ({len(comparison.notes):,})")
     for note in comparison.notes[:limit]:
-        _print_indented(console, text.one_line(note, 300))
-    _more(console, len(comparison.notes) - limit)
+        print_indented(console, text.one_line(note, 300))
+    print_more(console, len(comparison.notes) - limit)
 
 
 def _print_files(files: Mapping[str, Path], console: Console) -> None:
@@ -253,21 +253,3 @@ def _print_files(files: Mapping[str, Path], console: Console) -> None:
         console.print()
     for word, path in files.items():  # soft wrap: a broken path cannot be clicked or copied
         console.print(Text(f"{word}: {text.one_line(str(path), 4000)}"), soft_wrap=True)
-
-
-def _print_indented(
-    console: Console, content: Text | str, indent: int = 2, style: str = ""
-) -> None:
-    """Wrapped lines keep the indentation, so that a long name does not look like a new entry."""
-    shown = content if isinstance(content, Text) else Text(content, style=style)
-    console.print(Padding(shown, (0, 0, 0, indent), expand=False))
-
-
-def _heading(console: Console, content: str) -> None:
-    console.print()
-    console.print(Text(content, style="bold"))
-
-
-def _more(console: Console, number: int) -> None:
-    if number > 0:
-        console.print(Text(f"  … and {number:,} more in the report", style="dim"))

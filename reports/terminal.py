@@ -13,7 +13,6 @@ from typing import Self
 
 from rich.console import Console
 from rich.live import Live
-from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -22,6 +21,7 @@ from ..conformance.events import CellFinished, CellStarted, Event, PlanMade, Wor
 from ..conformance.known import entry_text
 from ..conformance.run import Absence, Finding, Incident, KnownRecord, Run
 from . import text
+from .console import print_heading, print_indented, print_more
 from .digest import Digest, FrameworkLine, call_text, came, failure, outcome_text, sign
 from .views import smallest_input, worst_counts
 
@@ -231,31 +231,31 @@ def _print_conventions(digest: Digest, console: Console, limit: int = 8) -> None
     wrong = digest.disagreements
     if not wrong:
         return
-    _heading(console, f"Conventions not as declared ({len(wrong):,})")
+    print_heading(console, f"Conventions not as declared ({len(wrong):,})")
     for entry in wrong[:limit]:
         said = f"{entry.field}: declared {entry.declared}, measured {entry.measured}"
-        _print_indented(console, text.one_line(entry.subject, 90))
-        _print_indented(console, text.one_line(said, 200), 4)
+        print_indented(console, text.one_line(entry.subject, 90))
+        print_indented(console, text.one_line(said, 200), 4)
         if entry.input:
             shown = f"on {entry.input}: {entry.evidence}"
-            _print_indented(console, text.one_line(shown, 300), 4, "dim")
-    _more(console, len(wrong) - limit)
+            print_indented(console, text.one_line(shown, 300), 4, "dim")
+    print_more(console, len(wrong) - limit)
 
 
 def _print_tightenings(digest: Digest, console: Console, limit: int = 5) -> None:
     if not digest.tightenings:
         return
-    _heading(console, f"Declarations that could be tighter ({len(digest.tightenings):,})")
+    print_heading(console, f"Declarations that could be tighter ({len(digest.tightenings):,})")
     for proposal in digest.tightenings[:limit]:
-        _print_indented(console, str(proposal))
-    _more(console, len(digest.tightenings) - limit)
+        print_indented(console, str(proposal))
+    print_more(console, len(digest.tightenings) - limit)
 
 
 def _print_worst(digest: Digest, console: Console, limit: int = 10) -> None:
     if not digest.findings:
         return
     worst = digest.worst_findings(limit)
-    _heading(
+    print_heading(
         console, f"Worst findings, distinct in cause ({len(worst)} of {len(digest.findings):,})"
     )
     for finding in worst:
@@ -263,18 +263,18 @@ def _print_worst(digest: Digest, console: Console, limit: int = 10) -> None:
         subject = f" {text.one_line(finding.subject, 90)} {text.one_line(finding.dtype, 12)}"
         style = _STYLES.get(finding.kind, "")
         head = Text.assemble((f"{sign(finding.kind)} {kind}", style), subject)
-        _print_indented(console, head)
-        _print_indented(console, f"{call_text(finding)} -> {came(finding)}", 5)
+        print_indented(console, head)
+        print_indented(console, f"{call_text(finding)} -> {came(finding)}", 5)
         about = f"{finding.status}, law {text.one_line(finding.law, 40)}"
-        _print_indented(console, f"{about}, id {text.one_line(finding.id, 40)}", 5, "dim")
+        print_indented(console, f"{about}, id {text.one_line(finding.id, 40)}", 5, "dim")
 
 
 def _print_known(run: Run, console: Console) -> None:
     gone = run.gone()
     if gone:
-        _heading(console, f"Known findings that are gone ({len(gone)}): remove their entries")
+        print_heading(console, f"Known findings that are gone ({len(gone)}): remove their entries")
         for record in gone:
-            _print_indented(console, text.one_line(f"{record.entry}: {record.detail}", 200))
+            print_indented(console, text.one_line(f"{record.entry}: {record.detail}", 200))
     missed = sum(record.state == "not looked at" for record in run.known)
     if missed:
         entries = text.count(missed, "known finding")
@@ -284,11 +284,11 @@ def _print_known(run: Run, console: Console) -> None:
 def _print_incidents(run: Run, console: Console, limit: int = 5) -> None:
     if not run.incidents:
         return
-    _heading(console, f"Incidents ({len(run.incidents)})")
+    print_heading(console, f"Incidents ({len(run.incidents)})")
     for incident in run.incidents[:limit]:
         where = f"{incident.subject} {incident.law} {incident.dtype}".strip()
-        _print_indented(console, text.one_line(f"{where}: {incident.message}", 240))
-    _more(console, len(run.incidents) - limit)
+        print_indented(console, text.one_line(f"{where}: {incident.message}", 240))
+    print_more(console, len(run.incidents) - limit)
 
 
 def _print_paths(console: Console, report_path: Path | None, run_path: Path | None) -> None:
@@ -296,24 +296,6 @@ def _print_paths(console: Console, report_path: Path | None, run_path: Path | No
     for word, path in (("report", report_path), ("run file", run_path)):
         if path is not None:  # soft wrap: a path that is broken cannot be clicked or copied
             console.print(Text(f"{word}: {text.one_line(str(path), 4000)}"), soft_wrap=True)
-
-
-def _print_indented(
-    console: Console, content: Text | str, indent: int = 2, style: str = ""
-) -> None:
-    """Wrapped lines keep the indentation, so that a long name does not look like a new entry."""
-    shown = content if isinstance(content, Text) else Text(content, style=style)
-    console.print(Padding(shown, (0, 0, 0, indent), expand=False))
-
-
-def _heading(console: Console, content: str) -> None:
-    console.print()
-    console.print(Text(content, style="bold"))
-
-
-def _more(console: Console, number: int) -> None:
-    if number > 0:
-        console.print(Text(f"  … and {number:,} more in the report", style="dim"))
 
 
 def explain(finding: Finding, run: Run) -> str:
