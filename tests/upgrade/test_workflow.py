@@ -12,10 +12,9 @@ from typing import Any
 
 import pytest
 import typer.main
+import yaml
 
 from lossaudit.cli import FAIL_ON, app
-
-yaml = pytest.importorskip("yaml", reason="needs PyYAML, which the tests of lossaudit install")
 
 
 @pytest.fixture(scope="module")
