@@ -178,7 +178,7 @@ def run(
 
 def exit_code(result: Run, asked_for: list[str], fail_on: str = "any") -> int:
     """What a finished run means to a script."""
-    if _has_fault(result):
+    if result.faults():
         return INTERNAL
     if any(absence.framework.partition("@")[0] in asked_for for absence in result.absent):
         return UNUSABLE
@@ -259,14 +259,9 @@ def upgrade(
     if comparison is None or not comparison.complete:
         typer.echo(f"interrupted: the same command goes on from what is in {out}", err=True)
         raise typer.Exit(INTERRUPTED)
-    if _has_fault(old) or _has_fault(new):
+    if old.faults() or new.faults():
         raise typer.Exit(INTERNAL)
     raise typer.Exit(upgrade_code(comparison.verdict, fail_on))
-
-
-def _has_fault(run: Run) -> bool:
-    """Whether a part of the audit failed by a fault of lossaudit's own."""
-    return any(incident.message.startswith("internal:") for incident in run.incidents)
 
 
 def _audited_upgrade(question: Question, folder: Path) -> tuple[Run, Run, Comparison | None]:

@@ -9,7 +9,6 @@ that it was the same call.
 from __future__ import annotations
 
 import hashlib
-import itertools
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -26,7 +25,7 @@ from .laws.contract import LABELS
 from .laws.pullbacks import HESSIAN, TARGET_GRADIENT, directions
 from .laws.value import GRADIENT, VALUE
 from .regions import Plan, make_case, region
-from .run import GRADES, Answers, Call, unpacked
+from .run import GRADES, Answers, Call, packed, unpacked
 
 OUTPUTS = ("loss", "gradient", "target_gradient")
 
@@ -119,7 +118,7 @@ def _letters(bench: Bench, drawn: Case, laws: tuple[Law, ...]) -> Iterator[tuple
             for verdict in verdicts:
                 output = "target_gradient" if law is TARGET_GRADIENT else verdict.output
                 letters = (LETTERS[g] if g != NOT_JUDGED else NO_GRADE for g in verdict.grade)
-                yield output, " ".join(_runs(letters))
+                yield output, " ".join(packed(letters, 1))
 
 
 def _written(
@@ -254,7 +253,7 @@ def written(values: Floats, right: Floats | None, fmt: Format) -> str:
     if right is not None and right.shape == values.shape:
         near, steps = _steps(flat, right.reshape(-1), fmt)
     texts = (str(s) if n else f"={float(v)!r}" for n, s, v in zip(near, steps, flat, strict=True))
-    return " ".join(_runs(texts))
+    return " ".join(packed(texts, 1))
 
 
 def read(text: str, right: Floats | None, shape: tuple[int, ...], fmt: Format) -> Floats | None:
@@ -283,13 +282,6 @@ def read(text: str, right: Floats | None, shape: tuple[int, ...], fmt: Format) -
     steps = np.array([not each.startswith("=") for each in texts], dtype=bool)
     found[steps] = _from_ordered(ordered[steps], fmt)
     return found.reshape(shape)
-
-
-def _runs(texts: Iterator[str]) -> Iterator[str]:
-    """As `run.packed`, every run of two or more."""
-    for text, run in itertools.groupby(texts):
-        count = len(list(run))
-        yield text if count == 1 else f"{text}*{count}"
 
 
 def _steps(values: Floats, right: Floats, fmt: Format) -> tuple[np.ndarray, np.ndarray]:

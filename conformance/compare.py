@@ -16,12 +16,9 @@ import msgspec
 from .. import __version__
 from .answers import ASKING
 from .compare_calls import Pair, plan_of
-from .comparison import KINDS, Comparison, ConventionChange, Presence, Side
+from .comparison import Comparison, ConventionChange, Presence, Side, rank
 from .regions import CORPUS
-from .run import Answers, Run, SubjectRecord, anywhere
-
-WORST_FIRST = {kind: place for place, kind in enumerate(KINDS)}
-
+from .run import Answers, Convention, Run, SubjectRecord, anywhere
 
 OF_OPTION = {
     "smoothing": "label_smoothing",
@@ -86,7 +83,7 @@ def compare(
     result.presence += _offered(old, new)
     result.presence = _whole(result.presence, old)
     result.conventions = [c for c in result.conventions if not _follows(c, result.presence)]
-    result.changes.sort(key=lambda c: (WORST_FIRST[c.kind], -(c.largest or 0.0)))
+    result.changes.sort(key=lambda c: (rank(c.kind), -(c.largest or 0.0)))
     result.seconds = round(time.monotonic() - began, 1)
     return result
 
@@ -173,10 +170,8 @@ def _notes(old: Run, new: Run, names: tuple[str, str]) -> list[str]:
 
 def _unmeasured(old: Run, new: Run) -> Iterator[str]:
     """What is said of fields that were measured before and can no longer be."""
-    before = {(anywhere(c.subject), c.field): c for c in old.conventions if c.measured}
-    for now in new.conventions:
-        then = before.get((anywhere(now.subject), now.field))
-        if then is not None and not now.measured:
+    for then, now in _measured_before(old, new):
+        if not now.measured:
             yield (
                 f"{anywhere(now.subject)}: {now.field} was {then.measured!r} and cannot be "
                 f"measured now: {now.evidence}"
@@ -185,21 +180,27 @@ def _unmeasured(old: Run, new: Run) -> Iterator[str]:
 
 def _conventions(old: Run, new: Run) -> list[ConventionChange]:
     """Fields that were measured in both, and measured otherwise."""
-    before = {(anywhere(c.subject), c.field): c for c in old.conventions if c.measured}
     return [
         ConventionChange(
             subject=anywhere(now.subject),
             field=now.field,
-            old=before[key].measured,
+            old=then.measured,
             new=now.measured,
-            input=now.input or before[key].input,
+            input=now.input or then.input,
             evidence=now.evidence,
         )
-        for now in new.conventions
-        if (key := (anywhere(now.subject), now.field)) in before
-        and now.measured
-        and now.measured != before[key].measured
+        for then, now in _measured_before(old, new)
+        if now.measured and now.measured != then.measured
     ]
+
+
+def _measured_before(old: Run, new: Run) -> Iterator[tuple[Convention, Convention]]:
+    """The fields that the old run measured, each with what the new one says of it."""
+    before = {(anywhere(c.subject), c.field): c for c in old.conventions if c.measured}
+    for now in new.conventions:
+        then = before.get((anywhere(now.subject), now.field))
+        if then is not None:
+            yield then, now
 
 
 def _presence(old: Run, new: Run) -> list[Presence]:
@@ -249,9 +250,8 @@ def _without_answers(old: Run, new: Run, names: tuple[str, str]) -> Iterator[str
         lacking = names[(subject, dtype) in answered[0]]
         yield f"{subject} {dtype}: {lacking} has no answers of it, and so it is not compared"
     for run, name in sides:
-        faults = sum(incident.message.startswith("internal:") for incident in run.incidents)
-        if faults:
-            yield f"{name}: lossaudit itself failed in {faults} parts, which are not compared"
+        if faults := run.faults():
+            yield f"{name}: lossaudit itself failed in {len(faults)} parts, which are not compared"
 
 
 def _alike(old: Run, new: Run) -> bool:

@@ -15,7 +15,7 @@ from ..reference.exact import Exact, round_exact, ulp_error
 from ..reference.formats import FORMATS, Format
 from ..reference.vocabulary import Case, Floats
 from .answers import ASKING, WIDE, came, digest, drawn, exact_values, first_line, grades, read
-from .comparison import KINDS, Change, Compared, Kind, Presence
+from .comparison import KINDS, Change, Compared, Kind, Presence, rank
 from .engine import NOT_ASKED
 from .judge import FIRST_FINDING, RANK, distance, ulp
 from .laws.contract import LABELS
@@ -52,7 +52,6 @@ class Example:
     """
 
     case: Case
-    row: int
     rows: int = 1
     old: Floats | None = None
     new: Floats | None = None
@@ -210,15 +209,15 @@ class Pair:
         rows = max(case.rows, 1)
         worst = np.full(rows, len(ORDER))
         for output, kind, message in _as_a_whole(old, new):
-            self._add(kind, old.region, output, Example(case, 0, rows, message=message))
-            worst = np.minimum(worst, ORDER.index(kind))
+            self._add(kind, old.region, output, Example(case, rows, message=message))
+            worst = np.minimum(worst, rank(kind))
         rights = self._rights(case, old.law)
         # What warns otherwise now may have other numbers too.
         for output in old.digests.keys() & new.digests.keys():
             if not (getattr(old, output) or getattr(new, output)):
                 continue
             for row, found in self._rows(output, case, (old, new), rights):
-                worst[row] = min(worst[row], ORDER.index(found))
+                worst[row] = min(worst[row], rank(found))
         for place in worst[worst < len(ORDER)]:
             self._kinds[ORDER[place]] += 1
         return int((worst < len(ORDER)).sum())
@@ -295,7 +294,7 @@ class Pair:
             farther=group.farther,
             grades=dict(group.grades.most_common()),
             case=_nothing(case.dtype) if wide else to_record(case),
-            row=shown.row,
+            row=0,
             old=_texts(shown.old),
             new=_texts(shown.new),
             right=_texts(shown.right),
@@ -472,15 +471,14 @@ def _example(found: Numbers, row: int, case: Case, was: str, now: str, *, whole:
     alone = case if whole else case.take(np.array([row]))
     if found.old is None or found.new is None:
         message = "other bits; of so wide a row only a digest is kept"
-        return Example(alone, 0, old_grade=was, new_grade=now, message=message)
+        return Example(alone, old_grade=was, new_grade=now, message=message)
     old, new = found.old[row], found.new[row]
     if found.right is None or found.old_errors is None or found.new_errors is None:
-        return Example(alone, 0, old=old, new=new, old_grade=was, new_grade=now)
+        return Example(alone, old=old, new=new, old_grade=was, new_grade=now)
     before, after = _largest(found.old_errors[row]), _largest(found.new_errors[row])
     closer = 0 if before is None or after is None else int(np.sign(after - before))
     return Example(
         alone,
-        0,
         old=old,
         new=new,
         right=found.right[row],

@@ -32,6 +32,14 @@ KINDS: dict[str, str] = {
 }
 """What became of rows that are not the same bits, worst first."""
 
+
+def rank(kind: str) -> int:
+    """The place of a kind: lower is worse, and rows with the same bits are last."""
+    return _PLACES.get(kind, len(KINDS))
+
+
+_PLACES = {kind: place for place, kind in enumerate(KINDS)}
+
 REGRESSIONS = ("crashed", "gone", "policy", "convention", "worse")
 MOVES = ("unspecified", "moved", "better")
 
@@ -223,26 +231,18 @@ class Comparison(msgspec.Struct, kw_only=True):
         return sum(c.kinds.get(kind, 0) for c in self.compared)
 
     @property
-    def regressions(self) -> int:
-        """How many things regressed: rows, conventions, subjects, laws, what a search found."""
-        rows = sum(self.count(kind) for kind in REGRESSIONS)
-        rows += sum(1 for found in self.searched if found.kind in REGRESSIONS)
-        gone = sum(1 for p in self.presence if p.state == "gone")
-        laws = sum(1 for x in self.laws if x.state == "appeared")
-        return rows + len(self.conventions) + gone + laws
-
-    @property
-    def moves(self) -> int:
-        """How many rows, and searches, have other bits without a regression."""
-        found = sum(1 for d in self.searched if d.kind in MOVES)
-        return sum(self.count(kind) for kind in MOVES) + found
-
-    @property
     def verdict(self) -> str:
         """What it comes to: "regressed", "moved" or "nothing moved"."""
-        if self.regressions:
+        gone = any(p.state == "gone" for p in self.presence)
+        appeared = any(law.state == "appeared" for law in self.laws)
+        if self._has(REGRESSIONS) or self.conventions or gone or appeared:
             return "regressed"
-        return "moved" if self.moves else "nothing moved"
+        return "moved" if self._has(MOVES) else "nothing moved"
+
+    def _has(self, kinds: tuple[str, ...]) -> bool:
+        """Whether a row, or what a search found, is of one of some kinds."""
+        found = {difference.kind for difference in self.searched}
+        return any(self.count(kind) or kind in found for kind in kinds)
 
 
 _REMEDY = "Make it anew with `lossaudit compare` or `lossaudit upgrade`."

@@ -47,12 +47,12 @@ LONGEST = 2**22
 """More numbers than any row has: a file that asks for more is broken."""
 
 
-def packed(texts: Iterable[str]) -> list[str]:
-    """Texts of numbers, long runs of equal ones as "0.0*70000"."""
+def packed(texts: Iterable[str], longest: int = LONG_RUN) -> list[str]:
+    """Texts of numbers, runs of more than `longest` equal ones as "0.0*70000"."""
     found: list[str] = []
     for text, run in itertools.groupby(texts):
         count = len(list(run))
-        found += [text] * count if count <= LONG_RUN else [f"{text}*{count}"]
+        found += [text] * count if count <= longest else [f"{text}*{count}"]
     return found
 
 
@@ -343,6 +343,10 @@ class Run(msgspec.Struct, kw_only=True):
 
     def new_findings(self) -> list[Finding]:
         return [finding for finding in self.findings if finding.status == "new"]
+
+    def faults(self) -> list[Incident]:
+        """Parts of the audit that failed by a fault of lossaudit's own."""
+        return [incident for incident in self.incidents if incident.message.startswith("internal:")]
 
     def gone(self) -> list[KnownRecord]:
         return [record for record in self.known if record.state == "gone"]

@@ -21,6 +21,7 @@ from ..conformance.comparison import (
     LawChange,
     Presence,
     Side,
+    rank,
 )
 from ..conformance.run import unpacked
 from . import text
@@ -382,12 +383,6 @@ class ComparisonDigest:
             if moved
             else f"two runs of {_some([f'{n} {v}' for n, v in old.items()])}"
         )
-
-
-def rank(kind: str) -> int:
-    """Lower is worse; rows with the same bits are last."""
-    kinds = list(KINDS)
-    return kinds.index(kind) if kind in KINDS else len(kinds)
 
 
 def worst_kind(kinds: dict[str, int]) -> str:
