@@ -513,17 +513,16 @@ def report(
     """Write the HTML report of a stored run or comparison, and print its summary."""
     from rich.console import Console
 
-    from .conformance.comparison import is_comparison, read_comparison
-    from .conformance.run import read_run
+    from .conformance.comparison import Comparison, read_either
     from .reports.html import write_html
     from .reports.selftest import read_trial
     from .reports.terminal import print_summary
 
     _demand_writable(html)
-    if is_comparison(run_file):
-        _say_comparison(read_comparison(run_file), None, html, None)
+    result = read_either(run_file)
+    if isinstance(result, Comparison):
+        _say_comparison(result, None, html, None)
         return
-    result = read_run(run_file)
     write_html(result, html, None if selftest is None else read_trial(selftest))
     print_summary(result, Console(), html, run_file)
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from .run import GRADES, CaseRecord, RunFileError, read_json
+from .run import GRADES, REMEDY, CaseRecord, Run, RunFileError, read_json, run_of
 
 FORMAT = 1
 """Version of the comparison file."""
@@ -248,14 +248,16 @@ class Comparison(msgspec.Struct, kw_only=True):
 _REMEDY = "Make it anew with `lossaudit compare` or `lossaudit upgrade`."
 
 
-def is_comparison(path: Path) -> bool:
-    """Whether a file is a comparison, and not a run.
+def read_either(path: Path) -> Run | Comparison:
+    """Read and check a file that is a run or a comparison.
 
     Raises:
-        RunFileError: if it is missing or no JSON.
+        RunFileError: as `read_run` and `read_comparison`.
     """
-    head = read_json(path, _REMEDY)
-    return isinstance(head, dict) and "compared" in head
+    head = read_json(path, REMEDY)
+    if isinstance(head, dict) and "compared" in head:
+        return _comparison_of(head, path)
+    return run_of(head, path)
 
 
 def read_comparison(path: Path) -> Comparison:
@@ -264,7 +266,10 @@ def read_comparison(path: Path) -> Comparison:
     Raises:
         RunFileError: if the file is missing, truncated, of another format, or no comparison.
     """
-    head = read_json(path, _REMEDY)
+    return _comparison_of(read_json(path, _REMEDY), path)
+
+
+def _comparison_of(head: object, path: Path) -> Comparison:
     if not isinstance(head, dict) or "format" not in head or "compared" not in head:
         run = isinstance(head, dict) and "tallies" in head
         what = "a run file, which is one side of a comparison" if run else "JSON"

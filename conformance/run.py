@@ -352,6 +352,9 @@ class Run(msgspec.Struct, kw_only=True):
         return [record for record in self.known if record.state == "gone"]
 
 
+REMEDY = "Make it anew with `lossaudit run --out FILE`."
+"""What to do about a file that cannot be read."""
+
 GZIP = b"\x1f\x8b"
 """How a compressed file begins."""
 
@@ -407,13 +410,16 @@ def read_run(path: Path) -> Run:
     Raises:
         RunFileError: if the file is missing, truncated, of another format, or not a run file.
     """
-    head = read_json(path, "Make it anew with `lossaudit run --out FILE`.")
+    return run_of(read_json(path, REMEDY), path)
+
+
+def run_of(head: object, path: Path) -> Run:
+    """The run in what a file holds; see `read_run`."""
     if not isinstance(head, dict) or "format" not in head or "tallies" not in head:
         raise RunFileError(f"{path} is JSON, but not a lossaudit run file.")
     if head["format"] != FORMAT:
         raise RunFileError(
-            f"{path} has run format {head['format']!r}, this lossaudit reads {FORMAT}. "
-            "Make it anew with `lossaudit run --out FILE`."
+            f"{path} has run format {head['format']!r}, this lossaudit reads {FORMAT}. {REMEDY}"
         )
     try:
         run = msgspec.convert(head, Run)
