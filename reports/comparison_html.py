@@ -9,7 +9,8 @@ from ..conformance.comparison import KINDS, REGRESSIONS, Change, Comparison, Dif
 from . import comparison_digest as digests
 from . import comparison_views, text, views
 from .digest import case_options
-from .html import KEPT, environment, inlined, write_page
+from .html import KEPT, environment
+from .page import inlined, write_page
 
 
 def write_comparison_html(comparison: Comparison, path: Path) -> None:
@@ -48,7 +49,7 @@ def render_comparison(comparison: Comparison) -> str:
         groups=comparison_views.groups(digest),
         choices=comparison_views.choices(digest),
         placeholder="op, region, message, id",
-        **inlined("report.css", "comparison.css"),
+        **inlined(["report.css", "comparison.css"], ["base.js", "report.js"]),
     )
 
 

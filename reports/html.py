@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import secrets
 from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
 
 from ..conformance.known import entry_text
 from ..conformance.run import GRADES, Finding, Run, SubjectRecord
 from . import digest as digests
-from . import markdown, text, views
+from . import markdown, plots, text, views
 from .coverage import coverage
+from .page import TEMPLATES, data_tables, inlined, packed, packed_json, vega, write_page
 from .selftest import Kills
-
-_TEMPLATES = Path(__file__).with_name("templates")
 
 SHOWN = 400
 """Characters of a long text shown at once."""
@@ -32,22 +27,10 @@ def write_html(run: Run, path: Path, kills: Kills | None = None) -> None:
     write_page(render_html(run, kills), path)
 
 
-def write_page(page: str, path: Path) -> None:
-    """Write a page atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name[:100]}.{secrets.token_hex(4)}.part")
-    try:
-        # Not mkstemp, whose private mode would keep others from reading.
-        part.write_bytes(page.encode("utf-8"))
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-
-
 def render_html(run: Run, kills: Kills | None = None) -> str:
     """The page as text, with the self-test of the laws where it is given."""
     digest = digests.Digest(run)
+    drawn = plots.specs(run)
     regions = list(dict.fromkeys(tally.region for tally in run.tallies))
     return (
         environment()
@@ -61,45 +44,21 @@ def render_html(run: Run, kills: Kills | None = None) -> str:
             dtypes=views.dtypes(digest),
             choices=views.choices(digest),
             placeholder="op, law, message, id",
-            **inlined("report.css"),
+            groups=views.card_groups(digest),
+            plots=drawn,
+            **inlined(
+                ["report.css"],
+                ["base.js", "report.js"],
+                [data_tables(), *([vega()] if drawn else [])],
+            ),
         )
     )
-
-
-def inlined(*styles: str) -> dict[str, str]:
-    """The style, the script and the policy that allows nothing else, for `page.html`."""
-    style, script = "\n".join(map(_asset, styles)), _asset("report.js")
-    return {
-        "style": Markup(style),  # noqa: S704 - files of our own, not text of the run
-        "script": Markup(script),  # noqa: S704
-        "policy": _policy(style, script),
-    }
-
-
-def _asset(name: str) -> str:
-    return (_TEMPLATES / name).read_text(encoding="utf-8").strip()
-
-
-def _policy(style: str, script: str) -> str:
-    """Content-Security-Policy: the two inlined texts by their hash, and nothing else.
-
-    It holds even where an escape were forgotten: a script of the run would not match the hash.
-    """
-    return (
-        f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
-        "img-src data:; base-uri 'none'; form-action 'none'"
-    )
-
-
-def _hash(content: str) -> str:
-    digest = hashlib.sha256(content.encode("utf-8")).digest()
-    return f"sha256-{base64.b64encode(digest).decode()}"
 
 
 def environment() -> jinja2.Environment:
     """The templates with the filters and functions that every page uses."""
     made = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -129,6 +88,8 @@ def environment() -> jinja2.Environment:
         markdown=_card_markdown,
         meanings=digests.MEANINGS,
         options=digests.options,
+        packed=packed,
+        packed_json=packed_json,
         outcome_text=digests.outcome_text,
         sign=digests.sign,
         versions=digests.versions,

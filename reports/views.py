@@ -6,16 +6,23 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import isfinite
 
 from ..conformance.run import FINDING_GRADES, GRADES, Convention, Finding, SubjectRecord
 from . import text
-from .digest import Cell, Digest, Group, row_count, whole
+from .digest import SIGNS, Cell, Digest, Group, call_text, came, row_count, whole
 
 ELEMENTS = 12
 """Classes shown of a wide row; more would bury the ones that matter."""
 
-CARDS = 700
-"""Cards with all details on one page. A page with more would be slow to open."""
+CARDS = 10_000
+"""Cards with all details on one page: more would take longer than half a minute to write."""
+
+INDEX = (
+    *("id", "group", "card", "framework", "operation", "op", "mode", "subject", "dtype", "region"),
+    *("law", "kind", "status", "output", "ulps", "rows", "input", "came", "text"),
+)
+"""What the page knows of every finding, by which it filters; the names of the filters are these."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +127,40 @@ def cell_text(cell: Cell) -> str:
     grades = ", ".join(f"{grade} {number:,}" for grade, number in reversed(cell.grades.items()))
     found = f"; {text.count(len(cell.findings), 'finding')}" if cell.findings else ""
     return f"{cell.worst} over {text.count(cell.rows, 'row')} ({grades}){found}"
+
+
+def index(digest: Digest, groups: Sequence[CardGroup]) -> dict[str, list]:
+    """All findings, a row each, for filters, links and the table; the order is that of groups."""
+    return {
+        "fields": list(INDEX),
+        "rows": [row for group in groups for row in _index_rows(digest, group)],
+    }
+
+
+def _index_rows(digest: Digest, part: CardGroup) -> list[list]:
+    found = part.group.findings
+    return [
+        _index_row(digest, finding, part.id, place < len(part.cards))
+        for place, finding in enumerate(found)
+    ]
+
+
+def _index_row(digest: Digest, finding: Finding, group: str, card: bool) -> list:
+    subject, line = digest.subjects[finding.subject], text.one_line
+    ulps = finding.ulps if finding.ulps is not None and isfinite(finding.ulps) else None
+    return [
+        text.anchor("finding", finding.id),
+        group,
+        card,
+        *map(line, (subject.framework, subject.operation, subject.op, subject.mode)),
+        *map(line, (finding.subject, finding.dtype, finding.region, finding.law)),
+        *map(line, (finding.kind, finding.status, finding.output)),
+        ulps,
+        finding.rows,
+        call_text(finding),
+        came(finding),
+        line(finding.message, 300),
+    ]
 
 
 def card_groups(digest: Digest) -> list[CardGroup]:
@@ -364,4 +405,6 @@ def worst_counts(counter: Counter[str]) -> list[tuple[str, int]]:
 
 def filters_json(digest: Digest, regions: Sequence[str]) -> str:
     """Names that the page's script needs for the numbers in the cells."""
-    return json.dumps({"dtypes": dtypes(digest), "regions": list(regions), "grades": GRADES})
+    laws = [text.one_line(law) for law in digest.laws]
+    names = {"dtypes": dtypes(digest), "regions": list(regions), "grades": GRADES, "laws": laws}
+    return json.dumps(names | {"signs": SIGNS})

@@ -1,47 +1,27 @@
 "use strict";
-// The page is complete without this script; it adds filters, deep links, copying and the theme.
+// The tables of the page are complete without this script, but for what travels packed; it adds
+// pages, filters, deep links, and opens the cards of the findings.
 (() => {
-  const $ = (selector, root = document) => root.querySelector(selector);
-  const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
+  const { $, $$, say, load, unpack, library, copy } = lossaudit;
   const names = JSON.parse($("#names").textContent);
   const form = $("#filters");
   const list = $("[data-list]"); // what is filtered: findings, or changes
-  const items = $$(".item", list);
   const groups = $$(".group", list);
-  const facts = new Map(items.map((item) => [item, { ...item.closest(".group").dataset, ...item.dataset }]));
   const cells = $$("#matrix td[data-parts]").map((td) => ({
     td,
     sign: td.firstElementChild,
-    law: td.dataset.law,
+    law: names.laws[td.cellIndex - 1],
     subject: td.closest("tr").dataset.subject,
-    title: td.title,
+    title: `${names.laws[td.cellIndex - 1]}: ${$(".vh", td).textContent}`,
     shape: td.firstElementChild.className,
     letters: $(".s", td).textContent,
     parts: td.dataset.parts.split(";").map((part) => part.split(",").map(Number)),
   }));
   const signs = new Map($$("#matrix .legendbox .kind").map((kind, i) => [i, $(".sign", kind).textContent]));
   const FIELDS = ["framework", "operation", "mode", "dtype", "region", "law", "kind", "status", "op", "output", "subject"];
+  const entries = new Map(); // the id of each finding or change -> its facts, and whether it is shown
   let pinned = null; // {subject, law}: the cell of the matrix whose findings are shown
-
-  const say = (text) => { $("#said").textContent = text; };
-
-  // ---- theme
-  const themes = ["system", "light", "dark"];
-  const button = $("#theme");
-  const stored = () => { try { return localStorage.getItem("lossaudit-theme"); } catch { return null; } };
-  const setTheme = (theme) => {
-    if (theme === "system") delete document.documentElement.dataset.theme;
-    else document.documentElement.dataset.theme = theme;
-    button.lastElementChild.textContent = theme;
-    button.setAttribute("aria-label", `Theme: ${theme}`);
-    try { localStorage.setItem("lossaudit-theme", theme); } catch { /* storage may be denied */ }
-  };
-  button.hidden = false;
-  button.addEventListener("click", () => {
-    const now = document.documentElement.dataset.theme || "system";
-    setTheme(themes[(themes.indexOf(now) + 1) % themes.length]);
-  });
-  if (themes.includes(stored())) setTheme(stored());
+  let table = null; // all findings, once their page was seen
 
   // ---- filters
   const values = () => {
@@ -55,31 +35,31 @@
   const rowFits = (data, state) =>
     ["framework", "operation", "op", "subject"].every((name) => !state[name] || data[name] === state[name]) &&
     (!state.mode || (data.modes ? data.modes.split("|").includes(state.mode) : data.mode === state.mode));
-  const itemFits = (item, state) =>
-    FIELDS.every((name) => !state[name] || facts.get(item)[name] === state[name]) &&
-    (!state.q || item.textContent.toLowerCase().includes(state.q.toLowerCase()) ||
-      item.dataset.subject.toLowerCase().includes(state.q.toLowerCase()) ||
-      item.id.includes(state.q));
+  const entryFits = (entry, state) =>
+    FIELDS.every((name) => !state[name] || entry[name] === state[name]) &&
+    (!state.q || entry.text.includes(state.q.toLowerCase()));
 
   const apply = () => {
     const state = values();
     const perCell = new Map();
+    const perGroup = new Map();
     let shown = 0;
-    for (const item of items) {
-      const fits = itemFits(item, state);
-      const key = `${item.dataset.subject}\n${item.dataset.law}`;
+    for (const entry of entries.values()) {
+      const fits = entryFits(entry, state);
+      const key = `${entry.subject}\n${entry.law}`;
       if (fits) perCell.set(key, (perCell.get(key) || 0) + 1);
-      const pinFits = !pinned || (item.dataset.subject === pinned.subject && item.dataset.law === pinned.law);
-      item.hidden = !(fits && pinFits);
-      shown += !item.hidden;
+      entry.shown = fits && (!pinned || (entry.subject === pinned.subject && entry.law === pinned.law));
+      shown += entry.shown;
+      const group = perGroup.get(entry.group) || { shown: 0, all: 0 };
+      perGroup.set(entry.group, { shown: group.shown + entry.shown, all: group.all + 1 });
     }
+    hideItems(list);
     for (const group of groups) {
-      const visible = $$(".item", group).filter((item) => !item.hidden);
-      const all = $$(".item", group).length;
-      group.hidden = !visible.length;
-      const count = $(".visible-count", group);
-      count.hidden = visible.length === all;
-      count.textContent = `${visible.length} of ${all} shown`;
+      const count = perGroup.get(group.id) || { shown: 0, all: 0 };
+      group.hidden = !count.shown;
+      const said = $(".visible-count", group);
+      said.hidden = count.shown === count.all;
+      said.textContent = `${count.shown} of ${count.all} shown`;
     }
     for (const row of $$("#matrix tr[data-subject], #coverage tr[data-subject], #conventions tr[data-framework]")) {
       row.hidden = !rowFits(row.dataset, state);
@@ -94,6 +74,10 @@
     const narrow = state.kind || state.status || state.q;
     for (const cell of cells) paint(cell, state, dtype, region, narrow, perCell);
     summarise(state, shown);
+    if (table) table.draw();
+  };
+  const hideItems = (root) => {
+    for (const item of $$(".item", root)) item.hidden = !entries.get(item.id).shown;
   };
 
   const paint = (cell, state, dtype, region, narrow, perCell) => {
@@ -102,7 +86,7 @@
     if (count) count.textContent = found || "";
     cell.td.classList.toggle("dim", Boolean((narrow && !found) || (state.law && state.law !== cell.law)));
     const letters = $(".s", cell.td);
-    $(".mini", cell.td).classList.toggle("vh", dtype >= 0 || region >= 0); // holds for all rows only
+    $(".mini", cell.td)?.classList.toggle("vh", dtype >= 0 || region >= 0); // holds for all rows only
     if (dtype < 0 && region < 0) {
       cell.sign.className = cell.shape;
       letters.textContent = cell.letters;
@@ -120,7 +104,7 @@
 
   const summarise = (state, shown) => {
     const active = Object.entries(state).map(([name, value]) => `${name} ${value}`);
-    const text = `${shown.toLocaleString("en")} of ${items.length.toLocaleString("en")} ${list.dataset.list} shown`;
+    const text = `${shown.toLocaleString("en")} of ${entries.size.toLocaleString("en")} ${list.dataset.list} shown`;
     $("#active").textContent = active.length ? `${active.join(", ")}: ${text}` : "everything shown";
     if ($("#shown")) $("#shown").textContent = `${text}.`;
     if ($("#nothing")) $("#nothing").hidden = shown > 0;
@@ -132,11 +116,87 @@
     say(text);
   };
 
-  // ---- state in the address: #framework=torch&kind=precision; a plain #id is a deep link
+  // ---- pages: one section at a time, where the body says so
+  const sections = "paged" in document.body.dataset ? $$("main > section") : [];
+  const pageOf = (node) => node.closest("main > section");
+  let current = null;
+  const page = () => current;
+  const show = (section) => {
+    if (!section || !sections.length || section === current) return;
+    current = section;
+    for (const other of sections) other.hidden = other !== section;
+    for (const link of $$("nav a")) {
+      if (link.hash === `#${section.id}`) link.setAttribute("aria-current", "page");
+      else link.removeAttribute("aria-current");
+    }
+    $("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
+    form.hidden = !("filtered" in section.dataset);
+    if (section.id === "table") fillTable();
+    if (section === list && !groups.some((group) => group.open)) openShown();
+  };
+
+  // ---- cards: those of a group are unpacked when it is first opened
+  const opened = (group) => {
+    const cards = $("script.cards", group);
+    if (!cards) return group.filled || Promise.resolve();
+    cards.classList.remove("cards");
+    group.filled = unpack(cards).then((text) => {
+      const made = document.createElement("template");
+      made.innerHTML = text; // escaped when it was written; the policy runs no script in it
+      cards.replaceWith(made.content);
+      hideItems(group);
+      uncover(group);
+    });
+    return group.filled;
+  };
+  const uncover = (root) => { for (const pressed of $$("[data-copy]", root)) pressed.hidden = false; };
+  for (const group of groups) group.addEventListener("toggle", () => { if (group.open) opened(group); });
+
+  // ---- the table of all findings
+  const COLUMNS = [
+    ["kind", "Kind"], ["framework", "Framework"], ["op", "Op"], ["mode", "Mode"], ["dtype", "Dtype"], ["law", "Law"],
+    ["region", "Region"], ["input", "Smallest input"], ["came", "What came"], ["ulps", "Ulps"], ["rows", "Rows"], ["status", "Status"],
+  ];
+  const fillTable = async () => {
+    if (table || !$("#all")) return;
+    await library("tables");
+    const { DataTable } = window;
+    DataTable.ext.search.push((settings, texts, number, entry) => entry.shown);
+    const ulps = (value) => (value === null ? "" : value.toLocaleString("en", { maximumSignificantDigits: 3 }));
+    table = new DataTable("#all", {
+      data: [...entries.values()],
+      columns: COLUMNS.map(([data, title]) => ({
+        data, title, className: `c-${data}`,
+        render: data === "ulps"
+          ? { display: ulps, sort: (value) => value ?? -1, filter: ulps, type: (value) => value ?? -1 }
+          : DataTable.render.text(),
+      })),
+      order: [], pageLength: 25, lengthMenu: [25, 100, 500], deferRender: true, autoWidth: false,
+      layout: { topStart: null, topEnd: null, bottomStart: "info", bottomEnd: ["pageLength", "paging"] },
+      language: { zeroRecords: "No finding matches the filter.", info: "_START_ to _END_ of _TOTAL_ findings", infoEmpty: "", infoFiltered: "(of _MAX_)" },
+      createdRow: (row, entry) => {
+        const cell = row.firstElementChild;
+        const link = document.createElement("a");
+        link.href = `#${entry.id}`;
+        link.className = `sign g-${entry.kind.replace(/[^a-z]+/gi, "-")}`;
+        link.textContent = names.signs[entry.kind] || entry.kind.slice(0, 2).toUpperCase();
+        link.setAttribute("aria-label", `${entry.kind}: finding ${entry.id.replace("finding-", "")}`);
+        link.title = entry.kind;
+        cell.replaceChildren(link);
+        row.dataset.finding = entry.id;
+      },
+    });
+  };
+
+  // ---- state in the address: #page=matrix&framework=torch; a plain #id is a deep link
+  const choices = () => $$("[data-state]").filter((field) => !sections.length || pageOf(field) === page());
   const write = (push) => {
     const state = { ...values(), ...(pinned ? { cell: `${pinned.subject}\n${pinned.law}` } : {}) };
-    const hash = new URLSearchParams(state).toString();
-    const address = hash ? `#${hash}` : "#";
+    for (const field of choices()) state[field.dataset.state] = field.value;
+    const here = page();
+    const named = here && here !== list && Object.keys(state).length;
+    const hash = new URLSearchParams(named ? { page: here.id, ...state } : state).toString();
+    const address = `#${hash || (here && here !== sections[0] ? here.id : "")}`;
     if (push) history.pushState(null, "", address);
     else history.replaceState(null, "", address);
   };
@@ -148,7 +208,9 @@
     const hash = location.hash.slice(1);
     if (hash.includes("=")) {
       clear();
-      for (const [name, value] of new URLSearchParams(hash)) {
+      const state = new URLSearchParams(hash);
+      show(sections.find((section) => section.id === (state.get("page") || list.id)));
+      for (const [name, value] of state) {
         const field = form.elements[name];
         if ([...FIELDS, "q"].includes(name) && field) {
           field.value = value;
@@ -158,58 +220,111 @@
           pinned = { subject, law };
         }
       }
+      for (const field of choices()) {
+        const wanted = state.get(field.dataset.state);
+        if (wanted === null || ![...field.options].some((option) => option.value === wanted)) continue;
+        field.value = wanted;
+        field.dispatchEvent(new Event("change", { bubbles: true }));
+      }
       apply();
       if (pinned) openShown();
       if (Object.keys(values()).length) $("details", form).open = true;
       return;
     }
-    if (!hash && (pinned || Object.keys(values()).length)) { clear(); apply(); }
-    const target = hash && document.getElementById(decodeURIComponent(hash));
-    if (target) reveal(target);
+    const id = decodeURIComponent(hash);
+    const whole = !id || sections.some((section) => section.id === id); // a page, and no filter named
+    if (whole && (pinned || Object.keys(values()).length)) { clear(); apply(); }
+    if (id) reveal(id);
+    else show(sections[0]);
   };
-  const reveal = (target) => {
-    if (target.closest("[hidden]")) { clear(); apply(); } // a link to a filtered card shows it
+  const reveal = async (id) => {
+    const entry = entries.get(id);
+    if (entry && entry.card && !document.getElementById(id)) await opened(document.getElementById(entry.group));
+    const target = document.getElementById(id);
+    if (!target) { if (entry) showInTable(entry); return; }
+    show(pageOf(target));
+    if (entry && !entry.shown) { clear(); apply(); } // a link to a filtered card shows it
     for (let node = target; node; node = node.parentElement) if (node.tagName === "DETAILS") node.open = true;
     for (const old of $$(".target")) old.classList.remove("target");
+    if (sections.includes(target)) {
+      scrollTo({ top: 0, behavior: "instant" });
+      return;
+    }
     target.classList.add("target");
     target.scrollIntoView();
     if (target.tabIndex === -1) target.focus({ preventScroll: true });
   };
-  const openShown = () => {
-    for (const group of groups) if (!group.hidden) group.open = true;
-    const first = items.find((item) => !item.hidden);
+  const showInTable = (entry) => { // a finding without a card of its own
+    clear();
+    form.elements.q.value = entry.id.replace("finding-", "");
+    show($("#table"));
+    apply();
+    write(false);
+  };
+  const openShown = async () => {
+    const group = groups.find((each) => !each.hidden);
+    if (pinned) for (const each of groups) each.open = !each.hidden;
+    else if (group) group.open = true;
+    if (!group) return null;
+    await opened(group);
+    const first = $$(".item", group).find((item) => !item.hidden);
     if (first && first.tagName === "DETAILS") first.open = true;
+    return first;
   };
 
-  form.hidden = false;
-  if (matchMedia("(min-width: 900px)").matches) $("details", form).open = true;
-  // The bar sticks to the top: what is jumped to must come to rest below it.
-  new ResizeObserver(() => {
-    const sticks = getComputedStyle(form).position === "sticky";
-    document.documentElement.style.setProperty("--filters", sticks ? `${form.offsetHeight}px` : "0px");
-  }).observe(form);
-  form.addEventListener("submit", (event) => event.preventDefault());
-  form.addEventListener("input", () => { apply(); write(false); });
-  form.addEventListener("reset", () => setTimeout(() => { clear(); apply(); write(false); }));
-  if ($("#pin")) $("#pin button").addEventListener("click", () => { pinned = null; apply(); write(false); });
-  $("#matrix").addEventListener("click", (event) => {
+  const begin = () => {
+    form.hidden = false;
+    if (matchMedia("(min-width: 900px)").matches) $("details", form).open = true;
+    // The bar sticks to the top: what is jumped to must come to rest below it.
+    new ResizeObserver(() => {
+      const sticks = getComputedStyle(form).position === "sticky";
+      document.documentElement.style.setProperty("--filters", sticks ? `${form.offsetHeight}px` : "0px");
+    }).observe(form);
+    form.addEventListener("submit", (event) => event.preventDefault());
+    form.addEventListener("input", () => { apply(); write(false); });
+    form.addEventListener("reset", () => setTimeout(() => { clear(); apply(); write(false); }));
+    for (const field of $$("[data-state]")) {
+      field.addEventListener("change", (event) => { if (event.isTrusted) write(false); });
+    }
+    if ($("#pin")) $("#pin button").addEventListener("click", () => { pinned = null; apply(); write(false); });
+    $("#matrix").addEventListener("click", pin);
+    addEventListener("hashchange", read);
+    addEventListener("popstate", () => { if (!location.hash) read(); });
+    document.addEventListener("click", follow);
+    document.addEventListener("click", copied);
+    uncover(document);
+    apply();
+    if (location.hash.length > 1) read();
+    if (!current) show(sections[0]); // also of an address that this report does not have
+    document.documentElement.dataset.ready = "true";
+  };
+  const pin = async (event) => {
     const link = event.target.closest("td[data-parts] a");
     if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
-    pinned = { subject: link.closest("tr").dataset.subject, law: link.closest("td").dataset.law };
+    pinned = { subject: link.closest("tr").dataset.subject, law: names.laws[link.closest("td").cellIndex - 1] };
     if (form.elements.law && form.elements.law.value !== pinned.law) form.elements.law.value = "";
     apply();
+    show(list);
     write(true);
-    openShown();
-    $("#findings").scrollIntoView();
-    const first = items.find((item) => !item.hidden);
+    const first = await openShown();
+    list.scrollIntoView();
     if (first) first.focus({ preventScroll: true });
-  });
-  addEventListener("hashchange", read);
-  addEventListener("popstate", () => { if (!location.hash) read(); });
+  };
   // A second click on a link to the present address fires no hashchange.
-  document.addEventListener("click", (event) => {
+  const follow = (event) => {
+    const row = event.target.closest("#all tbody tr[data-finding]");
     const link = event.target.closest('a[href^="#"]');
+    if (row && !link) { location.hash = row.dataset.finding; return; }
+    if (link && sections.length && link.closest("nav") && !(event.ctrlKey || event.metaKey || event.shiftKey)) {
+      event.preventDefault(); // another page keeps the filters
+      pinned = null;
+      show($(link.hash));
+      apply();
+      write(true);
+      scrollTo({ top: 0, behavior: "instant" });
+      return;
+    }
     if (link && link.hash.includes("=") && !(event.ctrlKey || event.metaKey || event.shiftKey)) {
       event.preventDefault(); // a link to a filter shows what it lets through
       history.pushState(null, "", link.hash);
@@ -219,38 +334,32 @@
       return;
     }
     if (link && !event.defaultPrevented && link.hash === location.hash && link.hash) setTimeout(read);
-  });
-
-  // ---- copying
-  const copy = async (text, pressed) => {
-    let done = true;
-    try {
-      await navigator.clipboard.writeText(text);
-    } catch { // no permission, or an address that is not trusted: the old way
-      const area = document.createElement("textarea");
-      area.value = text;
-      area.className = "vh";
-      document.body.append(area);
-      area.select();
-      done = document.execCommand("copy");
-      area.remove();
-      pressed.focus({ preventScroll: true });
-    }
-    const label = pressed.dataset.label || (pressed.dataset.label = pressed.textContent);
-    pressed.textContent = done ? "Copied" : "Could not copy";
-    say(pressed.textContent);
-    setTimeout(() => { pressed.textContent = label; }, 1500);
   };
-  for (const pressed of $$("[data-copy]")) pressed.hidden = false;
-  document.addEventListener("click", (event) => {
+  const copied = (event) => {
     const pressed = event.target.closest("[data-copy]");
     if (!pressed) return;
     const how = pressed.closest(".how");
     const snippet = $(pressed.dataset.copy === "entry" ? ".entry" : ".snippet", how).textContent;
     const whole = () => $("template", how).content.textContent.replace("<<snippet>>", () => snippet.trimEnd());
     copy(pressed.dataset.copy === "markdown" ? whole() : snippet, pressed);
-  });
+  };
 
-  apply();
-  if (location.hash) read();
+  // ---- what there is to filter: packed beside the page, or the items of the page itself
+  const heard = (entry) => entries.set(entry.id, {
+    ...entry,
+    shown: true,
+    text: [entry.text, entry.input, entry.came, entry.subject, entry.law, entry.id].join("\n").toLowerCase(),
+  });
+  if ($("#index")) {
+    load("index").then(({ fields, rows }) => {
+      for (const row of rows) heard(Object.fromEntries(fields.map((name, i) => [name, row[i]])));
+      begin();
+    });
+  } else {
+    for (const item of $$(".item", list)) {
+      const group = item.closest(".group");
+      heard({ ...group.dataset, ...item.dataset, id: item.id, group: group.id, text: item.textContent });
+    }
+    begin();
+  }
 })();

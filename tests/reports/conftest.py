@@ -787,6 +787,8 @@ def open_page(chromium: Browser) -> Iterator[Callable[..., Page]]:
         page.on("pageerror", lambda error: trouble.append(str(error)))
         page.on("request", lambda request: _note(request.url))
         page.goto(address)
+        if options.get("java_script_enabled", True):
+            page.wait_for_function("document.documentElement.dataset.ready")
         return page
 
     def _note(address: str) -> None:

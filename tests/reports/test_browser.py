@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lossaudit.conformance.run import Finding, Run
+from lossaudit.reports import views
+from lossaudit.reports.digest import Digest
 from lossaudit.reports.html import write_html
 
 if TYPE_CHECKING:  # the browser's driver is loaded by the fixture, where there is a browser
-    from playwright.sync_api import Page
+    from playwright.sync_api import Locator, Page
 
 Opener = Callable[..., "Page"]
 
@@ -29,53 +31,69 @@ def report(make_run: Callable[..., Run], tmp_path: Path) -> str:
     return path.as_uri()
 
 
-def shown_cards(page: Page) -> int:
-    return page.locator("#findings .item:not([hidden])").count()
+def shown_findings(page: Page) -> int:
+    """How many findings the filters let through, as the page says."""
+    return int(re.sub(r" of .*", "", page.locator("#shown").text_content() or ""))
+
+
+def cell(page: Page, subject: str, law: str) -> Locator:
+    """A cell of the matrix."""
+    column = page.locator(f"#matrix thead th:has(a[href='#law-{law}'])")
+    place = column.evaluate("(head) => head.cellIndex") + 1
+    return page.locator(f'#matrix tr[data-subject="{subject}"] > :nth-child({place})')
+
+
+def open_all(page: Page) -> None:
+    """Open every page and every part of it, with the cards that travel packed."""
+    page.evaluate(
+        "document.querySelectorAll('main > section').forEach((s) => { s.hidden = false; });"
+        "document.querySelectorAll('details').forEach((d) => { d.open = true; })"
+    )
+    page.wait_for_function("!document.querySelector('script.cards')")
+    page.evaluate("document.querySelectorAll('.item').forEach((d) => { d.open = true; })")
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_the_page_never_scrolls_sideways(open_page: Opener, report: str, size: str, theme: str):
     page = open_page(report, size, color_scheme=theme)
-    page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+    open_all(page)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 def test_a_filter_narrows_cards_and_rows_and_stays_in_the_address(open_page: Opener, report: str):
-    page = open_page(report)
-    everything = shown_cards(page)
+    page = open_page(f"{report}#matrix")
+    everything = shown_findings(page)
     page.select_option("select[name=framework]", "jax")
-    assert 0 < shown_cards(page) < everything
+    assert 0 < shown_findings(page) < everything
     assert page.locator("#matrix tr[data-framework=torch]:visible").count() == 0
     assert page.locator("#matrix tr[data-framework=jax]:visible").count() == 6
     page.select_option("select[name=kind]", "policy")
-    assert shown_cards(page) == 1
-    assert "framework=jax&kind=policy" in page.url
+    assert shown_findings(page) == 1
+    assert "page=matrix&framework=jax&kind=policy" in page.url
     again = open_page(page.url)
-    assert shown_cards(again) == 1
+    assert shown_findings(again) == 1
     again.get_by_role("button", name="Show all", exact=True).click()
-    again.wait_for_function("location.hash === ''")
-    assert shown_cards(again) == everything
+    again.wait_for_function("location.hash === '#matrix'")
+    assert shown_findings(again) == everything
 
 
 def test_a_filter_by_dtype_grades_the_cells_anew(open_page: Opener, report: str):
-    page = open_page(report)
-    cell = page.locator(
-        '#matrix tr[data-subject="torch:cross_entropy.index[compile,cpu]"] td[data-law=gradient] .s'
-    )
-    assert cell.inner_text() == "VI"
+    page = open_page(f"{report}#matrix")
+    sign = cell(page, "torch:cross_entropy.index[compile,cpu]", "gradient").locator(".s")
+    assert sign.inner_text() == "VI"
     page.select_option("select[name=dtype]", "float32")
-    assert cell.inner_text() != "VI"
+    assert sign.inner_text() != "VI"
     page.select_option("select[name=dtype]", "float16")
-    assert cell.inner_text() == "0"  # a compiled mode has no row in that dtype
+    assert sign.inner_text() == "0"  # a compiled mode has no row in that dtype
     page.select_option("select[name=dtype]", "")
-    assert cell.inner_text() == "VI"
+    assert sign.inner_text() == "VI"
 
 
 def test_text_search_finds_a_card(open_page: Opener, report: str):
-    page = open_page(report)
+    page = open_page(f"{report}#findings")
     page.fill("input[name=q]", "SIGSEGV")
-    assert shown_cards(page) == 1
+    assert shown_findings(page) == 1
     page.fill("input[name=q]", "no such text")
     assert page.locator("#nothing").is_visible()
 
@@ -97,16 +115,68 @@ def test_a_link_to_a_filtered_card_shows_it(open_page: Opener, report: str):
 
 
 def test_a_cell_shows_its_findings_and_back_returns(open_page: Opener, report: str):
-    page = open_page(report)
-    everything = shown_cards(page)
-    row = page.locator('#matrix tr[data-subject="torch:cross_entropy.distribution[eager,cpu]"]')
-    row.locator("td[data-law=finite] a").click()
-    assert shown_cards(page) == 1
-    assert page.locator("#finding-a1b2c3d4e5f60719 .snippet").is_visible()
+    page = open_page(f"{report}#matrix")
+    everything = shown_findings(page)
+    cell(page, "torch:cross_entropy.distribution[eager,cpu]", "finite").locator("a").click()
+    page.locator("#finding-a1b2c3d4e5f60719 .snippet").wait_for(state="visible")
+    assert shown_findings(page) == 1
+    assert not page.locator("#matrix").is_visible()
     page.go_back()
-    page.wait_for_function(
-        f"document.querySelectorAll('#findings .item:not([hidden])').length == {everything}"
-    )
+    page.locator("#matrix").wait_for(state="visible")
+    assert shown_findings(page) == everything
+
+
+def test_one_page_is_shown_at_a_time_and_the_address_names_it(open_page: Opener, report: str):
+    page = open_page(report)
+    shown = page.locator("main > section:visible")
+    for link in page.locator("nav[aria-label=Sections] a").all():
+        link.click()
+        name = (link.get_attribute("href") or "").removeprefix("#")
+        page.locator(f"#{name}").wait_for(state="visible")
+        assert shown.evaluate_all("(parts) => parts.map((part) => part.id)") == [name]
+        assert link.get_attribute("aria-current") == "page"
+        assert open_page(page.url).locator(f"#{name}").is_visible()
+
+
+def test_another_page_keeps_the_filters_and_names_them(open_page: Opener, report: str):
+    page = open_page(f"{report}#page=matrix&framework=jax")
+    narrowed = shown_findings(page)
+    page.locator("nav[aria-label=Sections] a[href='#table']").click()
+    assert page.locator("#all tbody tr").count() == narrowed
+    assert page.url.endswith("#page=table&framework=jax")
+
+
+def test_the_table_of_all_findings_sorts_filters_and_leads_to_cards(
+    open_page: Opener, report: str, make_run: Callable[..., Run]
+):
+    found = make_run().findings
+    page = open_page(f"{report}#table")
+    rows = page.locator("#all tbody tr")
+    assert rows.count() == len(found)
+    head = page.locator("#all th.c-ulps")
+    head.click()
+    head.click()
+    first = rows.first.locator(".c-ulps").inner_text()
+    most = max(f.ulps for f in found if f.ulps is not None and f.ulps < float("inf"))
+    assert float(first.replace(",", "")) == pytest.approx(most, rel=1e-2)  # three digits are shown
+    page.select_option("select[name=framework]", "jax")
+    assert 0 < rows.count() < len(found)
+    wanted = rows.first.get_attribute("data-finding")
+    rows.first.locator(".c-op").click()
+    page.locator(f"#{wanted} .snippet").wait_for(state="visible")
+
+
+def test_a_finding_beyond_the_cards_is_found_in_the_table(
+    open_page: Opener, make_run: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(views, "CARDS", 1)
+    run, path = make_run(), tmp_path / "few cards.html"
+    write_html(run, path)
+    groups = [group.findings for group in Digest(run).groups]
+    (last,) = [found[-1] for found in groups if len(found) > 1][:1]
+    page = open_page(f"{path.as_uri()}#finding-{last.id}")
+    page.locator(f"#all tr[data-finding='finding-{last.id}']").wait_for(state="visible")
+    assert page.locator("#all tbody tr").count() == 1
 
 
 def test_the_copy_buttons_give_the_snippet_and_the_card(
@@ -142,12 +212,15 @@ def test_the_theme_switch_turns_the_page_dark_and_is_remembered(open_page: Opene
     assert page.locator("html").get_attribute("data-theme") == "dark"
 
 
-def test_the_page_is_whole_without_scripts(open_page: Opener, report: str):
+def test_without_scripts_the_tables_stand_and_the_rest_is_said_to_be_missing(
+    open_page: Opener, report: str
+):
     page = open_page(report, java_script_enabled=False)
     assert not page.locator("#filters").is_visible()
     assert page.locator("#matrix a.sign").count() > 5
+    assert page.locator("#conventions table").first.is_visible()
     assert page.get_by_role("button").count() == 0
-    assert page.locator(".card .snippet").first.is_visible()
+    assert "lossaudit explain RUN FINDING" in page.locator("noscript").inner_text()
 
 
 def test_hostile_text_does_nothing_in_a_browser(
@@ -168,7 +241,7 @@ def test_hostile_text_does_nothing_in_a_browser(
     write_html(run, path)
     for size in SIZES:
         page = open_page(path.as_uri(), size)
-        page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+        open_all(page)
         assert page.title().startswith("lossaudit")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert page.locator("img").count() == 0
@@ -180,9 +253,7 @@ def test_axe_finds_nothing_serious(open_page: Opener, report: str, size: str, th
 
     # axe is injected as a script, which the page's own policy would rightly refuse
     page = open_page(report, size, color_scheme=theme, bypass_csp=True)
-    page.evaluate(
-        "document.querySelectorAll('#findings details').forEach((d) => { d.open = true; })"
-    )
+    open_all(page)
     found = Axe().run(page).response["violations"]
     serious = [
         (entry["id"], [node["html"][:200] for node in entry["nodes"][:3]])
