@@ -117,6 +117,10 @@ def run(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the run to this JSON file.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write the HTML report to this file.")] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="Write a summary for a CI step to this file.")
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write all findings to this CSV file.")] = None,
     jobs: Annotated[int, typer.Option(help="Processes; 0 for one per core.", min=0)] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda or mps; must be there.")] = "cpu",
     memory: Annotated[
@@ -136,8 +140,9 @@ def run(
     from rich.console import Console
 
     from .conformance.engine import audit_all
+    from .conformance.peers import ask_peers
     from .conformance.recorder import Recorder
-    from .conformance.run import read_run
+    from .conformance.run import read_run, write_run
     from .reports.terminal import TerminalProgress, print_summary
 
     _demand_one_of("--fail-on", fail_on, ("any", "violates"))
@@ -148,7 +153,7 @@ def run(
     frameworks = _frameworks(backend, adapter, environments)
     asked_for = frameworks if backend or adapter else []
     frameworks = _on_device(frameworks, device, environments, asked_for)
-    for path in (out, html):
+    for path in (out, html, markdown, csv):
         _demand_writable(path)
     if seed == RANDOM:
         typer.echo(
@@ -166,10 +171,14 @@ def run(
 
         try:
             audit_all(frameworks, settings, emit, jobs or _cores(), environments)
+            seen = recorder.run(complete=True)
+            ask_peers(seen, frameworks, settings, emit, jobs or _cores(), environments)
         except KeyboardInterrupt:
             interrupted = True
     result = recorder.run(complete=not interrupted)
-    _write(result, out, html)
+    if out is not None:
+        write_run(result, out)
+    _write_reports(result, html, markdown, csv)
     print_summary(result, Console(), html, out)
     if interrupted:
         raise typer.Exit(INTERRUPTED)
@@ -505,25 +514,32 @@ def report(
         Path, typer.Argument(help="A file written by `lossaudit run --out` or `compare --json`.")
     ],
     html: Annotated[Path, typer.Option(help="Where to write the report.")] = Path("report.html"),
+    markdown: Annotated[
+        Path | None, typer.Option(help="Write a summary for a CI step to this file.")
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write all findings to this CSV file.")] = None,
     selftest: Annotated[
         Path | None,
         typer.Option(help="A file written by `lossaudit selftest --json`: shows its kill matrix."),
     ] = None,
 ) -> None:
-    """Write the HTML report of a stored run or comparison, and print its summary."""
+    """Write the reports of a stored run or comparison, and print its summary."""
     from rich.console import Console
 
     from .conformance.comparison import Comparison, read_either
-    from .reports.html import write_html
     from .reports.selftest import read_trial
     from .reports.terminal import print_summary
 
-    _demand_writable(html)
+    for path in (html, markdown, csv):
+        _demand_writable(path)
     result = read_either(run_file)
     if isinstance(result, Comparison):
-        _say_comparison(result, None, html, None)
+        if csv is not None or selftest is not None:
+            raise WrongUse(f"{run_file} is a comparison: --csv and --selftest are of a run.")
+        _say_comparison(result, None, html, markdown)
         return
-    write_html(result, html, None if selftest is None else read_trial(selftest))
+    kills = None if selftest is None else read_trial(selftest)
+    _write_reports(result, html, markdown, csv, kills)
     print_summary(result, Console(), html, run_file)
 
 
@@ -881,14 +897,21 @@ def _demand_writable(path: Path | None) -> None:
         raise WrongUse(f"cannot write to {path.parent}: {error.strerror or error}.") from error
 
 
-def _write(result: Run, out: Path | None, html: Path | None) -> None:
-    from .conformance.run import write_run
-    from .reports.html import write_html
+def _write_reports(
+    result: Run, html: Path | None, markdown: Path | None, csv: Path | None, kills: Any = None
+) -> None:
+    """Write what was asked for."""
+    from .reports.html import render_html
+    from .reports.markdown import summary_markdown
+    from .reports.page import write_page
+    from .reports.spreadsheet import findings_csv
 
-    if out is not None:
-        write_run(result, out)
     if html is not None:
-        write_html(result, html)
+        write_page(render_html(result, kills), html)
+    if markdown is not None:
+        write_page(summary_markdown(result), markdown)
+    if csv is not None:
+        write_page(findings_csv(result), csv)
 
 
 def _cores() -> int:

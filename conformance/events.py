@@ -13,6 +13,7 @@ from .run import (
     Implied,
     Incident,
     KnownRecord,
+    Peers,
     SubjectRecord,
     Tally,
     Worst,
@@ -73,6 +74,7 @@ Event = (
     | Worst
     | Implied
     | Answers
+    | Peers
     | Change
     | Difference
     | LawChange

@@ -15,6 +15,7 @@ from ..adapters.registry import FRAMEWORKS
 from .engine import CONVENTIONS, Settings
 from .events import Event, WorkerReady
 from .known import Entry
+from .peers import merged
 from .regions import CORPUS
 from .run import (
     Absence,
@@ -26,6 +27,7 @@ from .run import (
     Incident,
     KnownRecord,
     LawRecord,
+    Peers,
     Run,
     SubjectRecord,
     Tally,
@@ -50,6 +52,7 @@ class Recorder:
         self._worst: list[Worst] = []
         self._implied: list[Implied] = []
         self._answers: dict[tuple[str, str], Answers] = {}
+        self._peers: list[Peers] = []
         self._workers: dict[str, dict[str, str]] = {}
 
     def __call__(self, event: Event) -> None:
@@ -74,6 +77,8 @@ class Recorder:
                 self._implied.append(event)
             case Answers():
                 self._add_answers(event)
+            case Peers():
+                self._peers.append(event)
             case WorkerReady():
                 self._workers[event.worker] = event.facts
             case _:
@@ -114,6 +119,7 @@ class Recorder:
             worst=sorted(self._worst, key=_tally_order),
             implied=sorted(self._implied, key=lambda i: (_place(i.subject), i.dtype, i.output)),
             answers=sorted(self._answers.values(), key=lambda a: (_place(a.subject), a.dtype)),
+            peers=merged(sorted(self._peers, key=_peer_order)),
         )
 
 
@@ -122,6 +128,10 @@ def _place(name: str) -> tuple[int, str]:
     order = list(FRAMEWORKS)
     framework = name.partition(":")[0].partition("@")[0]
     return (order.index(framework) if framework in order else len(order), name)
+
+
+def _peer_order(peers: Peers) -> tuple[object, ...]:
+    return (str(peers.case), _place(peers.answers[0].subjects[0]))
 
 
 def _tally_order(tally: Tally | Worst) -> tuple[object, ...]:

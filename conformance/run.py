@@ -99,6 +99,10 @@ class CaseRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     direction: list[list[str]] | None = None
     layout: str = ""
 
+    def plain(self) -> CaseRecord:
+        """The call without what only some modes take: for the loss and its gradient."""
+        return msgspec.structs.replace(self, direction=None, layout="", by_target=False)
+
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """One reproducible deviation, with the smallest input found.
@@ -230,6 +234,37 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
     calls: list[Call]
 
 
+class Peer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An answer to the input of a finding, and every subject that gave it.
+
+    Attributes:
+        subjects: their names.
+        status, message: as in an Outcome; the message in one line.
+        loss: one number for each row, or one where it is reduced.
+        gradient: of each row.
+        right_loss, right_gradient: correctly rounded under the conventions of these subjects;
+            empty where there is no right value.
+        loss_ulps, gradient_ulps: the largest error; None where it cannot be told in ulps.
+    """
+
+    subjects: list[str]
+    status: str = "returned"
+    message: str = ""
+    loss: list[str] = []
+    gradient: list[list[str]] = []
+    right_loss: list[str] = []
+    right_gradient: list[list[str]] = []
+    loss_ulps: float | None = None
+    gradient_ulps: float | None = None
+
+
+class Peers(msgspec.Struct, frozen=True, kw_only=True):
+    """What the eager subjects of an operation answered to one case of a finding."""
+
+    case: CaseRecord
+    answers: list[Peer]
+
+
 class Convention(msgspec.Struct, frozen=True, kw_only=True):
     """One field of a subject's Semantics: declared, and measured from numbers alone.
 
@@ -340,6 +375,8 @@ class Run(msgspec.Struct, kw_only=True):
     """The class of arithmetic that the errors imply, beside the declared one."""
     answers: list[Answers] = []
     """What every subject answered to the corpus: what a later run is compared with, row by row."""
+    peers: list[Peers] = []
+    """What all comparable subjects answered to the inputs of the findings."""
 
     def new_findings(self) -> list[Finding]:
         return [finding for finding in self.findings if finding.status == "new"]

@@ -17,6 +17,7 @@ from ..conformance.run import (
     Finding,
     Implied,
     LawRecord,
+    Peers,
     Run,
     SubjectRecord,
     Tally,
@@ -335,6 +336,11 @@ class Digest:
         return found
 
     @cached_property
+    def peers(self) -> dict[str, Peers]:
+        """What all comparable subjects answered, by the plain case."""
+        return {str(peers.case): peers for peers in self.run.peers}
+
+    @cached_property
     def tightenings(self) -> list[Tightening]:
         """Declarations that could be tighter, where that holds in every dtype of a subject.
 
@@ -544,7 +550,9 @@ def _law_keys(digest: Digest, finding: Finding) -> set[tuple[str, ...]]:
 
 def _names_outside(run: Run) -> list[str]:
     parts = (run.tallies, run.findings, run.conventions)
-    return list(dict.fromkeys(entry.subject for part in parts for entry in part))
+    names = [entry.subject for part in parts for entry in part]
+    names += [name for peers in run.peers for peer in peers.answers for name in peer.subjects]
+    return list(dict.fromkeys(names))
 
 
 def _unlisted(name: str) -> SubjectRecord:

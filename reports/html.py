@@ -10,7 +10,7 @@ import jinja2
 from ..conformance.known import entry_text
 from ..conformance.run import GRADES, Finding, Run, SubjectRecord
 from . import digest as digests
-from . import markdown, plots, text, views
+from . import markdown, peers, plots, text, views
 from .coverage import coverage
 from .page import TEMPLATES, data_tables, inlined, packed, packed_json, vega, write_page
 from .selftest import Kills
@@ -30,28 +30,27 @@ def write_html(run: Run, path: Path, kills: Kills | None = None) -> None:
 def render_html(run: Run, kills: Kills | None = None) -> str:
     """The page as text, with the self-test of the laws where it is given."""
     digest = digests.Digest(run)
-    drawn = plots.specs(run)
+    drawn, beside, made = plots.specs(run), peers.Tables(digest), environment()
+    answers = made.get_template("peers.html")
     regions = list(dict.fromkeys(tally.region for tally in run.tallies))
-    return (
-        environment()
-        .get_template("report.html")
-        .render(
-            run=run,
-            digest=digest,
-            kills=kills,
-            regions=regions,
-            covered=coverage(run),
-            dtypes=views.dtypes(digest),
-            choices=views.choices(digest),
-            placeholder="op, law, message, id",
-            groups=views.card_groups(digest),
-            plots=drawn,
-            **inlined(
-                ["report.css"],
-                ["base.js", "report.js"],
-                [data_tables(), *([vega()] if drawn else [])],
-            ),
-        )
+    return made.get_template("report.html").render(
+        run=run,
+        digest=digest,
+        kills=kills,
+        regions=regions,
+        covered=coverage(run),
+        dtypes=views.dtypes(digest),
+        choices=views.choices(digest),
+        placeholder="op, law, message, id",
+        groups=views.card_groups(digest),
+        peers=beside,
+        answers=[[answers.render(others=t), markdown.peer_table(t)] for t in beside.tables],
+        plots=drawn,
+        **inlined(
+            ["report.css"],
+            ["base.js", "report.js"],
+            [data_tables(), *([vega()] if drawn else [])],
+        ),
     )
 
 
@@ -114,7 +113,10 @@ def _hex(number: str) -> str:
 
 
 def _card_markdown(finding: Finding, digest: digests.Digest) -> str:
-    return text.visible(markdown.finding_markdown(finding, digest, snippet=markdown.PLACEHOLDER))
+    written = markdown.finding_markdown(
+        finding, digest, snippet=markdown.PLACEHOLDER, answers=markdown.PEERS
+    )
+    return text.visible(written)
 
 
 def _known_entry(finding: Finding, record: SubjectRecord) -> str:

@@ -6,12 +6,15 @@ import re
 from collections.abc import Sequence
 
 from ..conformance.run import Finding, Run
-from . import text
+from . import peers, text
 from .digest import Digest, call_text, failure, outcome_text
 from .views import smallest_input
 
 PLACEHOLDER = "<<snippet>>"
 """Stands for the snippet where the page holds it already."""
+
+PEERS = "<<peers>>"
+"""Stands for the table of what other subjects answer, which several findings share."""
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~&-])")
 
@@ -33,15 +36,19 @@ def summary_markdown(run: Run) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def finding_markdown(finding: Finding, digest: Digest, snippet: str | None = None) -> str:
+def finding_markdown(
+    finding: Finding, digest: Digest, snippet: str | None = None, answers: str | None = None
+) -> str:
     """One finding, ready to be pasted into an issue of the framework.
 
     Args:
         finding: what to write about.
         digest: the run that it belongs to.
         snippet: what to put in the snippet's place (the snippet itself where None).
+        answers: the same of the table of what other subjects answer.
     """
     subject, law = digest.subjects[finding.subject], digest.laws[finding.law]
+    found = peers.table(digest, finding)
     code = finding.snippet.rstrip("\n") if snippet is None else snippet
     where = f"`{_code(subject.name)}`, {_code(finding.dtype)}, {_code(finding.output)}"
     statement = f": `{_code(law.statement)}`" if law.statement else ""
@@ -60,6 +67,7 @@ def finding_markdown(finding: Finding, digest: Digest, snippet: str | None = Non
         escaped(text.clip(finding.message, 600)),
         "\n".join(f"- {fact}" for fact in facts),
         _element_table(finding),
+        "" if found is None else peer_table(found) if answers is None else answers,
         f"Cause: {escaped(finding.cause)} {text.web_link(finding.link)}" if finding.cause else "",
         _fenced(code, "python") if finding.snippet else "",
         f"{found_by}, finding `{_code(finding.id)}`, on {platform}.",
@@ -103,6 +111,24 @@ def _element_table(finding: Finding) -> str:
     lines = [(str(e.index), e.input, e.target, e.value or "", e.right or "") for e in row.elements]
     shown = table(("class", row.name, "target", "value", "right"), lines)
     return f"{shown}\n\n({row.hidden:,} classes left out)" if row.hidden else shown
+
+
+def peer_table(found: peers.Table) -> str:
+    """What other subjects answer to the same input."""
+    head = ("who", "loss", "gradient", "error of loss, gradient")
+    lines = [
+        ("correctly rounded", ", ".join(found.loss) or "no value", ", ".join(found.gradient), "")
+    ]
+    for answer in found.answers:
+        who = "; ".join(f"{framework} {ops}" for framework, ops in answer.who)
+        came = answer.status or ", ".join(answer.loss)
+        error = ", ".join(filter(None, (answer.loss_ulps, answer.gradient_ulps)))
+        more = f", and {answer.cut} more" if answer.cut else ""
+        lines.append((who, came, ", ".join(answer.gradient) + more, error))
+    title = (
+        f"The same input asked of {text.count(found.subjects, 'eager subject')} of this operation:"
+    )
+    return f"{title}\n\n{table(head, lines)}"
 
 
 def _facts(run: Run) -> str:

@@ -100,6 +100,9 @@ def packed_json(content: Mapping | Sequence) -> Markup:
 
 def write_page(page: str, path: Path) -> None:
     """Write a page atomically: a reader sees the old file or the whole new one."""
+    if path.exists() and not path.is_file():
+        path.write_bytes(page.encode("utf-8"))  # a device or a pipe, which must not be replaced
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name[:100]}.{secrets.token_hex(4)}.part")
     try:

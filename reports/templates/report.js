@@ -121,7 +121,7 @@
   const pageOf = (node) => node.closest("main > section");
   let current = null;
   const page = () => current;
-  const show = (section) => {
+  const show = (section, open = true) => {
     if (!section || !sections.length || section === current) return;
     current = section;
     for (const other of sections) other.hidden = other !== section;
@@ -131,8 +131,9 @@
     }
     $("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
     form.hidden = !("filtered" in section.dataset);
+    measure();
     if (section.id === "table") fillTable();
-    if (section === list && !groups.some((group) => group.open)) openShown();
+    if (open && section === list && !groups.some((group) => group.open)) openShown();
   };
 
   // ---- cards: those of a group are unpacked when it is first opened
@@ -140,9 +141,13 @@
     const cards = $("script.cards", group);
     if (!cards) return group.filled || Promise.resolve();
     cards.classList.remove("cards");
-    group.filled = unpack(cards).then((text) => {
+    group.filled = unpack(cards).then(async (text) => {
       const made = document.createElement("template");
       made.innerHTML = text; // escaped when it was written; the policy runs no script in it
+      for (const part of $$("[data-peers]", made.content)) {
+        part.innerHTML = (await load("peers"))[part.dataset.peers][0]; // findings of one input share it
+        $$("tbody tr:not(.truth)", part)[part.dataset.mine]?.classList.add("mine");
+      }
       cards.replaceWith(made.content);
       hideItems(group);
       uncover(group);
@@ -242,7 +247,7 @@
     if (entry && entry.card && !document.getElementById(id)) await opened(document.getElementById(entry.group));
     const target = document.getElementById(id);
     if (!target) { if (entry) showInTable(entry); return; }
-    show(pageOf(target));
+    show(pageOf(target), false);
     if (entry && !entry.shown) { clear(); apply(); } // a link to a filtered card shows it
     for (let node = target; node; node = node.parentElement) if (node.tagName === "DETAILS") node.open = true;
     for (const old of $$(".target")) old.classList.remove("target");
@@ -251,7 +256,7 @@
       return;
     }
     target.classList.add("target");
-    target.scrollIntoView();
+    target.scrollIntoView({ behavior: "instant" });
     if (target.tabIndex === -1) target.focus({ preventScroll: true });
   };
   const showInTable = (entry) => { // a finding without a card of its own
@@ -272,14 +277,16 @@
     return first;
   };
 
+  // The bar sticks to the top: what is jumped to must come to rest below it.
+  const measure = () => {
+    const sticks = getComputedStyle(form).position === "sticky";
+    document.documentElement.style.setProperty("--filters", sticks ? `${form.offsetHeight}px` : "0px");
+  };
+
   const begin = () => {
     form.hidden = false;
     if (matchMedia("(min-width: 900px)").matches) $("details", form).open = true;
-    // The bar sticks to the top: what is jumped to must come to rest below it.
-    new ResizeObserver(() => {
-      const sticks = getComputedStyle(form).position === "sticky";
-      document.documentElement.style.setProperty("--filters", sticks ? `${form.offsetHeight}px` : "0px");
-    }).observe(form);
+    new ResizeObserver(measure).observe(form);
     form.addEventListener("submit", (event) => event.preventDefault());
     form.addEventListener("input", () => { apply(); write(false); });
     form.addEventListener("reset", () => setTimeout(() => { clear(); apply(); write(false); }));
@@ -335,12 +342,16 @@
     }
     if (link && !event.defaultPrevented && link.hash === location.hash && link.hash) setTimeout(read);
   };
-  const copied = (event) => {
+  const copied = async (event) => {
     const pressed = event.target.closest("[data-copy]");
     if (!pressed) return;
     const how = pressed.closest(".how");
     const snippet = $(pressed.dataset.copy === "entry" ? ".entry" : ".snippet", how).textContent;
-    const whole = () => $("template", how).content.textContent.replace("<<snippet>>", () => snippet.trimEnd());
+    const card = pressed.closest(".item");
+    const peers = card && $("[data-peers]", card);
+    const beside = peers ? (await load("peers"))[peers.dataset.peers][1] : "";
+    const whole = () => $("template", how).content.textContent
+      .replace(/<<(snippet|peers)>>/g, (_, name) => (name === "peers" ? beside : snippet.trimEnd()));
     copy(pressed.dataset.copy === "markdown" ? whole() : snippet, pressed);
   };
 

@@ -25,14 +25,14 @@ AT_TOP = {
     "reference": {"numpy"},
     "adapters": {"numpy"},
     "conformance": {"hypothesis", "msgspec", "numpy", "packaging", "pytest"},
-    "reports": {"jinja2", "markupsafe", "msgspec", "pytest", "rich"},
+    "reports": {"altair", "jinja2", "markupsafe", "msgspec", "pytest", "rich"},
     "cli": {"msgspec", "rich", "typer"},
 }
 IN_FUNCTIONS = {
     "reference": {"ml_dtypes"},
     # packaging: where requirements are read, which no worker does.
     "adapters": {"ml_dtypes", "packaging"} | FRAMEWORKS,
-    "reports": set[str](),
+    "reports": {"vl_convert"},
 }
 
 

@@ -340,6 +340,32 @@ def implied() -> list[model.Implied]:
     ]
 
 
+def peers(found: list[model.Finding]) -> list[model.Peers]:
+    """What three subjects answer to the first input: one rightly, two not, one of them raises."""
+    if not found:
+        return []
+    right = {"right_loss": ["0.5"], "right_gradient": [["-0.25", "0.25"]]}
+    good = model.Peer(
+        subjects=[subjects()[0].name],
+        loss=["0.5"],
+        gradient=[["-0.25", "0.25"]],
+        loss_ulps=0.25,
+        gradient_ulps=0.0,
+        **right,
+    )
+    wrong = model.Peer(
+        subjects=[found[0].subject],
+        loss=["inf"],
+        gradient=[["-0.25", "0.2500000298023224"]],
+        gradient_ulps=1.0,
+        **right,
+    )
+    raised = model.Peer(
+        subjects=[subjects()[-1].name], status="raised", message="ValueError: no", **right
+    )
+    return [model.Peers(case=found[0].case, answers=[wrong, raised, good])]
+
+
 def build_run(**changes: Any) -> model.Run:
     found = changes.pop("findings", None)
     found = findings() if found is None else found
@@ -392,6 +418,7 @@ def build_run(**changes: Any) -> model.Run:
             model.KnownRecord(entry="KR-02", state="not looked at", detail="keras is absent"),
         ],
         "implied": implied(),
+        "peers": peers(found),
     }
     return model.Run(**{**fields, **changes})
 

@@ -179,6 +179,25 @@ def test_a_finding_beyond_the_cards_is_found_in_the_table(
     assert page.locator("#all tbody tr").count() == 1
 
 
+def test_a_card_shows_what_others_answer_and_marks_its_own_subject(
+    open_page: Opener, report: str, make_run: Callable[..., Run]
+):
+    finding = make_run().findings[0]
+    page = open_page(
+        f"{report}#finding-{finding.id}", permissions=["clipboard-read", "clipboard-write"]
+    )
+    card = page.locator(f"#finding-{finding.id}")
+    rows = card.locator(".peers tbody tr")
+    assert rows.count() == 4
+    assert "correctly rounded" in rows.first.inner_text()
+    assert "exact, exact" in rows.nth(1).inner_text()
+    assert "another kind, 1 ulp" in card.locator(".peers tr.mine").inner_text()
+    card.get_by_role("button", name="Copy card as Markdown").click()
+    page.wait_for_function(
+        "navigator.clipboard.readText().then((t) => t.includes('| correctly rounded | 0.5 |'))"
+    )
+
+
 def test_the_copy_buttons_give_the_snippet_and_the_card(
     open_page: Opener, report: str, make_run: Callable[..., Run]
 ):

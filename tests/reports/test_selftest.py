@@ -66,7 +66,9 @@ def test_ids_stay_unique_and_links_arrive(make_run: MakeRun, tried: Trial):
     text = render_html(make_run(), kills(tried))
     ids = re.findall(r'\sid="([^"]+)"', text)
     assert len(ids) == len(set(ids))
-    assert set(re.findall(r'href="#([^"]+)"', text)) <= set(ids)
+    links = set(re.findall(r'href="#([^"=]+)"', text))
+    # The cards of findings travel packed; test_html.py opens them.
+    assert {link for link in links if not link.startswith("finding-")} <= set(ids)
 
 
 def test_nothing_in_the_file_can_act(make_run: MakeRun, tried: Trial):

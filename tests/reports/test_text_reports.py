@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import re
@@ -16,6 +17,7 @@ from lossaudit.conformance import events
 from lossaudit.conformance.run import Absence, CaseRecord, Finding, Incident, KnownRecord, Run
 from lossaudit.reports import html, markdown, schema, terminal, text
 from lossaudit.reports.digest import Digest
+from lossaudit.reports.spreadsheet import findings_csv
 
 
 def printed(run: Run, width: int = 80) -> str:
@@ -282,3 +284,38 @@ def test_ulps_in_words(ulps: float | None, shown: str):
 )
 def test_numbers_that_differ_are_not_shown_alike(numbers, shown):
     assert text.vector(numbers) == shown
+
+
+def test_a_card_in_markdown_has_the_answers_of_the_other_subjects(make_run: Callable[..., Run]):
+    run = make_run()
+    digest = Digest(run)
+    shown = markdown.finding_markdown(run.findings[0], digest)
+    first = shown.index("The same input asked of 3 eager subjects")
+    table = shown[first:].splitlines()[2:8]
+    cells = [
+        [cell.strip().replace("\\", "") for cell in line.strip("|").split("|")] for line in table
+    ]
+    assert cells[2][1:] == ["0.5", "-0.25, 0.25", ""]
+    assert cells[3][1:] == ["0.5", "-0.25, 0.25", "exact, exact"]
+    assert cells[4][1:] == ["inf", "-0.25, 0.2500000298023224", "another kind, 1 ulp"]
+    assert cells[5][1].startswith("raised: ValueError")
+    assert "eager subject" not in markdown.finding_markdown(run.findings[-1], digest)
+
+
+def test_all_findings_as_csv_and_no_cell_is_a_formula(
+    make_run: Callable[..., Run], make_finding: Callable[..., Finding]
+):
+    run = make_run()
+    lines = list(csv.DictReader(io.StringIO(findings_csv(run))))
+    assert len(lines) == len(run.findings)
+    assert [line["id"] for line in lines] == [finding.id for finding in Digest(run).findings]
+    for line, finding in zip(lines, Digest(run).findings, strict=True):
+        assert line["rows"] == str(finding.rows)
+        assert line["ulps"] == ("" if finding.ulps is None else repr(finding.ulps))
+    bad = make_finding(
+        message='=HYPERLINK("x")', value=["-1.5"], cause="+1+2", link="@x", law="-2 law"
+    )
+    (line,) = csv.DictReader(io.StringIO(findings_csv(make_run(findings=[bad]))))
+    assert line["message"].startswith("'=")
+    assert (line["cause"], line["link"], line["law"]) == ("'+1+2", "'@x", "'-2 law")
+    assert line["value"] == "-1.5"
