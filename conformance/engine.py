@@ -37,6 +37,7 @@ from .laws.registry import LAWS
 from .probe import Measured, probe
 from .records import is_recordable, to_record
 from .run import (
+    UNSUPPORTED,
     Absence,
     CaseRecord,
     Convention,
@@ -100,7 +101,7 @@ class Patience:
         outcome = self._session.ask(subject, case)
         if outcome.status == "unsupported" and subject.name not in self._unsupported:
             self._unsupported.add(subject.name)
-            message = f"a call is not supported here and was not judged: {outcome.message}"
+            message = f"{UNSUPPORTED}: {outcome.message}"
             self._emit(Incident(subject=subject.name, law="", dtype=case.dtype, message=message))
         if outcome.status in ("crashed", "timed out"):
             self._lost[subject.name] += 1

@@ -318,6 +318,10 @@ class LawRecord(msgspec.Struct, frozen=True, kw_only=True):
     source: str
 
 
+UNSUPPORTED = "a call is not supported here and was not judged"
+"""How the message of an incident begins that is about a call which a subject cannot make."""
+
+
 class Incident(msgspec.Struct, frozen=True, kw_only=True):
     """A worker that died, hung or had to be restarted, or a part of the audit that failed."""
 

@@ -12,6 +12,7 @@ import msgspec
 from ..conformance.run import (
     FINDING_GRADES,
     GRADES,
+    UNSUPPORTED,
     CaseRecord,
     Convention,
     Finding,
@@ -210,6 +211,12 @@ class Digest:
     @cached_property
     def rows(self) -> int:
         return row_count(self.run.tallies)
+
+    @cached_property
+    def unsupported(self) -> int:
+        """Subjects of which a call could not be made, so that nothing was judged of it."""
+        found = (i for i in self.run.incidents if i.message.startswith(UNSUPPORTED))
+        return len({incident.subject for incident in found})
 
     @cached_property
     def known_states(self) -> Counter[str]:

@@ -253,13 +253,22 @@ def test_hostile_text_does_nothing_in_a_browser(
         "<img src=x onerror=\"document.title='owned'\">\u202e" + "W" * 5_000
     )
     run = make_run(
-        findings=[make_finding(message=bad, snippet=bad, cause=bad, link="javascript:alert(1)")]
+        findings=[
+            make_finding(
+                message=bad,
+                snippet=bad,
+                cause=bad,
+                link="javascript:alert(1)",
+                **dict.fromkeys(("law", "region", "dtype", "output", "known"), bad),
+            )
+        ]
     )
     run.environment.workers["worker"] = {bad: bad}
     path = tmp_path / "hostile.html"
     write_html(run, path)
     for size in SIZES:
-        page = open_page(path.as_uri(), size)
+        page = open_page(f"{path.as_uri()}#table", size)
+        page.locator("#all tbody tr").wait_for()
         open_all(page)
         assert page.title().startswith("lossaudit")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
