@@ -30,7 +30,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: audit screenshot conventions defects findings test test-slow lint format setup-audit setup-test clean help
+.PHONY: audit screenshots conventions defects findings test test-slow lint format setup-audit setup-test clean help
 
 # Installs `.[$(1)]` into .venv, unless $(2) says that just this was done. The stamp holds what the
 # installation followed from (this folder, pyproject.toml, the constraints) and is written last: an
@@ -64,8 +64,8 @@ test: setup-test  ## what every change must pass: fast tests, formatting, lint, 
 	$(BIN)/pytest -m "not slow" $(PARALLEL) --timeout 600 --durations 10 $(PYTEST_FLAGS)
 	@$(MAKE) --no-print-directory lint
 
-screenshot: setup-test  ## docs/report.png, the picture of audit/report.html in the README
-	$(BIN)/python docs/take_screenshot.py audit/report.html docs/report.png
+screenshots: setup-test  ## docs/screenshots, the pictures of audit/report.html in README and docs (make audit)
+	$(BIN)/python docs/take_screenshots.py audit/report.html docs/screenshots
 
 conventions: setup-audit  ## docs/conventions.txt and where ops differ, of the pinned frameworks
 	COLUMNS=100 $(BIN)/lossaudit conventions > docs/conventions.txt

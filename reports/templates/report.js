@@ -136,6 +136,16 @@
     if (open && section === list && !groups.some((group) => group.open)) openShown();
   };
 
+  const toTop = () => scrollTo({ top: 0, behavior: "instant" });
+  const named = (hash) => sections.find((section) => `#${section.id}` === hash);
+  if (sections.length) {
+    history.scrollRestoration = "manual";
+    const first = named(location.hash) || (location.hash.length > 1 ? list : sections[0]);
+    for (const section of sections) section.hidden = section !== first;
+    // The browser goes to what the address names once all is loaded: a page begins at its top.
+    addEventListener("load", () => { if (named(location.hash)) toTop(); });
+  }
+
   // ---- cards: those of a group are unpacked when it is first opened
   const opened = (group) => {
     const cards = $("script.cards", group);
@@ -237,7 +247,7 @@
       return;
     }
     const id = decodeURIComponent(hash);
-    const whole = !id || sections.some((section) => section.id === id); // a page, and no filter named
+    const whole = !id || named(location.hash); // a page, and no filter
     if (whole && (pinned || Object.keys(values()).length)) { clear(); apply(); }
     if (id) reveal(id);
     else show(sections[0]);
@@ -251,10 +261,7 @@
     if (entry && !entry.shown) { clear(); apply(); } // a link to a filtered card shows it
     for (let node = target; node; node = node.parentElement) if (node.tagName === "DETAILS") node.open = true;
     for (const old of $$(".target")) old.classList.remove("target");
-    if (sections.includes(target)) {
-      scrollTo({ top: 0, behavior: "instant" });
-      return;
-    }
+    if (sections.includes(target)) { toTop(); return; }
     target.classList.add("target");
     target.scrollIntoView({ behavior: "instant" });
     if (target.tabIndex === -1) target.focus({ preventScroll: true });
@@ -329,7 +336,7 @@
       show($(link.hash));
       apply();
       write(true);
-      scrollTo({ top: 0, behavior: "instant" });
+      toTop();
       return;
     }
     if (link && link.hash.includes("=") && !(event.ctrlKey || event.metaKey || event.shiftKey)) {
