@@ -467,9 +467,21 @@ def _unloadable(
 
 @app.command()
 def conventions(
+    run_file: Annotated[
+        Path | None,
+        typer.Argument(help="A file written by `lossaudit run --out`; measured anew if none."),
+    ] = None,
     backend: Annotated[
         list[str] | None,
         typer.Option("--backend", "-b", help="Framework to measure; may be repeated. All if none."),
+    ] = None,
+    from_: Annotated[
+        str | None,
+        typer.Option("--from", metavar="OP", help="Port from it: torch:cross_entropy.index."),
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option("--to", metavar="OP", help="Port to it: what changes, and code that agrees."),
     ] = None,
     differences: Annotated[
         bool,
@@ -479,16 +491,58 @@ def conventions(
     jobs: Annotated[int, typer.Option(help="Processes; 0 for one per core.", min=0)] = 0,
 ) -> None:
     """Measure what legitimately differs: smoothing, means, ignored labels, guards, shapes, ..."""
+    from .adapters.registry import FRAMEWORKS
+    from .conformance.run import read_run
+
+    if (from_ is None) != (to is None):
+        raise WrongUse("--from and --to belong together: name both ops, or neither.")
+    _demand_writable(json)
+    named = [] if from_ is None or to is None else [from_, to]
+    if run_file is not None:
+        if backend:
+            raise WrongUse("--backend is for measuring; what is in a file was measured already.")
+        _say_conventions(read_run(run_file), json, named, differences=differences)
+        return
+    homes = [name.partition(":")[0] for name in named]
+    for option, home in zip(("--from", "--to"), homes, strict=False):
+        _demand_one_of(option, home, tuple(FRAMEWORKS))
+    frameworks = _frameworks(backend) if backend or not homes else list(dict.fromkeys(homes))
+    result = _measured(frameworks, jobs)
+    _say_conventions(result, json, named, differences=differences)
+    if not result.complete:
+        raise typer.Exit(INTERRUPTED)
+    raise typer.Exit(exit_code(result, frameworks if backend or homes else []))
+
+
+def _say_conventions(
+    result: Run, json: Path | None, named: list[str], *, differences: bool
+) -> None:
+    """What was measured, or of two named ops what changes from one to the other."""
     from rich.console import Console
 
+    from .conformance.run import write_json
+    from .reports.conventions import as_data, print_conventions
+    from .reports.porting import UnknownOp, chosen, ported
+    from .reports.porting_terminal import print_port
+
+    if json is not None:
+        write_json(as_data(result), json)
+    if not named:
+        print_conventions(result, Console(), differences=differences)
+        return
+    try:
+        old, new = chosen(result, *named)
+    except UnknownOp as unknown:
+        raise WrongUse(str(unknown)) from unknown
+    print_port(ported(old, new, result), Console())
+
+
+def _measured(frameworks: list[str], jobs: int) -> Run:
+    """The conventions of some frameworks; incomplete if it was interrupted."""
     from .conformance.engine import CONVENTIONS, Settings, audit_all
     from .conformance.known import FILE, load
     from .conformance.recorder import Recorder
-    from .conformance.run import write_json
-    from .reports.conventions import as_data, print_conventions
 
-    frameworks = _frameworks(backend)
-    _demand_writable(json)
     # That law is the probe itself: no other is looked at.
     settings = Settings("standard", 0, (CONVENTIONS.name,), load(FILE))
     recorder = Recorder(settings)
@@ -499,13 +553,7 @@ def conventions(
         audit_all(frameworks, settings, recorder, jobs or _cores())
     except KeyboardInterrupt:
         interrupted = True
-    result = recorder.run(complete=not interrupted)
-    if json is not None:
-        write_json(as_data(result), json)
-    print_conventions(result, Console(), differences=differences)
-    if interrupted:
-        raise typer.Exit(INTERRUPTED)
-    raise typer.Exit(exit_code(result, frameworks if backend else []))
+    return recorder.run(complete=not interrupted)
 
 
 @app.command()

@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ..reference.vocabulary import Arithmetic, Case, Options, Semantics
+from .idioms import JAX, OpCall
 from .protocol import RawArray
 from .runtime import (
     NUMPY_TYPES,
@@ -484,6 +486,17 @@ def _labels(rows: int) -> int:
     return 1 if rows % LABELS else LABELS
 
 
+def _call(subject: Subject) -> OpCall:
+    """Without `smooth_labels`, which is no part of the op."""
+    if subject.op == MULTILABEL:
+        return OpCall()
+    text = OPS[subject.op].expression.format(
+        x="{x}", y="{y}", more="", axis=-1, masked="", factors="{options}"
+    )
+    picked = JAX.pick.format(a=r"\1", b="{y}")
+    return OpCall(re.sub(r"pick\((.*), \{y\}\)", picked, text))
+
+
 FRAMEWORK = Framework(
     name="jax",
     module="jax_optax",
@@ -498,6 +511,8 @@ FRAMEWORK = Framework(
     worker=_worker,
     snippet=_snippet,
     on=cuda_too,
+    idioms=JAX,
+    call=_call,
 )
 
 # ---------------------------------------------------------------------- in the worker

@@ -25,6 +25,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..reference.vocabulary import LOGITS, Arithmetic, Case, Options, Semantics, inputs_of
+from . import idioms
 from .protocol import RawArray
 from .runtime import NUMPY_TYPES, Call, Result, Unsupported, flags, raw, subnormals
 from .snippets import input_name, target_name
@@ -389,6 +390,8 @@ def framework(backend: Backend) -> Framework:
         worker=worker,
         snippet=snippet,
         on=on,
+        idioms=idioms.keras(backend.name),
+        call=_call,
     )
 
 
@@ -526,6 +529,22 @@ def _expression(op: _Op, case: Case, x: str, y: str) -> str:
         return f"keras.losses.{op.loss}({arguments})"
     masked = op.arranged == "masked" and case.options.ignore_index is not None
     return f"{'masked' if masked else 'loss_of'}({y}, {output}{weight})"
+
+
+def _call(subject: Subject) -> idioms.OpCall:
+    op = OPS[subject.op]
+    if op.arranged:
+        return idioms.OpCall()
+    fixed = [f"from_logits={op.from_logits}"] if op.takes_logits else []
+    inputs = f"keras.ops.{op.activation}({{x}})" if op.activation else "{x}"
+    taken = ("label_smoothing",) if "label_smoothing" in op.options else ()
+    passed = tuple((name, f"{name}={name}") for name in taken)
+    if not op.is_class:
+        arguments = ", ".join(("{y}", inputs, *fixed))
+        return idioms.OpCall(f"keras.losses.{op.loss}({arguments}{{options}})", passed)
+    # A class that is not told the dtype casts to float32.
+    made = ", ".join((*fixed, "reduction=None", "dtype={x}.dtype"))
+    return idioms.OpCall(f"keras.losses.{op.loss}({made}{{options}})({{y}}, {inputs})", passed)
 
 
 def _labelled(rows: int, options: Options) -> tuple[int, ...]:

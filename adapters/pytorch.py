@@ -23,6 +23,7 @@ from typing import Any
 
 from ..reference.vocabulary import Arithmetic, Case, Options, Semantics
 from . import pytorch_ops as ops
+from .idioms import TORCH, OpCall
 from .pytorch_scripts import Text, script
 from .runtime import Call, Result, Unsupported, flags, one_loss_a_row, per_row, subnormals
 from .subject import SECOND, Framework, Interface, Subject
@@ -80,6 +81,7 @@ INDEX_CALL = Interface(
     broadcasting="raises",
     smoothing_domain=SMOOTHING_DOMAIN,
     ignore_domain="any",
+    unasked_mean="left out",
     weighted_smoothing="each term",
     mutates="no",
 )
@@ -712,6 +714,21 @@ def _snippet(subject: Subject, case: Case) -> str:
     return script(subject, case, OPS[subject.op].text)
 
 
+PASSED = {
+    "weight": "weight=weight",
+    "label_smoothing": "label_smoothing=label_smoothing",
+    "pos_weight": "pos_weight=torch.as_tensor(pos_weight)",
+}
+
+
+def _call(subject: Subject) -> OpCall:
+    op = OPS[subject.op]
+    if op.misuse or subject.op.endswith(".multilabel"):
+        return OpCall()
+    text = op.text("{x}", "{y}", -1, ", reduction='none'{options}")
+    return OpCall(text, tuple((k, v) for k, v in PASSED.items() if k in op.options))
+
+
 FRAMEWORK = Framework(
     name="torch",
     module="pytorch",
@@ -721,6 +738,8 @@ FRAMEWORK = Framework(
     worker=_worker,
     snippet=_snippet,
     on=_on,
+    idioms=TORCH,
+    call=_call,
 )
 
 # ---------------------------------------------------------------------- in the worker

@@ -14,6 +14,7 @@ from importlib.metadata import EntryPoint
 
 from ..reference.vocabulary import Case
 from . import modules
+from .idioms import OpCall
 from .subject import Framework, Subject
 
 MODULES: dict[str, str] = {
@@ -93,6 +94,14 @@ def script(subject: Subject, case: Case) -> str:
     if subject.framework not in FRAMEWORKS:
         return ""
     return FRAMEWORKS[subject.framework].snippet(subject, case)
+
+
+def plain_call(subject: Subject) -> OpCall:
+    """The op of a subject called without a reduction, where its mode leaves that call as it is."""
+    plain = subject.mode == "eager" or subject.compiled
+    if subject.tensors or subject.framework not in FRAMEWORKS or not plain:
+        return OpCall()
+    return FRAMEWORKS[subject.framework].call(subject)
 
 
 def subjects(

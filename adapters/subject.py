@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Callable, Dict, FrozenSet, Optional, Tuple  # noqa: UP035
 
 from ..reference.vocabulary import LOGITS, Arithmetic, Case, Semantics, inputs_of
+from .idioms import Idioms, OpCall
 
 COMPILED = ("compile", "function", "xla", "jit")
 """Modes that compile: torch.compile, tf.function, the same with jit_compile=True, jax.jit."""
@@ -41,6 +42,8 @@ class Interface:
         ignore_domain: which `ignore_index` a call may name: "any", or what each does, such as
             "ignores (-1, K + 2); raises (1)"; on an op without ignored labels that takes the
             argument all the same, "unused" where it changes nothing.
+        unasked_mean: whether a row whose label is ignored unasked is "left out" of the mean, as
+            one that a call says to ignore, or "counted" with a loss of 0.
         pos_weight: what it multiplies: "positive term" or "both terms".
         weighted_smoothing: what class weights do to smoothed labels: "each term" has the weight of
             its own class, "label" gives all of the row that of its label.
@@ -54,6 +57,7 @@ class Interface:
     target_domain: str = ""
     smoothing_domain: str = ""
     ignore_domain: str = ""
+    unasked_mean: str = ""
     pos_weight: str = ""
     weighted_smoothing: str = ""
     mutates: str = ""
@@ -164,6 +168,12 @@ def the_same(framework: Framework, python: str) -> Framework:
     return framework
 
 
+def no_call(subject: Subject) -> OpCall:
+    """For frameworks in whose ops nothing is ported."""
+    del subject
+    return OpCall()
+
+
 def worker_name(name: str, device: str) -> str:
     """A worker for another device than the CPU is another process."""
     return name if device == "cpu" else f"{name}-{device}"
@@ -201,6 +211,8 @@ class Framework:
             device beside "cpu" lists those that are there in the fact "devices" of its worker.
         placed: (framework, path of an interpreter) -> the framework as it is there: what a module
             of a user declares may depend on what it finds.
+        idioms: how code of one's own is written with it, or None.
+        call: subject -> its op called without a reduction, for those that a user calls as they are.
     """
 
     name: str
@@ -213,3 +225,5 @@ class Framework:
     unusable: str = ""
     on: Callable[[Subject, str], Optional[Subject]] = only_cpu
     placed: Callable[[Framework, str], Framework] = the_same
+    idioms: Optional[Idioms] = None
+    call: Callable[[Subject], OpCall] = no_call

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..reference.vocabulary import Arithmetic, Case, Floats, Options, Semantics
+from .idioms import TENSORFLOW, OpCall
 from .protocol import RawArray
 from .runtime import (
     NUMPY_TYPES,
@@ -499,6 +500,13 @@ def labelled(rows: int) -> tuple[int, int]:
     return rows // labels, labels
 
 
+def _call(subject: Subject) -> OpCall:
+    if subject.op.endswith(".multilabel"):
+        return OpCall()
+    op = OPS[subject.op]
+    return OpCall(op.expression.format(x="{x}", y="{y}", axis="", weight="{pos_weight}"))
+
+
 FRAMEWORK = Framework(
     name="tensorflow",
     module="tensorflow_nn",
@@ -508,6 +516,8 @@ FRAMEWORK = Framework(
     worker=_worker,
     snippet=_snippet,
     on=on_tensorflow,
+    idioms=TENSORFLOW,
+    call=_call,
 )
 
 # ---------------------------------------------------------------------- in the worker

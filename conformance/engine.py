@@ -25,7 +25,7 @@ import numpy as np
 
 from ..adapters.client import UnusableFramework, WorkerPool
 from ..adapters.environments import Environment, availability
-from ..adapters.registry import FRAMEWORKS, offered, script
+from ..adapters.registry import FRAMEWORKS, offered, plain_call, script
 from ..adapters.subject import Framework, Subject
 from ..reference.vocabulary import Case, Outcome, Semantics
 from .bench import KEPT_LARGE, Bench, Memory, Session
@@ -273,6 +273,7 @@ def contradiction(
 
 def record(subject: Subject, versions: dict[str, str], laws: Iterable[str]) -> SubjectRecord:
     probed = [] if subject.misuse else [CONVENTIONS.name]
+    call = plain_call(subject)
     return SubjectRecord(
         name=subject.name,
         framework=subject.home,
@@ -286,6 +287,10 @@ def record(subject: Subject, versions: dict[str, str], laws: Iterable[str]) -> S
         misuse=subject.misuse,
         versions=versions,
         arithmetic={dtype: _described(subject, dtype) for dtype in subject.dtypes},
+        options=sorted(subject.options),
+        reductions=list(subject.reductions),
+        call=call.text,
+        keywords=call.passing(),
     )
 
 

@@ -137,6 +137,16 @@ FIELDS = (
     ),
     _Field("ignore_domain", labels.ignore_domain, _takes_ignored_labels),
     _Field("ignore_index", labels.ignore_index, _is("index")),
+    _Field(
+        "unasked_mean",
+        formulas.unasked_mean,
+        lambda s: (
+            s.target == "index"
+            and s.semantics.ignore_index is not None
+            and {"ignore_index"} <= s.options
+            and "mean" in s.reductions
+        ),
+    ),
     _Field("label_policy", labels.label_policy, _is("index")),
 )
 

@@ -6,6 +6,8 @@ import importlib.metadata
 import os
 import platform
 import time
+from collections.abc import Iterable
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 import msgspec
@@ -23,6 +25,7 @@ from .run import (
     Convention,
     Environment,
     Finding,
+    IdiomsRecord,
     Implied,
     Incident,
     KnownRecord,
@@ -120,7 +123,15 @@ class Recorder:
             implied=sorted(self._implied, key=lambda i: (_place(i.subject), i.dtype, i.output)),
             answers=sorted(self._answers.values(), key=lambda a: (_place(a.subject), a.dtype)),
             peers=merged(sorted(self._peers, key=_peer_order)),
+            idioms=idioms(self._subjects.values()),
         )
+
+
+def idioms(subjects: Iterable[SubjectRecord]) -> list[IdiomsRecord]:
+    """How each framework with a call is written with, in the order of the registry."""
+    homes = sorted({subject.framework for subject in subjects if subject.call}, key=_place)
+    each = ((home, FRAMEWORKS[home.partition("@")[0]].idioms) for home in homes)
+    return [IdiomsRecord(framework=home, texts=asdict(i)) for home, i in each if i is not None]
 
 
 def _place(name: str) -> tuple[int, str]:

@@ -302,6 +302,13 @@ class SubjectRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Names of the laws that fit it; where a law is not named, the cell is 'not applicable'."""
     misuse: str = ""
     """What is wrong with how it calls its op, where that is what it is audited for."""
+    options: list[str] = []
+    reductions: list[str] = []
+    """What it takes: names of options, and values of `reduction`."""
+    call: str = ""
+    """Its op called without a reduction, as `adapters.idioms.OpCall` writes it; "" for none."""
+    keywords: dict[str, str] = {}
+    """The options that this call can be passed, each with the text that passes it."""
 
 
 class Absence(msgspec.Struct, frozen=True, kw_only=True):
@@ -310,6 +317,13 @@ class Absence(msgspec.Struct, frozen=True, kw_only=True):
     framework: str
     reason: str
     hint: str
+
+
+class IdiomsRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """How code is written with a framework: the texts of `adapters.idioms.Idioms`."""
+
+    framework: str
+    texts: dict[str, str]
 
 
 class LawRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -381,6 +395,8 @@ class Run(msgspec.Struct, kw_only=True):
     """What every subject answered to the corpus: what a later run is compared with, row by row."""
     peers: list[Peers] = []
     """What all comparable subjects answered to the inputs of the findings."""
+    idioms: list[IdiomsRecord] = []
+    """How ported losses are written with each framework of the run."""
 
     def new_findings(self) -> list[Finding]:
         return [finding for finding in self.findings if finding.status == "new"]

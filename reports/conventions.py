@@ -42,6 +42,7 @@ TITLES = {
     "all_ignored": "the mean where every row is ignored",
     "ignore_domain": "labels that may be named as ignored",
     "ignore_index": "label that is ignored unasked",
+    "unasked_mean": "rows ignored unasked, in the mean",
     "label_policy": "labels outside [0, K)",
 }
 
@@ -61,6 +62,10 @@ class Line:
     note: str
     ops: dict[str, list[str]]
     shown: tuple[str, ...]
+
+    @property
+    def names(self) -> str:
+        return "; ".join(f"{name} {', '.join(ops)}" for name, ops in self.ops.items())
 
 
 @dataclass(frozen=True)
@@ -92,10 +97,15 @@ def fields_of(run: Run) -> list[Field]:
     subjects = {subject.name: subject for subject in run.subjects}
     by_field: dict[str, list[Convention]] = defaultdict(list)
     for entry in run.conventions:
-        by_field[entry.field].append(entry)
-    ranks = {name: rank for rank, name in enumerate(TITLES)}
-    names = sorted(by_field, key=lambda name: ranks.get(name, len(ranks)))
+        if entry.subject in subjects:
+            by_field[entry.field].append(entry)
+    names = sorted(by_field, key=ranks)
     return [Field(name, tuple(_groups(by_field[name], subjects))) for name in names]
+
+
+def ranks(field: str) -> int:
+    """The place of a field among others: that in which the probe measures them."""
+    return list(TITLES).index(field) if field in TITLES else len(TITLES)
 
 
 def _groups(entries: Sequence[Convention], subjects: dict[str, SubjectRecord]) -> Iterable[Group]:
@@ -149,7 +159,7 @@ def print_conventions(run: Run, console: Console, *, differences: bool = False) 
         console.print(Text(f"{field.name}{mark}", style="bold"), Text(title, style="dim"))
         values = {(line.value, line.note) for group in field.groups for line in group.lines}
         if len(values) == 1 and len(field.groups) > 1:
-            _print_wrapped(console, f"{' '.join(filter(None, *values))}: every op", width, 4, "")
+            print_wrapped(console, f"{' '.join(filter(None, *values))}: every op", width, 4, "")
             continue
         for group in field.groups:
             if group.differs or not differences:
@@ -168,14 +178,14 @@ def _print_group(group: Group, console: Console, width: int, *, with_inputs: boo
     for line in group.lines:
         style = "bold" if line.note.startswith("✗") else ""
         head = " ".join(filter(None, (line.value, line.note)))
-        names = "; ".join(f"{name} {', '.join(ops)}" for name, ops in line.ops.items())
-        _print_wrapped(console, f"{head}: {names}", width, 4, style)
+        print_wrapped(console, f"{head}: {line.names}", width, 4, style)
         if with_inputs or line.note.startswith("✗"):
             for words in line.shown[:2]:
-                _print_wrapped(console, words, width, 8, "dim")
+                print_wrapped(console, words, width, 8, "dim")
 
 
-def _print_wrapped(console: Console, words: str, width: int, indent: int, style: str) -> None:
+def print_wrapped(console: Console, words: str, width: int, indent: int, style: str) -> None:
+    """One entry in lines of at most a width, those after the first indented further."""
     for i, piece in enumerate(wrap(text.one_line(words, LONGEST), width - indent - 2)):
         console.print(Text(" " * (indent + 2 * bool(i)) + piece, style=style), soft_wrap=True)
 

@@ -9,8 +9,8 @@ import jinja2
 
 from ..conformance.known import entry_text
 from ..conformance.run import GRADES, Finding, Run, SubjectRecord
+from . import conventions, markdown, peers, plots, porting, text, views
 from . import digest as digests
-from . import markdown, peers, plots, text, views
 from .coverage import coverage
 from .page import TEMPLATES, data_tables, inlined, packed, packed_json, vega, write_page
 from .selftest import Kills
@@ -46,9 +46,10 @@ def render_html(run: Run, kills: Kills | None = None) -> str:
         peers=beside,
         answers=[[answers.render(others=t), markdown.peer_table(t)] for t in beside.tables],
         plots=drawn,
+        ports=porting.page(run),
         **inlined(
-            ["report.css"],
-            ["base.js", "report.js"],
+            ["report.css", "porting.css"],
+            ["base.js", "porting.js", "report.js"],
             [data_tables(), *([vega()] if drawn else [])],
         ),
     )
@@ -91,6 +92,7 @@ def environment() -> jinja2.Environment:
         packed_json=packed_json,
         outcome_text=digests.outcome_text,
         sign=digests.sign,
+        titles=conventions.TITLES,
         versions=digests.versions,
         views=views,
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import isfinite
 
 from ..conformance.run import FINDING_GRADES, GRADES, Convention, Finding, SubjectRecord
-from . import text
+from . import conventions, text
 from .digest import SIGNS, Cell, Digest, Group, call_text, came, row_count, whole
 
 ELEMENTS = 12
@@ -81,10 +81,30 @@ class ConventionRow:
 
 @dataclass(frozen=True)
 class ConventionTable:
+    """Ops of one operation and sort of target.
+
+    Attributes:
+        operation, target: of all of them.
+        fields: the columns.
+        usual: of each field in which they differ, the value that most ops have.
+        rows: an op in the modes that agree, with its entries by field.
+        differences: those fields, with the smallest inputs that show them.
+    """
+
     operation: str
+    target: str
     fields: tuple[str, ...]
-    differing: frozenset[str]
+    usual: dict[str, str]
     rows: tuple[ConventionRow, ...]
+    differences: tuple[tuple[str, conventions.Group], ...]
+
+    @property
+    def name(self) -> str:
+        return ", ".join(filter(None, (self.operation, self.target)))
+
+    def is_apart(self, field: str, entry: Convention) -> bool:
+        """Whether a cell is one that makes its field differ."""
+        return field in self.usual and entry.measured not in ("", self.usual[field])
 
 
 @dataclass(frozen=True)
@@ -274,32 +294,35 @@ def outcome_rows(finding: Finding) -> list[tuple[str, str | None, str | None]]:
 
 
 def convention_tables(digest: Digest) -> list[ConventionTable]:
-    """One table an operation, so that a column compares what is comparable."""
+    """A table for each operation and sort of target, so that a column compares what can be."""
     by_subject: dict[str, dict[str, Convention]] = defaultdict(dict)
     for entry in digest.run.conventions:
         by_subject[entry.subject][entry.field] = entry
-    operations = _distinct(digest.subjects[name].operation for name in by_subject)
-    return [_convention_table(digest, operation, by_subject) for operation in operations]
+    by_kind: dict[tuple[str, str], dict[str, dict[str, Convention]]] = defaultdict(dict)
+    for name, entries in by_subject.items():
+        subject = digest.subjects[name]
+        by_kind[subject.operation, subject.target][name] = entries
+    fields = conventions.fields_of(digest.run)
+    return [_convention_table(digest, kind, mine, fields) for kind, mine in by_kind.items()]
 
 
 def _convention_table(
-    digest: Digest, operation: str, by_subject: dict[str, dict[str, Convention]]
+    digest: Digest,
+    kind: tuple[str, str],
+    mine: dict[str, dict[str, Convention]],
+    fields: Sequence[conventions.Field],
 ) -> ConventionTable:
-    mine = {
-        name: entries
-        for name, entries in by_subject.items()
-        if digest.subjects[name].operation == operation
-    }
-    fields = _distinct(field for entries in mine.values() for field in entries)
     rows = _convention_rows(digest, mine)
-    differing = frozenset(field for field in fields if len(_measured(rows, field)) > 1)
-    return ConventionTable(operation, fields, differing, tuple(rows))
-
-
-def _measured(rows: Sequence[ConventionRow], field: str) -> set[str]:
-    """What was measured of a field, over all subjects; what was not measured says nothing."""
-    entries = [entry for row in rows for entry in row.cells.get(field, ())]
-    return {entry.measured for entry in entries if entry.measured}
+    names = _distinct(field for entries in mine.values() for field in entries)
+    usual = {}
+    for field in names:
+        values = Counter(entry.measured for row in rows for entry in row.cells.get(field, ())[:1])
+        del values[""]  # what was not measured says nothing
+        if len(values) > 1:
+            usual[field] = values.most_common(1)[0][0]
+    found = ((f.name, group) for f in fields for group in f.groups if group.name == ", ".join(kind))
+    differences = tuple((name, group) for name, group in found if name in usual)
+    return ConventionTable(*kind, names, usual, tuple(rows), differences)
 
 
 def _convention_rows(digest: Digest, mine: dict[str, dict[str, Convention]]) -> list[ConventionRow]:

@@ -12,6 +12,7 @@ from ..laws.conventions import formulas
 from .cases import class_weights, labels, small
 from .choice import (
     Found,
+    Undecided,
     combined,
     gradients,
     grouped,
@@ -145,6 +146,21 @@ def _mean_case(bench: Bench) -> Case:
     if bench.subject.target == "distribution":
         target[1::2] = 0.0
     return replace(case, target=target, options=options)
+
+
+def unasked_mean(bench: Bench) -> Found:
+    """Two rows, the second with the label that is ignored unasked; no `ignore_index` is passed."""
+    label = bench.semantics.ignore_index
+    if label is None:
+        raise Undecided("no label was found to be ignored unasked")
+    case = small(bench, 2, Options(reduction="mean"))
+    target = np.array(case.target)
+    target[1::2] = label
+    case = replace(case, target=target)
+    loss, _ = bench.outputs(case)
+    means = {"left out": "valid", "counted": "rows"}
+    known = [replace(losses(bench, n, case, mean=m), meant={}) for n, m in means.items()]
+    return told(np.asarray(loss), known, f"mean {short(float(loss))}", case)
 
 
 def all_ignored(bench: Bench) -> Found:

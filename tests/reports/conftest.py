@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from lossaudit.adapters import registry
 from lossaudit.conformance import comparison as compared
 from lossaudit.conformance import run as model
+from lossaudit.conformance.engine import Settings, record
+from lossaudit.conformance.probe import declared, fields_of
+from lossaudit.conformance.recorder import Recorder
 
 if TYPE_CHECKING:  # the browser's driver is loaded by the fixture, where there is a browser
     from playwright.sync_api import Browser, BrowserContext, Page
@@ -826,3 +830,43 @@ def open_page(chromium: Browser) -> Iterator[Callable[..., Page]]:
     for context in contexts:
         context.close()
     assert not trouble
+
+
+PICKED = {"default_reduction": "none", "class_axis": "last"}
+FUSED = {"default_reduction": "mean", "class_axis": "raises", "unasked_mean": "left out"}
+MEASURED = {
+    "torch:log_softmax": PICKED,
+    "torch:logsumexp": PICKED,
+    "torch:log_of_softmax": PICKED,
+    "torch:linear_cross_entropy": FUSED,
+    "torch:LinearCrossEntropyLoss": FUSED,
+    "torch:linear_cross_entropy.chunked": FUSED,
+    "torch:multilabel_soft_margin_loss": {"default_reduction": "mean", "last_axis": "mean"},
+    "torch:logsigmoid": {"default_reduction": "none", "last_axis": "kept"},
+    "torch:binary_cross_entropy.of_sigmoid": {"default_reduction": "mean", "last_axis": "kept"},
+    "keras-torch:SparseCategoricalCrossentropy.logits": {"unasked_mean": "counted"},
+}
+"""What the probe finds of subjects that declare nothing about it (docs/conventions.txt)."""
+
+
+@pytest.fixture(scope="session")
+def declared_run() -> model.Run:
+    """Every eager subject of every framework, with what it declares as what was measured."""
+    recorder = Recorder(Settings())
+    for subject in registry.subjects(depth="quick"):
+        recorder(record(subject, {}, []))
+        for field in fields_of(subject):
+            says = declared(subject, field, subject.semantics)
+            says = says or MEASURED.get(f"{subject.home}:{subject.op}", {}).get(field, "")
+            recorder(
+                model.Convention(
+                    subject=subject.name,
+                    field=field,
+                    declared=says,
+                    measured=says,
+                    agrees=bool(says) or None,
+                    evidence=f"a loss that follows {says!r}",
+                    input=f"the smallest call for {field}",
+                )
+            )
+    return recorder.run(complete=True)
