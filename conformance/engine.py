@@ -34,6 +34,7 @@ from .events import CellFinished, CellStarted, Event, PlanMade, SubjectFinished,
 from .known import Entry, Known, marked
 from .law import Law, cells, finder
 from .laws.registry import LAWS
+from .misuse.everything import measure_all
 from .probe import Measured, probe
 from .records import is_recordable, to_record
 from .run import (
@@ -454,6 +455,8 @@ def audit_part(part: Part, settings: Settings, emit: Emit) -> None:
         part.environment.python, memory_bytes=settings.memory, device=settings.device
     ) as pool:
         try:
+            if not settings.laws and not part.subjects[0].compiled:
+                measure_all(pool, part.context, counted)
             audit(part.subjects, settings, counted, pool, part.context)
         except UnusableFramework as error:
             if finished:

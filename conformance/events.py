@@ -13,6 +13,8 @@ from .run import (
     Implied,
     Incident,
     KnownRecord,
+    MisuseCurve,
+    MisuseTraining,
     Peers,
     SubjectRecord,
     Tally,
@@ -75,6 +77,8 @@ Event = (
     | Implied
     | Answers
     | Peers
+    | MisuseCurve
+    | MisuseTraining
     | Change
     | Difference
     | LawChange

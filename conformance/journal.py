@@ -21,6 +21,8 @@ from .run import (
     Implied,
     Incident,
     KnownRecord,
+    MisuseCurve,
+    MisuseTraining,
     SubjectRecord,
     Tally,
     Worst,
@@ -38,6 +40,8 @@ KEPT: dict[str, type[Event]] = {
         Worst,
         Implied,
         Answers,
+        MisuseCurve,
+        MisuseTraining,
         WorkerReady,
         SubjectFinished,
     )

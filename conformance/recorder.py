@@ -30,6 +30,8 @@ from .run import (
     Incident,
     KnownRecord,
     LawRecord,
+    MisuseCurve,
+    MisuseTraining,
     Peers,
     Run,
     SubjectRecord,
@@ -56,6 +58,8 @@ class Recorder:
         self._implied: list[Implied] = []
         self._answers: dict[tuple[str, str], Answers] = {}
         self._peers: list[Peers] = []
+        self._misuse: dict[tuple[str, ...], MisuseCurve] = {}
+        self._training: dict[tuple[str, ...], MisuseTraining] = {}
         self._workers: dict[str, dict[str, str]] = {}
 
     def __call__(self, event: Event) -> None:
@@ -82,6 +86,11 @@ class Recorder:
                 self._add_answers(event)
             case Peers():
                 self._peers.append(event)
+            case MisuseCurve():
+                where = (event.misuse, event.subject, event.quantity, event.series)
+                self._misuse[where] = event
+            case MisuseTraining():
+                self._training[event.misuse, event.subject, event.series] = event
             case WorkerReady():
                 self._workers[event.worker] = event.facts
             case _:
@@ -124,6 +133,9 @@ class Recorder:
             answers=sorted(self._answers.values(), key=lambda a: (_place(a.subject), a.dtype)),
             peers=merged(sorted(self._peers, key=_peer_order)),
             idioms=idioms(self._subjects.values()),
+            # Of each subject in the order in which they are measured.
+            misuse=sorted(self._misuse.values(), key=lambda m: _place(m.subject)),
+            misuse_training=sorted(self._training.values(), key=lambda m: _place(m.subject)),
         )
 
 

@@ -281,6 +281,58 @@ class Convention(msgspec.Struct, frozen=True, kw_only=True):
     input: str = ""
 
 
+class MisuseCurve(msgspec.Struct, frozen=True, kw_only=True):
+    """What one subject computes where it is misused, along one quantity.
+
+    Attributes:
+        misuse: id of an entry of `misuse.catalogue`.
+        subject: who was asked, in `dtype`.
+        quantity: what the y of the curve is, such as "loss" or "gradient ratio".
+        series: which of several curves of that quantity, such as "K = 10".
+        at: what the x of the curve is.
+        x: the points.
+        measured: what came at each; "nan" where the call did not return.
+        right: the value without the mistake, by the reference, at each.
+        closed: what the mistake computes, by closed form or by the reference, at each; empty
+            where neither says.
+        said: "" where the framework stays silent, else what it raised or warned.
+    """
+
+    misuse: str
+    subject: str
+    dtype: str
+    quantity: str
+    series: str
+    at: str
+    x: list[str]
+    measured: list[str]
+    right: list[str]
+    closed: list[str] = []
+    said: str = ""
+
+
+class MisuseTraining(msgspec.Struct, frozen=True, kw_only=True):
+    """One training run of a softmax regression on the losses and gradients of one subject.
+
+    Attributes:
+        misuse: id of an entry of `misuse.catalogue`; a run without a mistake is of the same.
+        series: "without" or "with" the mistake.
+        reported: the mean loss that the framework says, before each step.
+        true: the mean cross-entropy of the same parameters, by the reference.
+        gradient: the 2-norm of the gradient by the weights, as the framework gives it.
+        accuracy: share of the samples whose largest logit is that of their class.
+    """
+
+    misuse: str
+    subject: str
+    dtype: str
+    series: str
+    reported: list[str]
+    true: list[str]
+    gradient: list[str]
+    accuracy: list[str]
+
+
 class SubjectRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One subject as it was audited.
 
@@ -397,6 +449,10 @@ class Run(msgspec.Struct, kw_only=True):
     """What all comparable subjects answered to the inputs of the findings."""
     idioms: list[IdiomsRecord] = []
     """How ported losses are written with each framework of the run."""
+    misuse: list[MisuseCurve] = []
+    """What each framework computes where its losses are misused."""
+    misuse_training: list[MisuseTraining] = []
+    """How training goes with such a mistake, and without."""
 
     def new_findings(self) -> list[Finding]:
         return [finding for finding in self.findings if finding.status == "new"]

@@ -1,0 +1,148 @@
+"""The closed forms of misuses against the reference, which knows no closed form."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lossaudit.conformance.misuse import forms
+from lossaudit.reference import (
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    cross_entropy_grad,
+    entropy,
+)
+
+UNIT = 2.0**-53
+CLASSES = st.integers(2, 60)
+CONFIDENCE = st.floats(2.0**-20, 1.0 - 2.0**-20)
+
+# A quotient by the rounded e, log1p of it and the reference's own rounding: at most five units.
+FLOOR_UNITS = 5
+
+
+def shared(confidence: float, classes: int) -> np.ndarray:
+    """The confidence at class 0, the rest in equal shares."""
+    p = np.full((1, classes), (1.0 - confidence) / (classes - 1))
+    p[0, 0] = confidence
+    return p
+
+
+def of_double_softmax(p: np.ndarray) -> tuple[float, np.ndarray]:
+    """The loss of probabilities taken for logits, and its gradient by the logits behind them."""
+    loss = cross_entropy(p, [0] * len(p), reduction="none")
+    by_p = cross_entropy_grad(p, [0] * len(p), reduction="none")
+    return float(loss[0]), forms.softmax_jacobian(p, by_p)
+
+
+@given(CLASSES)
+def test_floor_and_ceiling_are_the_losses_of_certain_probabilities(classes: int):
+    corners = np.eye(classes)
+    losses = cross_entropy(corners, [0] * classes, reduction="none")
+    floor, ceiling = float(forms.softmax_floor(classes)), float(forms.softmax_ceiling(classes))
+    assert abs(losses[0] - floor) <= FLOOR_UNITS * UNIT * floor
+    assert np.all(np.abs(losses[1:] - ceiling) <= FLOOR_UNITS * UNIT * ceiling)
+    assert ceiling - floor == pytest.approx(1.0, abs=FLOOR_UNITS * UNIT * (ceiling + floor))
+
+
+@given(st.lists(st.floats(-30, 30), min_size=2, max_size=40), st.integers(0, 10**6))
+def test_no_probabilities_lie_outside_floor_and_ceiling(logits: list[float], seed: int):
+    z = np.array([logits])
+    p = np.exp(z - z.max())
+    p /= p.sum()
+    classes = len(logits)
+    loss = float(cross_entropy(p, [seed % classes], reduction="none")[0])
+    # The shares sum to 1 up to K roundings, each of which moves the loss by at most itself.
+    room = (classes + FLOOR_UNITS) * 2 * UNIT * (1 + math.log(classes))
+    assert forms.softmax_floor(classes) - room <= loss <= forms.softmax_ceiling(classes) + room
+
+
+def rounding(classes: int) -> float:
+    """Of a few sums of K terms below 1, with a confidence of at least 2^-20 as divisor."""
+    return 8 * classes * UNIT * 2.0**20
+
+
+@given(CONFIDENCE, CLASSES)
+def test_the_ratio_is_that_of_the_gradients(confidence: float, classes: int):
+    p = shared(confidence, classes)
+    loss, gradient = of_double_softmax(p)
+    right = p.copy()
+    right[0, 0] -= 1.0
+    ratio = float(forms.softmax_ratio(confidence, classes))
+    np.testing.assert_allclose(gradient, ratio * right, rtol=0, atol=rounding(classes) * ratio)
+    assert loss == pytest.approx(float(forms.softmax_loss(confidence, classes)), rel=8 * UNIT)
+
+
+@given(st.integers(2, 10**6))
+def test_the_ratio_at_the_start_and_at_the_end(classes: int):
+    assert forms.softmax_ratio(1.0 / classes, classes) == pytest.approx(1.0 / classes, rel=1e-14)
+    assert forms.softmax_ratio(1.0, classes) == pytest.approx(
+        float(forms.softmax_ratio_limit(classes)), rel=8 * UNIT
+    )
+    assert forms.softmax_ratio(0.0, classes) == 0.0
+
+
+@given(st.floats(2.0**-20, 1.0), st.sampled_from([0.0, 1.0]))
+def test_a_sigmoid_too_many(probability: float, label: float):
+    p = np.array([probability])
+    loss = binary_cross_entropy_with_logits(p, np.array([label]), reduction="none")
+    assert float(loss[0]) == pytest.approx(
+        float(forms.sigmoid_loss(probability, label)), rel=8 * UNIT
+    )
+    low, high = sorted(float(forms.sigmoid_loss(end, label)) for end in (0.0, 1.0))
+    assert low <= float(forms.sigmoid_loss(probability, label)) <= high
+    assert 0.0 <= float(forms.sigmoid_ratio(probability, label)) <= 0.5
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=9), st.integers(0, 2**32))
+def test_no_logits_beat_the_floor_of_a_batch(counts: list[int], seed: int):
+    y = np.repeat(np.arange(len(counts)), counts)
+    if not y.size:
+        return
+    z = np.random.default_rng(seed).normal(scale=4.0, size=(y.size, len(counts)))
+    best = 400.0 * (y[:, None] == np.arange(len(counts)))
+    floor = forms.batch_floor(counts)
+
+    def mean(logits: np.ndarray) -> float:
+        columns = logits[:, y].T
+        return float(cross_entropy(columns, np.arange(y.size)))
+
+    assert mean(best) == pytest.approx(floor, rel=1e-13, abs=1e-300)
+    assert mean(z) >= floor * (1 - 1e-13)
+    assert mean(np.zeros_like(z)) == pytest.approx(float(forms.batch_start(y.size)), rel=4 * UNIT)
+
+
+@given(st.floats(0.01, 0.5), CLASSES, st.sampled_from(["eps/K", "eps/(K-1)"]), st.floats(-9, 9))
+def test_smoothed_losses(eps: float, classes: int, convention: str, margin: float):
+    share = forms.share_of(eps, classes, convention)
+    z = np.zeros((1, classes))
+    z[0, 0] = margin
+    loss = cross_entropy(z, [0], label_smoothing=eps, smoothing=convention)
+    assert float(loss) == pytest.approx(
+        float(forms.smoothed_loss(margin, share, classes)), rel=1e-13
+    )
+    q, other = forms.smoothed(share, classes)
+    floor = float(forms.smoothed_floor(share, classes))
+    row = np.append(q, np.full(classes - 1, other))
+    assert floor == pytest.approx(float(entropy(row / row.sum())), rel=1e-12)
+    least = float(forms.smoothed_loss(forms.best_margin(share, classes), share, classes))
+    assert least == pytest.approx(floor, rel=1e-12)
+    assert float(loss) >= floor * (1 - 1e-12)
+
+
+@given(st.floats(0.01, 0.4), CLASSES)
+def test_conventions_convert(eps: float, classes: int):
+    across = forms.share_of(eps, classes, "eps/(K-1)")
+    converted = forms.share_of(forms.converted(eps, classes), classes, "eps/K")
+    assert converted == pytest.approx(across, rel=4 * UNIT)
+    q, other = forms.smoothed(forms.share_of(eps, classes, "eps/K"), classes)
+    again = (1 - eps) * q + eps / classes, (1 - eps) * other + eps / classes
+    np.testing.assert_allclose(
+        forms.smoothed(forms.share_of(eps, classes, "eps/K twice"), classes), again, rtol=1e-14
+    )
+    # Toward 1/2 is eps/K of two classes.
+    assert forms.share_of(eps, 2, "eps/K") == eps / 2
