@@ -9,7 +9,7 @@ import jinja2
 
 from ..conformance.known import entry_text
 from ..conformance.run import GRADES, Finding, Run, SubjectRecord
-from . import conventions, markdown, peers, plots, porting, text, views
+from . import conventions, markdown, misuse, peers, plots, porting, text, views
 from . import digest as digests
 from .coverage import coverage
 from .page import TEMPLATES, data_tables, inlined, packed, packed_json, vega, write_page
@@ -47,8 +47,9 @@ def render_html(run: Run, kills: Kills | None = None) -> str:
         answers=[[answers.render(others=t), markdown.peer_table(t)] for t in beside.tables],
         plots=drawn,
         ports=porting.page(run),
+        misused=misuse.sections(run),
         **inlined(
-            ["report.css", "porting.css"],
+            ["report.css", "porting.css", "misuse.css"],
             ["base.js", "porting.js", "report.js"],
             [data_tables(), *([vega()] if drawn else [])],
         ),
