@@ -317,6 +317,7 @@ class MisuseTraining(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         misuse: id of an entry of `misuse.catalogue`; a run without a mistake is of the same.
         series: "without" or "with" the mistake.
+        setting: the data and the steps, in words.
         reported: the mean loss that the framework says, before each step.
         true: the mean cross-entropy of the same parameters, by the reference.
         gradient: the 2-norm of the gradient by the weights, as the framework gives it.
@@ -331,6 +332,7 @@ class MisuseTraining(msgspec.Struct, frozen=True, kw_only=True):
     true: list[str]
     gradient: list[str]
     accuracy: list[str]
+    setting: str = ""
 
 
 class SubjectRecord(msgspec.Struct, frozen=True, kw_only=True):

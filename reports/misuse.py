@@ -28,7 +28,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 GREY = "#8A8F98"
 DASHES = ([1, 0], [7, 3], [2, 2], [9, 3, 2, 3], [4, 4], [1, 4])
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
-SIZES = (70, 130, 200, 270, 340, 410)
+SIZES = (50, 90, 130, 170, 220, 270)
 """Of hollow marks: what lies on each other is seen as rings."""
 
 RIGHT, CLOSED = "without the mistake", "closed form"
@@ -101,14 +101,20 @@ class Section:
 
 @dataclass(frozen=True)
 class Group:
-    """Curves of several subjects that a plot cannot tell apart."""
+    """Subjects whose curves a plot cannot tell apart, and the curves of the first of them."""
 
-    label: str
+    names: tuple[str, ...]
     curves: tuple[MisuseCurve, ...]
+    all: bool
 
     @property
-    def first(self) -> MisuseCurve:
-        return self.curves[0]
+    def label(self) -> str:
+        """For a legend; the names are in the caption."""
+        if len(self.names) == 1:
+            return self.names[0]
+        if self.all:
+            return f"all {len(self.names)} subjects"
+        return f"{self.names[0]} and {len(self.names) - 1} more"
 
 
 def sections(run: Run) -> list[Section]:
@@ -179,24 +185,37 @@ def _label(curve: MisuseCurve, among: Sequence[MisuseCurve]) -> str:
 
 
 def groups(curves: Sequence[MisuseCurve]) -> list[Group]:
-    """Curves of one quantity and series, those together that a plot cannot tell apart."""
-    heights = [_floats(c.measured) for c in curves]
-    finite = [h[np.isfinite(h)] for h in heights]
-    every = np.concatenate(finite) if finite else np.zeros(0)
+    """The subjects of one plot, those together whose every curve in it looks the same."""
+    by_subject: dict[str, list[MisuseCurve]] = {}
+    for curve in curves:
+        by_subject.setdefault(curve.subject, []).append(curve)
+    every = np.concatenate([_floats(c.measured) for c in curves])
+    every = every[np.isfinite(every)]
     room = (every.max() - every.min()) * SAME if every.size else 0.0
-    found: list[list[MisuseCurve]] = []
-    for curve, height in zip(curves, heights, strict=True):
+    found: list[list[list[MisuseCurve]]] = []
+    for mine in by_subject.values():
         for group in found:
-            other = _floats(group[0].measured)
-            if _together(group[0], curve) and _alike(height, other, room):
-                group.append(curve)
+            if _coincide(group[0], mine, room):
+                group.append(mine)
                 break
         else:
-            found.append([curve])
+            found.append([mine])
     return [
-        Group(", ".join(dict.fromkeys(_label(c, curves) for c in group)), tuple(group))
+        Group(
+            tuple(dict.fromkeys(_label(mine[0], curves) for mine in group)),
+            tuple(group[0]),
+            len(found) == 1,
+        )
         for group in found
     ]
+
+
+def _coincide(some: Sequence[MisuseCurve], others: Sequence[MisuseCurve], room: float) -> bool:
+    kinds = [[(c.quantity, c.series) for c in curves] for curves in (some, others)]
+    return kinds[0] == kinds[1] and all(
+        _together(one, other) and _alike(_floats(one.measured), _floats(other.measured), room)
+        for one, other in zip(some, others, strict=True)
+    )
 
 
 def _together(one: MisuseCurve, other: MisuseCurve) -> bool:
@@ -262,7 +281,9 @@ def _table(quantity: str, curves: Sequence[MisuseCurve]) -> Table:
         mine = [c for c in curves if (c.quantity, c.series) == kind]
         named = " ".join(filter(None, kind)) if len({(c.quantity) for c in curves}) > 1 else kind[1]
         columns = [(RIGHT, mine[0].right), (CLOSED, mine[0].closed)]
-        columns += [(group.label, group.first.measured) for group in groups(mine)]
+        for group in groups(curves):
+            shown = [c for c in group.curves if (c.quantity, c.series) == kind]
+            columns += [(", ".join(group.names), c.measured) for c in shown]
         for label, numbers in columns:
             if len(numbers) != len(x):
                 continue
@@ -340,18 +361,11 @@ def _marks(marks: Sequence[Line], across: alt.X, up: alt.Y) -> alt.LayerChart:
 
 def _plot(misuse: Misuse, quantity: str, curves: Sequence[MisuseCurve]) -> Plot:
     lines, marks = _closed_lines(curves), []
-    kinds = list(dict.fromkeys((c.quantity, c.series) for c in curves))
-    measured = [
-        (kind, group)
-        for kind in kinds
-        for group in groups([c for c in curves if (c.quantity, c.series) == kind])
-    ]
-    for kind, group in measured:
-        # Marks of several series of the same subjects lie on lines that have names already.
-        label = group.label if misuse.id != "logits-for-probabilities" else _op_label(group, kind)
-        mark = Line(label, _floats(group.first.x), _floats(group.first.measured))
-        if mark.rows():  # of a call that raised there are none
-            marks.append(mark)
+    for group in groups(curves):
+        for curve in group.curves:
+            mark = Line(group.label, _floats(curve.x), _floats(curve.measured))
+            if mark.rows():  # of a call that raised there are none
+                marks.append(mark)
     at = curves[0].at
     return Plot(
         name=f"misuse-{misuse.id}-{quantity.replace(' ', '-')}",
@@ -362,11 +376,6 @@ def _plot(misuse: Misuse, quantity: str, curves: Sequence[MisuseCurve]) -> Plot:
         y=text.one_line(quantity if quantity != "floor" else "loss", 40),
         log_x=at in ("classes", "batch"),
     )
-
-
-def _op_label(group: Group, kind: tuple[str, str]) -> str:
-    names = dict.fromkeys(text.one_line(c.subject.partition(":")[0], 60) for c in group.curves)
-    return f"{text.one_line(kind[1], 60)}: {', '.join(names)}"
 
 
 def _closed_lines(curves: Sequence[MisuseCurve]) -> list[Line]:
@@ -402,12 +411,10 @@ def _caption(quantity: str, curves: Sequence[MisuseCurve]) -> str:
     if {c.quantity for c in curves} == {"floor", "start"}:
         what = "The loss of equal logits, and the least one"
     at = LABELS.get(curves[0].at, text.one_line(curves[0].at, 60))
-    first = (curves[0].quantity, curves[0].series)
-    sets = groups([c for c in curves if (c.quantity, c.series) == first])
-    alike = [group for group in sets if len(group.curves) > 1]
     words = "".join(
-        f" {len(group.curves)} subjects coincide and share a mark: {group.label}."
-        for group in alike[:1]
+        f" {len(group.names)} subjects coincide and share a mark: {', '.join(group.names)}."
+        for group in groups(curves)
+        if len(group.names) > 1
     )
     lost = sum(not math.isfinite(float(v)) for c in curves for v in c.measured)
     gone = f" {text.count(lost, 'point')} without a finite value not drawn." if lost else ""
@@ -452,6 +459,8 @@ def _training_plots(
     names = ", ".join(label for label, _ in sets)
     who = f"The curves of {names} coincide" if len(sets) == 1 else f"Curves apart: {names}"
     words = f"A softmax regression by gradient descent, each step by the framework. {who}."
+    if wrong[0].setting:
+        words = f"{words[:-1]}; {text.one_line(wrong[0].setting, 120)}."
     if len(wrong) == 1:
         words = words.replace(f"The curves of {names} coincide", f"Measured with {names}")
     return [

@@ -141,4 +141,6 @@ def _training(asked: Asked, subject: Subject, mistake: Mistake) -> MisuseTrainin
         true=numbers(true),
         gradient=numbers(norms),
         accuracy=numbers(accuracy),
+        setting=f"{SAMPLES} points of {points.classes} classes in {FEATURES} dimensions (seed "
+        f"{SEED}), rate {RATE:g} on the whole batch",
     )
