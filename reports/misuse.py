@@ -412,13 +412,23 @@ def _caption(quantity: str, curves: Sequence[MisuseCurve]) -> str:
         what = "The loss of equal logits, and the least one"
     at = LABELS.get(curves[0].at, text.one_line(curves[0].at, 60))
     words = "".join(
-        f" {len(group.names)} subjects coincide and share a mark: {', '.join(group.names)}."
+        f" {len(group.names)} subjects coincide and share a mark: {_by_op(group.names)}."
         for group in groups(curves)
         if len(group.names) > 1
     )
     lost = sum(not math.isfinite(float(v)) for c in curves for v in c.measured)
     gone = f" {text.count(lost, 'point')} without a finite value not drawn." if lost else ""
     return f"{what}, by {at}.{words}{gone}"
+
+
+def _by_op(names: Sequence[str]) -> str:
+    """Frameworks, or "op (frameworks)" where the names bear an op."""
+    homes: dict[str, list[str]] = {}
+    for name in names:
+        home, _, op = name.partition(" ")
+        homes.setdefault(op, []).append(home)
+    parts = (f"{op} ({', '.join(mine)})" if op else ", ".join(mine) for op, mine in homes.items())
+    return "; ".join(parts)
 
 
 # --- trainings ------------------------------------------------------------------------------------
