@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
-import numpy as np
 
 from ..conformance.misuse import forms
 from ..conformance.misuse.catalogue import MISUSES, Misuse
@@ -169,8 +168,8 @@ def _code(code: Iterable[tuple[str, str]], asked: set[str]) -> tuple[tuple[str, 
 # --- what was measured, in words ------------------------------------------------------------------
 
 
-def _floats(texts: Iterable[str]) -> np.ndarray:
-    return np.array([float(number) for number in texts], np.float64)
+def _floats(texts: Iterable[str]) -> list[float]:
+    return [float(number) for number in texts]
 
 
 def _label(curve: MisuseCurve, among: Sequence[MisuseCurve]) -> str:
@@ -189,9 +188,8 @@ def groups(curves: Sequence[MisuseCurve]) -> list[Group]:
     by_subject: dict[str, list[MisuseCurve]] = {}
     for curve in curves:
         by_subject.setdefault(curve.subject, []).append(curve)
-    every = np.concatenate([_floats(c.measured) for c in curves])
-    every = every[np.isfinite(every)]
-    room = (every.max() - every.min()) * SAME if every.size else 0.0
+    every = [value for c in curves for value in _floats(c.measured) if math.isfinite(value)]
+    room = _height(every) * SAME
     found: list[list[list[MisuseCurve]]] = []
     for mine in by_subject.values():
         for group in found:
@@ -210,6 +208,10 @@ def groups(curves: Sequence[MisuseCurve]) -> list[Group]:
     ]
 
 
+def _height(values: Sequence[float]) -> float:
+    return max(values) - min(values) if values else 0.0
+
+
 def _coincide(some: Sequence[MisuseCurve], others: Sequence[MisuseCurve], room: float) -> bool:
     kinds = [[(c.quantity, c.series) for c in curves] for curves in (some, others)]
     return kinds[0] == kinds[1] and all(
@@ -219,21 +221,23 @@ def _coincide(some: Sequence[MisuseCurve], others: Sequence[MisuseCurve], room: 
 
 
 def _together(one: MisuseCurve, other: MisuseCurve) -> bool:
-    return len(one.x) == len(other.x) and np.allclose(_floats(one.x), _floats(other.x), rtol=1e-6)
+    pairs = zip(_floats(one.x), _floats(other.x), strict=False)
+    return len(one.x) == len(other.x) and all(math.isclose(a, b, rel_tol=1e-6) for a, b in pairs)
 
 
-def _alike(one: np.ndarray, other: np.ndarray, room: float) -> bool:
-    same = np.isnan(one) & np.isnan(other)
-    with np.errstate(invalid="ignore"):
-        return bool(np.all(same | (np.abs(one - other) <= room) | (one == other)))
+def _alike(one: Sequence[float], other: Sequence[float], room: float) -> bool:
+    return all(
+        a == b or abs(a - b) <= room or (math.isnan(a) and math.isnan(b))
+        for a, b in zip(one, other, strict=True)
+    )
 
 
 def _agreement(curves: Sequence[MisuseCurve]) -> str:
     """How far what was measured lies from the closed form, and how many subjects it is of."""
     gaps = []
     for curve in (c for c in curves if c.closed):
-        gap = np.abs(_floats(curve.measured) - _floats(curve.closed))
-        gaps.append((float(np.nanmax(gap, initial=0.0)), curve))
+        pairs = zip(_floats(curve.measured), _floats(curve.closed), strict=False)
+        gaps.append((max((abs(a - b) for a, b in pairs if a - b == a - b), default=0.0), curve))
     names = {curve.subject for curve in curves}
     asked = text.count(len(names), "subject")
     if not gaps:
@@ -268,7 +272,8 @@ def _number(value: float) -> str:
 
 
 def _places(count: int) -> list[int]:
-    return sorted({round(place) for place in np.linspace(0, count - 1, min(count, ROWS))})
+    shown = min(count, ROWS)
+    return sorted({round(place * (count - 1) / max(shown - 1, 1)) for place in range(shown)})
 
 
 def _table(quantity: str, curves: Sequence[MisuseCurve]) -> Table:
@@ -331,7 +336,7 @@ def chart(
     return layered.properties(height=260).to_dict(validate=False)
 
 
-def _marks(marks: Sequence[Line], across: alt.X, up: alt.Y) -> alt.LayerChart:
+def _marks(marks: Sequence[Line], across: alt.X, up: alt.Y) -> Any:
     names = list(dict.fromkeys(line.label for line in marks))
     legend = alt.Legend(title="measured", orient="bottom", columns=1, labelLimit=560)
     colours = [COLOURS[(place + 1) % len(COLOURS)] for place in range(len(names))]
@@ -393,9 +398,10 @@ def _closed_lines(curves: Sequence[MisuseCurve]) -> list[Line]:
         )
         x, y = _floats(curve.x), _floats(curve.closed)
         if curve.misuse == "double-softmax" and at == "classes":
-            x = np.geomspace(x.min(), x.max(), 40)
+            step = (max(x) / min(x)) ** (1 / 39)
+            x = [min(x) * step**place for place in range(40)]
             dense = {"floor": forms.softmax_floor, "ceiling": forms.softmax_ceiling}
-            y = dense.get(kind[0], np.log)(x)
+            y = [float(dense.get(kind[0], math.log)(k)) for k in x]
         found.append(Line(text.one_line(f"{label or kind[0]} ({CLOSED})", 80), x, y))
     return found
 
@@ -498,7 +504,7 @@ def _trainings_alike(wrong: Sequence[MisuseTraining]) -> list[tuple[str, MisuseT
     found: list[list[MisuseTraining]] = []
     for training in wrong:
         mine = _floats(training.reported)
-        room = (mine.max() - mine.min()) * SAME
+        room = _height(mine) * SAME
         for group in found:
             other = _floats(group[0].reported)
             if len(other) == len(mine) and _alike(mine, other, room):

@@ -130,8 +130,8 @@ def smoothed_floor(share: ArrayLike, classes: int) -> Floats:
     """The least loss of a smoothed label: its entropy, where `share` goes to the others."""
     q, other = smoothed(share, classes)
     with np.errstate(divide="ignore", invalid="ignore"):
-        parts = (q * np.log(q), (classes - 1) * other * np.log(other))
-    return -sum(np.where(np.isnan(part), 0.0, part) for part in parts)  # 0 log 0 is 0
+        first, rest = q * np.log(q), (classes - 1) * other * np.log(other)
+    return -np.nan_to_num(first) - np.nan_to_num(rest)  # 0 log 0 is 0
 
 
 def smoothed_loss(margin: ArrayLike, share: ArrayLike, classes: int) -> Floats:
