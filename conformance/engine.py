@@ -36,6 +36,7 @@ from .law import Law, cells, finder
 from .laws.registry import LAWS
 from .misuse.everything import measure_all
 from .probe import Measured, probe
+from .profiles import profiled, profiles
 from .records import is_recordable, to_record
 from .run import (
     UNSUPPORTED,
@@ -46,6 +47,7 @@ from .run import (
     Incident,
     KnownRecord,
     LawRecord,
+    Profiled,
     SubjectRecord,
     Tally,
     Worst,
@@ -200,6 +202,22 @@ class Auditor:
             )
         self._emit(CellFinished(subject.name, law.name, dtype, rows, worst))
 
+    def profiles(self, subject: Subject) -> None:
+        """Say the error profiles of a subject; left out where some laws alone are asked for."""
+        if self._settings.laws or not profiled(subject):
+            return
+        for dtype in subject.dtypes:
+            try:
+                with np.errstate(all="ignore"):
+                    for profile in profiles(self.bench(subject, dtype)):
+                        self._emit(Profiled(subject=subject.name, profile=profile))
+            except UnusableFramework:
+                raise
+            except Exception:  # noqa: BLE001 - as for a cell
+                text = f"internal: {traceback.format_exc(limit=-6)}"
+                name = subject.name
+                self._emit(Incident(subject=name, law="profiles", dtype=dtype, message=text))
+
     def bench(self, subject: Subject, dtype: str) -> Bench:
         """The bench of a subject under its measured conventions; kept, for what it remembers."""
         key = (subject.name, dtype)
@@ -332,6 +350,7 @@ def _audit_subject(auditor: Auditor, subject: Subject, emit: Emit, session: Sess
         return
     for law, dtype in auditor.cells(subject):
         auditor.cell(subject, law, dtype, versions)
+    auditor.profiles(subject)
     emit(SubjectFinished(subject.name))
 
 

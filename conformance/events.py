@@ -16,6 +16,7 @@ from .run import (
     MisuseCurve,
     MisuseTraining,
     Peers,
+    Profiled,
     SubjectRecord,
     Tally,
     Worst,
@@ -79,6 +80,7 @@ Event = (
     | Peers
     | MisuseCurve
     | MisuseTraining
+    | Profiled
     | Change
     | Difference
     | LawChange

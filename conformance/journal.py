@@ -23,6 +23,7 @@ from .run import (
     KnownRecord,
     MisuseCurve,
     MisuseTraining,
+    Profiled,
     SubjectRecord,
     Tally,
     Worst,
@@ -42,6 +43,7 @@ KEPT: dict[str, type[Event]] = {
         Answers,
         MisuseCurve,
         MisuseTraining,
+        Profiled,
         WorkerReady,
         SubjectFinished,
     )

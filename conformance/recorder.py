@@ -18,6 +18,7 @@ from .engine import CONVENTIONS, Settings
 from .events import Event, WorkerReady
 from .known import Entry
 from .peers import merged
+from .profiles import merged as profiles_together
 from .regions import CORPUS
 from .run import (
     Absence,
@@ -33,6 +34,7 @@ from .run import (
     MisuseCurve,
     MisuseTraining,
     Peers,
+    Profiled,
     Run,
     SubjectRecord,
     Tally,
@@ -60,6 +62,7 @@ class Recorder:
         self._peers: list[Peers] = []
         self._misuse: dict[tuple[str, ...], MisuseCurve] = {}
         self._training: dict[tuple[str, ...], MisuseTraining] = {}
+        self._profiles: list[Profiled] = []
         self._workers: dict[str, dict[str, str]] = {}
 
     def __call__(self, event: Event) -> None:
@@ -91,6 +94,8 @@ class Recorder:
                 self._misuse[where] = event
             case MisuseTraining():
                 self._training[event.misuse, event.subject, event.series] = event
+            case Profiled():
+                self._profiles.append(event)
             case WorkerReady():
                 self._workers[event.worker] = event.facts
             case _:
@@ -136,6 +141,9 @@ class Recorder:
             # Of each subject in the order in which they are measured.
             misuse=sorted(self._misuse.values(), key=lambda m: _place(m.subject)),
             misuse_training=sorted(self._training.values(), key=lambda m: _place(m.subject)),
+            profiles=profiles_together(
+                each.profile for each in sorted(self._profiles, key=lambda p: _place(p.subject))
+            ),
         )
 
 

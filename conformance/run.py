@@ -335,6 +335,75 @@ class MisuseTraining(msgspec.Struct, frozen=True, kw_only=True):
     setting: str = ""
 
 
+class ProfileSeries(msgspec.Struct, frozen=True, kw_only=True):
+    """What some subjects answered along an axis, all of them the same.
+
+    Attributes:
+        answers: for each position which of its answers it was, runs as in `CaseRecord` ("0*60 2").
+        grades: its grade at each position, by its letter in `Call`, runs likewise.
+    """
+
+    subjects: list[str]
+    answers: str
+    grades: str
+
+
+class ProfileOutput(msgspec.Struct, frozen=True, kw_only=True):
+    """One output along an axis: what is right, derived bounds, and all that was answered.
+
+    Attributes:
+        output: "loss", or an entry of the gradient: "gradient" at the class of the target,
+            "gradient, other" at that of the best other logit.
+        right: the correctly rounded value at each position.
+        bounds: (form and working format) -> at each position the error bound in ulps, the largest
+            of those that it has with the constants that subjects declare.
+        answers: at each position all that came, each as its distance from the right value in steps
+            of the format or as itself, as in `Call`, and after a space its error in ulps where it
+            has one: "1 0.688", "=nan"; "" where no answer came.
+    """
+
+    output: str
+    right: list[str]
+    bounds: dict[str, list[str]]
+    answers: list[list[str]]
+    series: list[ProfileSeries]
+
+
+class ProfileMissing(msgspec.Struct, frozen=True, kw_only=True):
+    """Subjects that did not answer along an axis, or not everywhere, and why."""
+
+    subjects: list[str]
+    reason: str
+
+
+class Profile(msgspec.Struct, frozen=True, kw_only=True):
+    """Errors of the subjects of an operation, in one format, along one axis.
+
+    Attributes:
+        axis: "gap", "|z|", "p of the target", "K, equal logits" and others.
+        input: the call in words, "{}" for what moves.
+        x: where the positions lie on the axis.
+        shown: what moves at each position, where that is another text than that of x.
+        outputs: an output may be there twice, where conventions make two values right.
+    """
+
+    operation: str
+    dtype: str
+    axis: str
+    input: str
+    x: list[str]
+    shown: list[str]
+    outputs: list[ProfileOutput]
+    missing: list[ProfileMissing]
+
+
+class Profiled(msgspec.Struct, frozen=True, kw_only=True):
+    """What one subject alone answered along one axis; a run holds that of all in a `Profile`."""
+
+    subject: str
+    profile: Profile
+
+
 class SubjectRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One subject as it was audited.
 
@@ -455,6 +524,8 @@ class Run(msgspec.Struct, kw_only=True):
     """What each framework computes where its losses are misused."""
     misuse_training: list[MisuseTraining] = []
     """How training goes with such a mistake, and without."""
+    profiles: list[Profile] = []
+    """Errors along axes; none where the audit was asked for some laws alone."""
 
     def new_findings(self) -> list[Finding]:
         return [finding for finding in self.findings if finding.status == "new"]
