@@ -50,6 +50,13 @@ PLAIN_MODES = ("eager", "session")
 """Those that are asked of many classes: a gradient by forward differentiation takes K calls, and
 every shape costs a new trace under most others."""
 
+COMPILES_SHAPES = ("jax", "keras-jax")
+"""Frameworks, and libraries of functions of users, of which every new shape costs most of a second
+in eager mode too."""
+
+FEW_SHAPES = (2, 10, 1000, 50257)
+"""The numbers of classes that those are asked, in float32 alone."""
+
 NOT_ANSWERED = ""
 """The answer at a position where no answer came."""
 
@@ -104,19 +111,38 @@ def profiles(bench: Bench) -> Iterator[Profile]:
     if not profiled(subject):
         return
     for grid in grids(subject.operation, subject.target, bench.dtype):
-        if reason := _not_asked(subject, grid):
+        if reason := _not_asked(bench, grid):
             yield from (_profile(bench, axis, (), [reason]) for axis in grid.axes)
         else:
             yield from _along(bench, grid)
 
 
-def _not_asked(subject: Subject, grid: Grid) -> str:
+def _not_asked(bench: Bench, grid: Grid) -> str:
     """Why a subject is asked nothing of a grid, "" if it is."""
+    subject = bench.subject
     if subject.shape is not None and grid.shapes != {subject.shape}:
         return f"not asked: it is compiled for the shape {subject.shape} alone"
-    if len(grid.shapes) > 1 and subject.mode not in PLAIN_MODES:
+    if not _of_many_shapes(grid):
+        return ""
+    if subject.mode not in PLAIN_MODES:
         return "not asked of so many classes: the same op is, called plainly"
+    if _compiles_shapes(subject) and bench.dtype != "float32":
+        return "asked in float32 alone: every shape is compiled"
     return ""
+
+
+def _of_many_shapes(grid: Grid) -> bool:
+    return len(grid.shapes) > 1
+
+
+def _compiles_shapes(subject: Subject) -> bool:
+    return subject.framework in COMPILES_SHAPES or subject.tensors in COMPILES_SHAPES
+
+
+def _left_out(subject: Subject, case: Case, grid: Grid) -> bool:
+    """Whether one case of a grid is not worth its cost."""
+    few = _of_many_shapes(grid) and _compiles_shapes(subject)
+    return few and case.inputs.shape[1] not in FEW_SHAPES
 
 
 def _along(bench: Bench, grid: Grid) -> Iterator[Profile]:
@@ -125,6 +151,10 @@ def _along(bench: Bench, grid: Grid) -> Iterator[Profile]:
     found: list[dict[str, _Measured] | None] = []
     differentiates = bench.subject.gradients
     for case in grid.cases:
+        if _left_out(bench.subject, case, grid):
+            found.append(None)
+            reasons.append(f"not asked of other than {FEW_SHAPES} classes: every shape is compiled")
+            continue
         outcome = bench.again(case)  # not remembered: a row of a vocabulary is large
         gradient = outcome.gradient
         if not outcome.returned or outcome.loss is None or (gradient is None and differentiates):
@@ -139,7 +169,7 @@ def _along(bench: Bench, grid: Grid) -> Iterator[Profile]:
 
 
 def _why(case: Case, grid: Grid, outcome: Outcome) -> str:
-    where = f" ({case.inputs.shape[1]} classes)" if len(grid.shapes) > 1 else ""
+    where = f" ({case.inputs.shape[1]} classes)" if _of_many_shapes(grid) else ""
     return f"{came(outcome)}{where}"
 
 

@@ -9,7 +9,7 @@ import jinja2
 
 from ..conformance.known import entry_text
 from ..conformance.run import GRADES, Finding, Run, SubjectRecord
-from . import conventions, markdown, misuse, peers, plots, porting, text, views
+from . import conventions, markdown, misuse, peers, plots, porting, profiles, text, views
 from . import digest as digests
 from .coverage import coverage
 from .page import TEMPLATES, data_tables, inlined, packed, packed_json, vega, write_page
@@ -48,9 +48,11 @@ def render_html(run: Run, kills: Kills | None = None) -> str:
         plots=drawn,
         ports=porting.page(run),
         misused=misuse.sections(run),
+        profile_choices=profiles.choices(run),
+        profile_data=profiles.page_data(run),
         **inlined(
-            ["report.css", "porting.css", "misuse.css"],
-            ["base.js", "porting.js", "report.js"],
+            ["report.css", "profiles.css", "porting.css", "misuse.css"],
+            ["base.js", "profiles.js", "porting.js", "report.js"],
             [data_tables(), *([vega()] if drawn else [])],
         ),
     )

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from ..conformance.run import Run
-from . import misuse
+from . import misuse, profiles
 
 
 def specs(run: Run) -> dict[str, dict[str, Any]]:
     """Name of each plot -> its Vega-Lite spec."""
-    return misuse.specs(run)
+    return misuse.specs(run) | profiles.specs(run)
