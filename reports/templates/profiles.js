@@ -126,7 +126,10 @@
     for (const kind of ["number", "zero", "lost", "not finite"]) {
       if (some && !found.some((row) => row.kind === kind)) found.push({ ...some, kind, opacity: 0 });
     }
-    if (some && !found.some((row) => row.kind === "bound")) found.push({ kind: "bound", bound: "none", x: some.x, y: null });
+    if (some && !found.some((row) => row.kind === "bound" && row.y !== null)) {
+      const bound = found.find((row) => row.kind === "bound")?.bound ?? "none";
+      found.push({ kind: "bound", bound, x: some.x, y: some.y }); // a line of one point is none
+    }
     // The chosen framework is drawn last, above the others.
     return found.sort((a, b) => (a.opacity ?? 0) - (b.opacity ?? 0));
   };
