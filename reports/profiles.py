@@ -9,6 +9,7 @@ from typing import Any
 import altair as alt
 
 from ..conformance.answers import LETTERS
+from ..conformance.grids import CLASSES
 from ..conformance.run import GRADES, Profile, ProfileOutput, Run
 from . import text
 
@@ -60,17 +61,24 @@ TOLD = {
 
 @dataclass(frozen=True)
 class _Scale:
-    """How an axis is drawn: the kind of its scale, and its title."""
+    """How an axis is drawn: the kind of its scale, its title, and where its ticks are."""
 
     kind: str
     title: str
+    ticks: tuple[float, ...] = ()
 
+
+_DECADES = tuple(10.0**k for k in range(16))
 
 SCALES = {
     "gap": _Scale("linear", "gap: logit of the target less the best other"),
-    "|z|": _Scale("symlog", "what is added to all logits, m (symmetric log scale)"),
+    "|z|": _Scale(
+        "symlog",
+        "what is added to all logits, m (symmetric log scale)",
+        (*(-d for d in _DECADES), 0.0, *_DECADES),
+    ),
     "p of the target": _Scale("linear", "log odds of the target, ln(p / (1 - p))"),
-    "K": _Scale("log", "number of classes K (log scale)"),
+    "K": _Scale("log", "number of classes K (log scale)", CLASSES),
 }
 """By the name of an axis up to its first comma."""
 
@@ -107,6 +115,8 @@ def _chart(scale: _Scale, domain: Sequence[str]) -> alt.LayerChart:
     colours = [*(COLOURS[i % len(COLOURS)] for i in range(count)), SEVERAL_COLOUR]
     shapes = [*(SHAPES[i % len(SHAPES)] for i in range(count)), SEVERAL_SHAPE]
     x = alt.X("x:Q", title=scale.title, scale=alt.Scale(type=scale.kind, nice=False, padding=8))
+    if scale.ticks:
+        x = x.axis(values=list(scale.ticks), format="~s", labelOverlap=True)
     y = alt.Y("y:Q", title="error in ulps", scale=alt.Scale(type="symlog", constant=0.5))
     y = y.axis(values=_ticks(), format="~g", labelOverlap=True)
     base = alt.Chart(alt.NamedData(name="points")).encode(x=x, y=y)

@@ -92,14 +92,15 @@
   const rows = (data, profile, outputs, chosen) => {
     const found = [];
     const heights = [1];
+    for (const bound of new Set(outputs.flatMap((output) => Object.keys(output.bounds)))) {
+      profile.x.forEach((x, i) => { // of several conventions the largest
+        const limits = outputs.map((output) => output.bounds[bound]?.[i] || "").filter((limit) => limit !== "").map(number);
+        found.push({ kind: "bound", bound, x: Number(x), y: limits.length ? Math.max(...limits) : null });
+      });
+    }
     for (const output of outputs) {
       const { answers } = answersOf(data, profile, output);
       const bounds = Object.entries(output.bounds);
-      for (const [bound, limits] of bounds) {
-        limits.forEach((limit, i) => {
-          found.push({ kind: "bound", bound, x: Number(profile.x[i]), y: limit === "" ? null : number(limit) });
-        });
-      }
       for (const answer of answers) {
         const homes = [...new Set(answer.subjects.map((place) => data.subjects[place][1]))];
         const mine = homes.includes(chosen);
@@ -116,7 +117,10 @@
         });
       }
     }
-    const top = Math.max(...heights) * 2;
+    // The plot reaches up to every answer, and to the tightest bound, but not to all that is void.
+    const tightest = outputs.flatMap((output) => output.right.map((_, i) =>
+      Math.min(...Object.values(output.bounds).map((limits) => (limits[i] === "" ? Infinity : number(limits[i]))))));
+    const top = 2 * Math.max(...heights, ...tightest.filter(Number.isFinite));
     for (const row of found) {
       if (row.kind !== "bound") row.y ??= top;
       else if (!(row.y <= top)) row.y = null; // it leaves the plot
@@ -127,8 +131,8 @@
       if (some && !found.some((row) => row.kind === kind)) found.push({ ...some, kind, opacity: 0 });
     }
     if (some && !found.some((row) => row.kind === "bound" && row.y !== null)) {
-      const bound = found.find((row) => row.kind === "bound")?.bound ?? "none";
-      found.push({ kind: "bound", bound, x: some.x, y: some.y }); // a line of one point is none
+      const points = found.filter((row) => row.kind !== "bound");
+      return [{ kind: "bound", bound: "none", x: some.x, y: some.y }, ...points]; // of one point is no line
     }
     // The chosen framework is drawn last, above the others.
     return found.sort((a, b) => (a.opacity ?? 0) - (b.opacity ?? 0));
