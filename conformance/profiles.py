@@ -240,8 +240,9 @@ def _bounds(bench: Bench, case: Case, arithmetic: Arithmetic | None) -> dict[str
     """The bounds of each output; kept in common, since many subjects share an arithmetic."""
 
     def make() -> dict[str, Floats]:
-        void = arithmetic is None
-        found = unbounded(case) if void else bounds(case, bench.semantics, arithmetic)
+        found = unbounded(case)
+        if arithmetic is not None:
+            found = bounds(case, bench.semantics, arithmetic)
         rows = np.arange(case.rows)
         entries = {name: found.gradient[rows, at] for name, at in _entries(case).items()}
         return {LOSS: found.loss, **entries}
@@ -276,8 +277,9 @@ def _lines(bench: Bench, operation: str) -> Iterator[tuple[Line, Arithmetic]]:
 def _name(line: Line, bench: Bench, *, slope: bool) -> str:
     """The form, and the format of intermediate results where that is another than of the inputs."""
     name, arithmetic = line.slope if slope else line.loss, bench.arithmetic
-    wider = isinstance(arithmetic, Arithmetic) and arithmetic.working != bench.dtype
-    return f"{name} in {arithmetic.working}" if name and wider else name
+    if not name or arithmetic is None or arithmetic.working == bench.dtype:
+        return name
+    return f"{name} in {arithmetic.working}"
 
 
 def _output(

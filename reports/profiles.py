@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import altair as alt
 
@@ -63,7 +63,7 @@ TOLD = {
 class _Scale:
     """How an axis is drawn: the kind of its scale, its title, and where its ticks are."""
 
-    kind: str
+    kind: Literal["linear", "log", "symlog"]
     title: str
     ticks: tuple[float, ...] = ()
 
@@ -108,7 +108,7 @@ def frameworks(run: Run) -> list[str]:
     return list(dict.fromkeys(text.one_line(record.framework, 40) for record in run.subjects))
 
 
-def _chart(scale: _Scale, domain: Sequence[str]) -> alt.LayerChart:
+def _chart(scale: _Scale, domain: Sequence[str]) -> alt.TopLevelMixin:
     """Bounds as lines, answers as points; data named "points" that has both (see profiles.js)."""
     every = [*domain, SEVERAL]
     count = len(domain)

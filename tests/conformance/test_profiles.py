@@ -8,6 +8,8 @@ import msgspec
 import numpy as np
 import pytest
 
+from lossaudit.adapters.client import WorkerPool
+from lossaudit.adapters.environments import availability
 from lossaudit.adapters.in_process import InProcess
 from lossaudit.adapters.registry import FRAMEWORKS
 from lossaudit.conformance import answers
@@ -265,6 +267,24 @@ def test_a_fault_of_ours_is_an_incident(monkeypatch):
     assert isinstance(fault, Incident)
     assert (fault.law, fault.dtype) == ("profiles", "float32")
     assert "ZeroDivisionError" in fault.message
+
+
+@pytest.mark.frameworks
+def test_torch_loses_the_tail_of_a_binary_loss_for_one_label_alone():
+    """Catalogue A: (1 - y) z - logsigmoid(z) cancels for y = 0, not for y = 1."""
+    if reason := availability(FRAMEWORKS["torch"]):
+        pytest.skip(reason)
+    with WorkerPool() as pool:
+        events = []
+        Auditor(pool, [BINARY], Settings(), events.append).profiles(BINARY)
+    found = {e.profile.axis: e.profile for e in events if isinstance(e, Profiled)}
+    gap = np.array([float(x) for x in found["gap, label 0"].x])
+    tail_of_it = (gap > 20) & (gap < 80)
+    one, exact = values(found["gap, label 1"])
+    zero, _ = values(found["gap, label 0"])
+    assert (exact[tail_of_it] > 0).all()
+    assert (one[tail_of_it] > 0).all()
+    assert (zero[tail_of_it] == 0).all()
 
 
 def test_an_event_says_its_subject():
