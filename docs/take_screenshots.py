@@ -64,7 +64,7 @@ def take(report: Path, folder: Path) -> None:
 def _opened(page: Page, report: Path, address: str) -> bool:
     """Open a page of the report and let what it unpacks and draws settle; False if it has none."""
     page.goto(f"{report.resolve().as_uri()}{address}")
-    page.wait_for_function("document.documentElement.dataset.ready")
+    page.locator("html[data-ready]").wait_for(state="attached")
     name = address.removeprefix("#").removeprefix("page=").partition("&")[0]
     if not page.locator(f"#{name}").count() and not name.startswith("finding-"):
         print(f"this report has no page {name}")

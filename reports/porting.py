@@ -84,7 +84,11 @@ def groups_of(run: Run) -> dict[str, list[Op]]:
         arranged = record.framework in written and (record.framework, record.op) not in called
         if record.name not in measured or record.misuse or arranged:
             continue
-        _join(groups[f"{record.operation}, {record.target}"], record, measured[record.name])
+        _join(
+            groups[", ".join(filter(None, (record.operation, record.target)))],
+            record,
+            measured[record.name],
+        )
     places: dict[tuple[str, str], int] = {}
     for record in run.subjects:
         places.setdefault((record.framework, record.op), len(places))

@@ -819,7 +819,8 @@ def open_page(chromium: Browser) -> Iterator[Callable[..., Page]]:
         page.on("request", lambda request: _note(request.url))
         page.goto(address)
         if options.get("java_script_enabled", True):
-            page.wait_for_function("document.documentElement.dataset.ready")
+            # Not wait_for_function, which polls by an eval that the page's policy forbids.
+            page.locator("html[data-ready]").wait_for(state="attached")
         return page
 
     def _note(address: str) -> None:

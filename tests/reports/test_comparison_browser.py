@@ -81,7 +81,7 @@ def test_a_filter_narrows_changes_and_rows_and_stays_in_the_address(open_page: O
     assert again.locator("#nothing").is_visible()
     assert again.locator("#matrix tbody tr[data-subject]:visible").count() == 1
     again.get_by_role("button", name="Show all", exact=True).click()
-    again.wait_for_function("location.hash === ''")
+    again.wait_for_url(re.compile("(#|html)$"))
     assert shown(again) == everything
 
 
@@ -96,6 +96,8 @@ def test_text_search_finds_a_change(open_page: Opener, report: str, change_id: s
 
 
 def test_a_cell_of_the_matrix_shows_its_changes_and_back_returns(open_page: Opener, report: str):
+    from playwright.sync_api import expect
+
     page = open_page(report)
     row = page.locator('#matrix tr[data-subject="jax:optax.softmax_cross_entropy[eager,cpu]"]')
     row.get_by_role("link", name=re.compile("moved 236")).click()
@@ -103,7 +105,7 @@ def test_a_cell_of_the_matrix_shows_its_changes_and_back_returns(open_page: Open
     assert page.locator("#changes .item:not([hidden]) .snippet").first.is_visible()
     assert page.evaluate("document.activeElement.tagName") != "BODY"
     page.go_back()
-    page.wait_for_function("document.querySelectorAll('#changes .item:not([hidden])').length == 10")
+    expect(page.locator("#changes .item:not([hidden])")).to_have_count(10)
 
 
 def test_a_deep_link_opens_its_change(open_page: Opener, report: str, change_id: str):

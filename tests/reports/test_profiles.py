@@ -122,7 +122,7 @@ def test_a_report_without_profiles_has_no_page_of_them(
 
 
 def shown(page: Page, what: str) -> None:
-    page.wait_for_function(f"document.querySelector('#profiles').dataset.shown === '{what}'")
+    page.locator(f"#profiles[data-shown='{what}']").wait_for()
 
 
 @pytest.mark.browser
@@ -173,10 +173,7 @@ def test_a_point_says_its_input(open_page: Opener, address: str):
 def test_what_is_emphasised_stands_out(open_page: Opener, address: str):
     page = open_page(f"{address}#profiles")
     page.wait_for_selector("#profile-plot svg")
-    faint = (
-        "[...document.querySelectorAll('#profile-plot [aria-roledescription=point]')]"
-        ".filter((point) => getComputedStyle(point).opacity === '0.08').length"
-    )
-    assert page.evaluate(faint) == 0
+    faint = page.locator("#profile-plot [aria-roledescription=point][opacity='0.08']")
+    assert faint.count() == 0
     page.select_option("[data-state=profile-shown]", "jax")
-    page.wait_for_function(f"{faint} > 0")
+    faint.first.wait_for(state="attached")
