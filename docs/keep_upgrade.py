@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import msgspec
-from take_screenshot import take
+from take_screenshots import take_first_screen
 
 from lossaudit.conformance.comparison import (
     REGRESSIONS,
@@ -56,7 +56,7 @@ def keep(folder: Path, name: Path) -> None:
     text.write_text(comparison_markdown(comparison), encoding="utf-8")
     page = folder / "comparison.html"
     write_comparison_html(comparison, page)
-    take(page, picture)
+    take_first_screen(page, picture)
 
 
 if __name__ == "__main__":

@@ -61,6 +61,17 @@ def take(report: Path, folder: Path) -> None:
         browser.close()
 
 
+def take_first_screen(report: Path, picture: Path) -> None:
+    """The first screen of any report, at the width of a laptop."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        page = browser.new_page(viewport={"width": 1280, "height": 1500}, color_scheme="light")
+        page.goto(report.resolve().as_uri())
+        page.locator("html[data-ready]").wait_for(state="attached")
+        page.screenshot(path=picture)
+        browser.close()
+
+
 def _opened(page: Page, report: Path, address: str) -> bool:
     """Open a page of the report and let what it unpacks and draws settle; False if it has none."""
     page.goto(f"{report.resolve().as_uri()}{address}")

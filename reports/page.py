@@ -52,7 +52,7 @@ def vega() -> Library:
     """
     import vl_convert
 
-    return Library("vega", vl_convert.javascript_bundle())
+    return Library("vega", vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
 
 
 def inlined(

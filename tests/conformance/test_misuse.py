@@ -48,13 +48,12 @@ class Heard:
     calls: list[tuple[Subject, Case, Outcome]] = field(default_factory=list)
 
     def emit(self, event: object) -> None:
-        for kind, kept in (
-            (MisuseCurve, self.curves),
-            (MisuseTraining, self.trainings),
-            (Incident, self.incidents),
-        ):
-            if isinstance(event, kind):
-                kept.append(event)
+        if isinstance(event, MisuseCurve):
+            self.curves.append(event)
+        elif isinstance(event, MisuseTraining):
+            self.trainings.append(event)
+        elif isinstance(event, Incident):
+            self.incidents.append(event)
 
     def of(self, misuse: str, quantity: str, series: str = "") -> list[MisuseCurve]:
         return [
@@ -244,6 +243,8 @@ def test_real_frameworks_agree_with_the_reference(framework: str):
     for subject, case, outcome in heard.calls:
         if not outcome.returned or subject.misuse or case.inputs.shape[1] > 100:
             continue
+        assert outcome.loss is not None
+        assert outcome.gradient is not None
         exact = truth(case, subject.semantics)
         if exact.undefined.any():
             continue  # logits in the place of probabilities

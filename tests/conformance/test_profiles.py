@@ -59,7 +59,9 @@ def values(profile, output="loss"):
     found = next(o for o in profile.outputs if o.output == output)
     steps = " ".join(each[0].split(" ")[0] for each in found.answers)
     right = np.array([float(text) for text in found.right])
-    return answers.read(steps, right, right.shape, FORMATS[profile.dtype]), right
+    found = answers.read(steps, right, right.shape, FORMATS[profile.dtype])
+    assert found is not None
+    return found, right
 
 
 # --- the inputs -----------------------------------------------------------------------------------
