@@ -17,6 +17,7 @@ from ..conformance.run import (
     Convention,
     Finding,
     Implied,
+    Incident,
     LawRecord,
     Peers,
     Run,
@@ -217,6 +218,11 @@ class Digest:
         """Subjects of which a call could not be made, so that nothing was judged of it."""
         found = (i for i in self.run.incidents if i.message.startswith(UNSUPPORTED))
         return len({incident.subject for incident in found})
+
+    @cached_property
+    def incidents(self) -> list[Incident]:
+        """What went wrong beside calls that are not supported."""
+        return [i for i in self.run.incidents if not i.message.startswith(UNSUPPORTED)]
 
     @cached_property
     def known_states(self) -> Counter[str]:

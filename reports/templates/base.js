@@ -55,7 +55,11 @@ const lossaudit = (() => {
     const state = drawn.get(figure);
     const canvas = $(".canvas", figure);
     const spec = structuredClone(specs[figure.dataset.plot]);
-    spec.config = { ...config(), ...spec.config };
+    const theme = config();
+    for (const [part, set] of Object.entries(spec.config || {})) {
+      theme[part] = set instanceof Object ? { ...theme[part], ...set } : set;
+    }
+    spec.config = theme;
     spec.width = spec.width ?? "container";
     spec.autosize = spec.autosize ?? { type: "fit-x", contains: "padding" };
     if (state.rows) spec.data = { values: state.rows };
