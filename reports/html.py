@@ -50,6 +50,7 @@ def render_html(run: Run, kills: Kills | None = None) -> str:
         misused=misuse.sections(run),
         profile_choices=profiles.choices(run),
         profile_data=profiles.page_data(run),
+        profile_gaps=profiles.gaps(run),
         **inlined(
             ["report.css", "profiles.css", "porting.css", "misuse.css"],
             ["base.js", "profiles.js", "porting.js", "report.js"],

@@ -117,7 +117,12 @@ def peer_table(found: peers.Table) -> str:
     """What other subjects answer to the same input."""
     head = ("who", "loss", "gradient", "error of loss, gradient")
     lines = [
-        ("correctly rounded", ", ".join(found.loss) or "no value", ", ".join(found.gradient), "")
+        (
+            "correctly rounded, for this call",
+            ", ".join(found.loss) or "no value",
+            ", ".join(found.gradient),
+            "",
+        )
     ]
     for answer in found.answers:
         who = "; ".join(f"{framework} {ops}" for framework, ops in answer.who)

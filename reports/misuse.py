@@ -90,6 +90,7 @@ class Section:
     """One misuse as the page shows it; code only for frameworks of the run."""
 
     misuse: Misuse
+    logs: tuple[str, ...]
     written: tuple[tuple[str, str], ...]
     mended: tuple[tuple[str, str], ...]
     plots: tuple[Plot, ...]
@@ -140,7 +141,9 @@ def _section(run: Run, misuse: Misuse) -> Section:
             continue  # in one plot with the floor
         if quantity == "floor":
             mine = [c for c in curves if c.quantity in ("floor", "ceiling", "start")]
-        plots.append(_plot(misuse, quantity, mine))
+        drawn = _plot(misuse, quantity, mine)
+        if drawn.marks:  # every call may have raised: what was said stands below
+            plots.append(drawn)
         if quantity != "gradient ratio":
             tables.append(_table(quantity, mine))
     trainings = [t for t in run.misuse_training if t.misuse == misuse.id]
@@ -151,6 +154,7 @@ def _section(run: Run, misuse: Misuse) -> Section:
     return Section(
         misuse=misuse,
         written=_code(misuse.written, asked),
+        logs=(*misuse.logs, *(line for _, line in _code(misuse.logs_of, asked))),
         mended=_code(misuse.mended, asked),
         plots=tuple(plots),
         tables=tuple(tables),
@@ -234,19 +238,22 @@ def _alike(one: Sequence[float], other: Sequence[float], room: float) -> bool:
 
 def _agreement(curves: Sequence[MisuseCurve]) -> str:
     """How far what was measured lies from the closed form, and how many subjects it is of."""
-    gaps = []
+    gaps, odd = [], 0
     for curve in (c for c in curves if c.closed):
-        pairs = zip(_floats(curve.measured), _floats(curve.closed), strict=False)
-        gaps.append((max((abs(a - b) for a, b in pairs if a - b == a - b), default=0.0), curve))
+        pairs = list(zip(_floats(curve.measured), _floats(curve.closed), strict=False))
+        finite = [abs(a - b) for a, b in pairs if math.isfinite(a - b)]
+        odd += sum(math.isnan(a) is not math.isnan(b) for a, b in pairs)
+        gaps += [(max(finite), curve)] if finite else []
     names = {curve.subject for curve in curves}
     asked = text.count(len(names), "subject")
     if not gaps:
-        return f"{asked} asked in {curves[0].dtype}. No closed form is known here."
+        return f"{asked} asked in {curves[0].dtype}; none answered where a closed form is known."
     largest, where = max(gaps, key=lambda pair: pair[0])
     who = text.one_line(where.subject, 120)
     return (
         f"{asked} asked in {curves[0].dtype}. Measured curves and closed forms lie at most "
-        f"{largest:.1e} apart ({who}, {text.one_line(where.quantity, 30)})."
+        f"{largest:.1e} apart ({who}, {text.one_line(where.quantity, 30)})"
+        + (f"; at {text.count(odd, 'point')} one of the two is NaN." if odd else ".")
     )
 
 
@@ -474,7 +481,10 @@ def _training_plots(
         accuracies.append(Line(RIGHT, steps, _floats(plain.accuracy)))
     names = ", ".join(label for label, _ in sets)
     who = f"The curves of {names} coincide" if len(sets) == 1 else f"Curves apart: {names}"
-    words = f"A softmax regression by gradient descent, each step by the framework. {who}."
+    words = (
+        "A softmax regression by gradient descent, the loss and its gradient of each step by the "
+        f"framework. {who}."
+    )
     if wrong[0].setting:
         words = f"{words[:-1]}; {text.one_line(wrong[0].setting, 120)}."
     if len(wrong) == 1:

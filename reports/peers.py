@@ -45,12 +45,19 @@ class Table:
     """Right loss and gradient (empty where none is defined), and the answers, the best first.
 
     Findings of one input share it.
+
+    Attributes:
+        under: the op whose conventions the head holds to, where that is not the finding's own:
+            one of another mode, which was not asked.
+        rows: how many rows the call has; errors are the worst of them.
     """
 
     loss: tuple[str, ...]
     gradient: tuple[str, ...]
     answers: tuple[Answer, ...]
     subjects: int
+    under: str
+    rows: int
 
     def place_of(self, subject: str) -> int:
         """The place of the answer that a subject gave, or -1."""
@@ -81,11 +88,14 @@ def table(digest: Digest, finding: Finding) -> Table | None:
     if peers is None:
         return None
     row = finding.row
-    head = next((p for p in peers.answers if finding.subject in p.subjects), peers.answers[0])
+    own = next((p for p in peers.answers if finding.subject in p.subjects), None)
+    head = own or peers.answers[0]
+    under = "" if own else text.one_line(head.subjects[0].rpartition("[")[0], 100)
     right = _right(head, row)
     ordered = sorted(peers.answers, key=_badness)
     answers = tuple(_answer(digest, finding, peer, right) for peer in ordered)
-    return Table(*right, answers, sum(len(peer.subjects) for peer in peers.answers))
+    subjects = sum(len(peer.subjects) for peer in peers.answers)
+    return Table(*right, answers, subjects, under, len(finding.case.inputs))
 
 
 def _right(peer: Peer, row: int) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -172,8 +172,26 @@ def page_data(run: Run) -> dict[str, Any]:
         ],
         "several": SEVERAL,
         "grades": dict(zip(LETTERS, GRADES, strict=True)),
-        "profiles": [_profile(profile, places) for profile in run.profiles],
+        "profiles": [_profile(profile, places) for profile in run.profiles if profile.outputs],
     }
+
+
+def gaps(run: Run) -> list[str]:
+    """Where there is no profile, and why, one line each."""
+    if not run.profiles:
+        return []
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for profile in (p for p in run.profiles if not p.outputs):
+        for missing in profile.missing:
+            where = f"{profile.operation} {profile.dtype}"
+            asked = reasons.setdefault((where, missing.reason), [])
+            asked += [] if profile.axis in asked else [profile.axis]
+    lines = [f"{where} along {', '.join(axes)}: {why}" for (where, why), axes in reasons.items()]
+    without = {s.operation for s in run.subjects} - {p.operation for p in run.profiles}
+    lines += [
+        f"{operation}: no axis is derived for it" for operation in sorted(without) if operation
+    ]
+    return [text.one_line(line, 300) for line in lines]
 
 
 def _subjects(profile: Profile) -> Iterable[str]:
@@ -186,13 +204,13 @@ def _subjects(profile: Profile) -> Iterable[str]:
 
 def _profile(profile: Profile, places: dict[str, int]) -> dict[str, Any]:
     return {
-        "operation": profile.operation,
-        "dtype": profile.dtype,
-        "axis": profile.axis,
+        "operation": text.one_line(profile.operation),
+        "dtype": text.one_line(profile.dtype),
+        "axis": text.one_line(profile.axis),
         "plot": _plot_name(scale_of(profile.axis)),
-        "input": profile.input,
+        "input": text.one_line(profile.input),
         "x": profile.x,
-        "shown": profile.shown,
+        "shown": [text.one_line(shown) for shown in profile.shown],
         "outputs": [_output(output, places) for output in profile.outputs],
         "missing": [
             {"subjects": [places[n] for n in m.subjects], "reason": text.one_line(m.reason, 300)}
@@ -203,7 +221,7 @@ def _profile(profile: Profile, places: dict[str, int]) -> dict[str, Any]:
 
 def _output(output: ProfileOutput, places: dict[str, int]) -> dict[str, Any]:
     return {
-        "output": output.output,
+        "output": text.one_line(output.output),
         "right": output.right,
         "bounds": output.bounds,
         "answers": output.answers,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,7 +21,7 @@ from rich.text import Text
 from ..conformance.events import CellFinished, CellStarted, Event, PlanMade, WorkerReady
 from ..conformance.known import entry_text
 from ..conformance.run import Absence, Finding, Incident, KnownRecord, Run
-from . import text
+from . import peers, text
 from .console import print_heading, print_indented, print_more
 from .digest import Digest, FrameworkLine, call_text, came, failure, outcome_text, sign
 from .views import smallest_input, worst_counts
@@ -320,6 +321,7 @@ def explain(finding: Finding, run: Run) -> str:
     lines = [f"{finding.kind} ({finding.status}), finding {text.one_line(finding.id, 40)}"]
     lines += [text.clip(text.visible(finding.message), 2000)] if finding.message else []
     lines += [f"  {name:<9} {text.one_line(fact, 500)}" for name, fact in facts if fact]
+    lines += _others(digest, finding)
     snippet = text.visible(finding.snippet).rstrip("\n")
     if snippet:
         lines += ["", "Reproduce with the framework alone:", ""]
@@ -328,6 +330,37 @@ def explain(finding: Finding, run: Run) -> str:
         lines += ["", "To put it among the known findings (--known FILE), with cause and link:", ""]
         lines += [text.visible(entry_text(finding, subject.versions)).rstrip("\n")]
     return "\n".join(lines)
+
+
+def _others(digest: Digest, finding: Finding) -> list[str]:
+    """What every comparable subject answers to the same input, as on the card."""
+    found = peers.table(digest, finding)
+    if found is None:
+        return []
+    asked = text.count(found.subjects, "eager subject")
+    truth = f"loss {_exactly(found.loss)}, gradient {_exactly(found.gradient)}"
+    under = f", under the conventions of {found.under}" if found.under else ""
+    lines = [
+        *("", f"The same input asked of {asked} of this operation:", ""),
+        f"    correctly rounded{under}: {truth if found.loss else 'no value'}",
+    ]
+    for answer in found.answers:
+        who = "; ".join(f"{framework} {ops}" for framework, ops in answer.who)
+        errors = ", ".join(filter(None, (answer.loss_ulps, answer.gradient_ulps)))
+        came = f"loss {_exactly(answer.loss)}, gradient {_exactly(answer.gradient)} ({errors})"
+        lines.append(f"    {text.one_line(who, 300)}: {answer.status or came}")
+    return lines
+
+
+def _exactly(numbers: Sequence[str]) -> str:
+    """Numbers, and in hexadecimal those whose decimal form is long."""
+    shown = []
+    for number in numbers:
+        exact = text.hex_float(number) if len(number) > len("-0.0625") else ""
+        shown.append(
+            f"{text.one_line(number, 40)} = {exact}" if exact else text.one_line(number, 40)
+        )
+    return " ".join(shown) if len(shown) == 1 else f"[{', '.join(shown)}]"
 
 
 def _alone(finding: Finding, run: Run) -> Digest:

@@ -5,6 +5,7 @@ Every figure comes from `forms`; nothing is said here that is not derived there 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from . import forms
@@ -22,6 +23,7 @@ class Misuse:
         computes: the formula of what comes of it.
         logs: what one sees in one's own logs, with figures.
         mended: (framework, code) that is meant.
+        logs_of: (framework, what one sees there alone).
     """
 
     id: str
@@ -31,6 +33,7 @@ class Misuse:
     computes: str
     logs: tuple[str, ...]
     mended: tuple[tuple[str, str], ...]
+    logs_of: tuple[tuple[str, str], ...] = ()
 
 
 FIGURES = (2, 3, 10, 100, 1000)
@@ -72,6 +75,11 @@ def _margins() -> str:
     conventions = ("eps/K", "eps/(K-1)", "eps/K twice")
     shares = (forms.share_of(EPS, 10, convention) for convention in conventions)
     return ", ".join(f"{float(forms.best_margin(share, 10)):.2f}" for share in shares)
+
+
+def _guarded() -> str:
+    """What a probability of 0 costs behind the guard of Keras."""
+    return f"{-math.log(1e-7):.4f}"
 
 
 def _binary_floor(share: float) -> str:
@@ -193,24 +201,30 @@ MISUSES = (
         "What the op reads in the logits: clipped into [eps, 1 - eps], and for several classes "
         "divided by their sum before or after. It is shown for the logits (m, 0) of two classes "
         "with the first one right, and for the binary logit m with y = 1.",
-        (
-            (
-                "Outside (0, 1) the loss takes few values: nearly 0, log K, 16.1181 "
-                "(-log of the guard "
-                "1e-7). Where it is divided by the sum, (m, 0) becomes (1, 0) for m < "
-                "0 too, so that "
-                "what is wrong costs nothing, and a sum of 0 gives NaN."
-            ),
-            (
-                "Where the guard acts the gradient is exactly 0: the loss does not "
-                "move however long "
-                "training goes on."
-            ),
-        ),
+        (),
         (
             ("torch", "F.binary_cross_entropy_with_logits(z, y)"),
             ("keras", "SparseCategoricalCrossentropy(from_logits=True)(y, z)"),
             ("keras", "BinaryCrossentropy(from_logits=True)(y, z)"),
+        ),
+        (
+            ("torch", "F.binary_cross_entropy raises for what is not within [0, 1]."),
+            (
+                "keras",
+                (
+                    f"Outside (0, 1) the loss takes few values: nearly 0, log K, {_guarded()} "
+                    "(-log of the guard 1e-7). Where it is divided by the sum, (m, 0) becomes "
+                    "(1, 0) for m < 0 too, so that what is wrong costs nothing, and a sum of 0 "
+                    "gives NaN."
+                ),
+            ),
+            (
+                "keras",
+                (
+                    "Where the guard acts the gradient is exactly 0: the loss does not move "
+                    "however long training goes on."
+                ),
+            ),
         ),
     ),
     Misuse(

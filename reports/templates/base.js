@@ -76,7 +76,7 @@ const lossaudit = (() => {
   };
   const seen = new IntersectionObserver((entries) => {
     for (const entry of entries) {
-      if (entry.isIntersecting && !drawn.get(entry.target).view) redraw(entry.target);
+      if (entry.isIntersecting && !drawn.get(entry.target).turn) redraw(entry.target);
     }
   }, { rootMargin: "200px" });
   const redraw = (figure) => { // one after the other: a theme may change while a plot is drawn
@@ -89,9 +89,9 @@ const lossaudit = (() => {
   const plot = (figure, rows) => { // draw with data that the reader chose
     if (!drawn.has(figure)) { drawn.set(figure, { rows }); seen.observe(figure); return Promise.resolve(); }
     drawn.get(figure).rows = rows;
-    return drawn.get(figure).view ? redraw(figure) : Promise.resolve();
+    return drawn.get(figure).turn ? redraw(figure) : Promise.resolve();
   };
-  const redrawAll = () => { for (const [figure, state] of drawn) if (state.view) redraw(figure); };
+  const redrawAll = () => { for (const [figure, state] of drawn) if (state.turn) redraw(figure); };
   for (const figure of $$("figure.plot")) if (!figure.hasAttribute("data-chosen")) plot(figure);
 
   // ---- theme

@@ -61,7 +61,9 @@
   form.addEventListener("change", narrow, true); // before the choice goes into the address
   form.addEventListener("change", show);
   $("#ports-turn").addEventListener("click", () => {
-    location.hash = new URLSearchParams({ page: "porting", from: to.value, to: from.value });
+    const state = new URLSearchParams(location.hash.includes("=") ? location.hash.slice(1) : "");
+    for (const [name, value] of [["page", "porting"], ["from", to.value], ["to", from.value]]) state.set(name, value);
+    location.hash = state;
   });
   narrow();
 })();

@@ -22,6 +22,7 @@
   const entries = new Map(); // the id of each finding or change -> its facts, and whether it is shown
   let pinned = null; // {subject, law}: the cell of the matrix whose findings are shown
   let table = null; // all findings, once their page was seen
+  let filling = null; // the promise of it
 
   // ---- filters
   const values = () => {
@@ -132,7 +133,8 @@
     $("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
     form.hidden = !("filtered" in section.dataset);
     measure();
-    if (section.id === "table") fillTable();
+    if (section.id === "table" && $("#all")) filling = filling || fillTable();
+    dispatchEvent(new Event("resize")); // a plot that was hidden had no width
     if (open && section === list && !groups.some((group) => group.open)) openShown();
   };
 
@@ -173,7 +175,6 @@
     ["region", "Region"], ["input", "Smallest input"], ["came", "What came"], ["ulps", "Ulps"], ["rows", "Rows"], ["status", "Status"],
   ];
   const fillTable = async () => {
-    if (table || !$("#all")) return;
     await library("tables");
     const { DataTable } = window;
     DataTable.ext.search.push((settings, texts, number, entry) => entry.shown);
@@ -246,12 +247,13 @@
       if (Object.keys(values()).length) $("details", form).open = true;
       return;
     }
-    const id = decodeURIComponent(hash);
+    const id = decoded(hash);
     const whole = !id || named(location.hash); // a page, and no filter
     if (whole && (pinned || Object.keys(values()).length)) { clear(); apply(); }
     if (id) reveal(id);
     else show(sections[0]);
   };
+  const decoded = (hash) => { try { return decodeURIComponent(hash); } catch { return hash; } };
   const reveal = async (id) => {
     const entry = entries.get(id);
     if (entry && entry.card && !document.getElementById(id)) await opened(document.getElementById(entry.group));

@@ -196,7 +196,9 @@ def test_a_card_shows_what_others_answer_and_marks_its_own_subject(
     assert "another kind, 1 ulp" in card.locator(".peers tr.mine").inner_text()
     card.get_by_role("button", name="Copy card as Markdown").click()
     card.get_by_role("button", name="Copied").wait_for()
-    assert "| correctly rounded | 0.5 |" in page.evaluate("navigator.clipboard.readText()")
+    assert "| correctly rounded, for this call | 0.5 |" in page.evaluate(
+        "navigator.clipboard.readText()"
+    )
 
 
 def test_the_copy_buttons_give_the_snippet_and_the_card(
@@ -242,6 +244,12 @@ def test_without_scripts_the_tables_stand_and_the_rest_is_said_to_be_missing(
     assert "lossaudit explain RUN FINDING" in page.locator("noscript").last.inner_text()
 
 
+def test_an_address_that_says_nothing_opens_the_first_page(open_page: Opener, report: str):
+    for odd in ("#100%", "#no-such-thing", "#page=nowhere&framework=none"):
+        page = open_page(f"{report}{odd}")
+        assert page.locator("main > section:visible").count() == 1
+
+
 def test_hostile_text_does_nothing_in_a_browser(
     open_page: Opener,
     make_run: Callable[..., Run],
@@ -280,7 +288,8 @@ def test_axe_finds_nothing_serious(open_page: Opener, report: str, size: str, th
     from axe_playwright_python.sync_playwright import Axe
 
     # axe is injected as a script, which the page's own policy would rightly refuse
-    page = open_page(report, size, color_scheme=theme, bypass_csp=True)
+    page = open_page(f"{report}#table", size, color_scheme=theme, bypass_csp=True)
+    page.locator("#all tbody tr").first.wait_for()
     open_all(page)
     found = Axe().run(page).response["violations"]
     serious = [

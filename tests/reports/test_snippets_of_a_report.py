@@ -1,7 +1,9 @@
 """The scripts in a real report, run: they print the very bits that their cards show.
 
-One framework after the other is audited quickly with nothing known, its report is written, and all
-scripts of the page are run by one process that has that framework alone.
+One framework after the other is audited quickly with nothing known, under a law of the loss, one of
+the gradient, one about calls that raise and one that compares two calls; its report is written, and
+the scripts of all its cards are run. Scripts do not know their law, and test_snippets.py runs one
+of every subject.
 """
 
 from __future__ import annotations

@@ -302,6 +302,15 @@ def test_a_card_in_markdown_has_the_answers_of_the_other_subjects(make_run: Call
     assert "eager subject" not in markdown.finding_markdown(run.findings[-1], digest)
 
 
+def test_explain_prints_what_the_other_subjects_answer(make_run: Callable[..., Run]):
+    run = make_run()
+    shown = terminal.explain(run.findings[0], run)
+    assert "The same input asked of 3 eager subjects of this operation:" in shown
+    assert "correctly rounded: loss 0.5, gradient [-0.25, 0.25]" in shown
+    assert "gradient [-0.25, 0.2500000298023224 = 0x1.000002p-2] (another kind, 1 ulp)" in shown
+    assert "eager subject" not in terminal.explain(run.findings[-1], run)
+
+
 def test_all_findings_as_csv_and_no_cell_is_a_formula(
     make_run: Callable[..., Run], make_finding: Callable[..., Finding]
 ):
