@@ -149,6 +149,7 @@ def run(
     settings = _settings(depth, _seed(seed), law, known, memory, device)
     if worst_of is not None:
         settings = replace(settings, worst=tuple(read_run(worst_of).worst))
+    settings = replace(settings, beside=not law and settings.profile.beside)
     environments = _environments(python, env or [])
     frameworks = _frameworks(backend, adapter, environments)
     asked_for = frameworks if backend or adapter else []

@@ -56,7 +56,7 @@ class Profile:
         classes: class counts of the regions that name none.
         examples: cases that Hypothesis draws beyond the corpus, per cell.
         vocabulary: class counts of the regions with as many as a vocabulary has.
-        peers: whether the inputs of known findings too are asked of all comparable subjects.
+        beside: whether what no law judges is measured too, see `Settings`.
     """
 
     name: str
@@ -64,12 +64,12 @@ class Profile:
     classes: tuple[int, ...]
     examples: int
     vocabulary: tuple[int, ...] = ()
-    peers: bool = True
+    beside: bool = True
 
 
 # GPT-2 has 50257 tokens, Llama 3 128256.
 PROFILES = {
-    "quick": Profile("quick", 1, (3,), 4, peers=False),
+    "quick": Profile("quick", 1, (3,), 4, beside=False),
     "standard": Profile("standard", 1, (3, 10), 12, (128256,)),
     "deep": Profile("deep", 8, (2, 3, 10), 200, (50257, 128256)),
 }

@@ -70,6 +70,9 @@ class Settings:
     device: str = "cpu"
     worst: tuple[Worst, ...] = ()
     """Rows of another run, examined before all others."""
+    beside: bool = False
+    """Whether what no law judges is measured too: error profiles, misuse, and what others answer to
+    the inputs of known findings."""
 
     @property
     def profile(self) -> Profile:
@@ -203,8 +206,8 @@ class Auditor:
         self._emit(CellFinished(subject.name, law.name, dtype, rows, worst))
 
     def profiles(self, subject: Subject) -> None:
-        """Say the error profiles of a subject; left out where some laws alone are asked for."""
-        if self._settings.laws or not profiled(subject):
+        """Say the error profiles of a subject, where they are asked for."""
+        if not self._settings.beside or not profiled(subject):
             return
         for dtype in subject.dtypes:
             try:
@@ -474,7 +477,7 @@ def audit_part(part: Part, settings: Settings, emit: Emit) -> None:
         part.environment.python, memory_bytes=settings.memory, device=settings.device
     ) as pool:
         try:
-            if not settings.laws and not part.subjects[0].compiled:
+            if settings.beside and not part.subjects[0].compiled:
                 measure_all(pool, part.context, counted)
             audit(part.subjects, settings, counted, pool, part.context)
         except UnusableFramework as error:

@@ -23,7 +23,6 @@ from ..reference.formats import FORMATS, Format
 from ..reference.rows import reduce_truth, truth
 from ..reference.vocabulary import Case, Floats, Outcome, Semantics
 from .bench import Memory, digest
-from .cell import PROFILES
 from .engine import Emit, Part, Patience, Settings, Task, plan, run_tasks, takes_longest
 from .events import CellStarted
 from .records import from_record, number
@@ -93,8 +92,7 @@ def ask_peers(
     Raises:
         KeyboardInterrupt: after the processes were ended.
     """
-    every = PROFILES[settings.depth].peers
-    records = tuple(cases(run.findings if every else run.new_findings()))
+    records = tuple(cases(run.findings if settings.beside else run.new_findings()))
     question = Question(records, {(a.subject, a.dtype): a.semantics for a in run.answers})
     audited = {subject.name for subject in run.subjects}
     tasks = []

@@ -525,7 +525,7 @@ class Run(msgspec.Struct, kw_only=True):
     misuse_training: list[MisuseTraining] = []
     """How training goes with such a mistake, and without."""
     profiles: list[Profile] = []
-    """Errors along axes; none where the audit was asked for some laws alone."""
+    """Errors along axes; none where the audit was quick or asked for some laws alone."""
 
     def new_findings(self) -> list[Finding]:
         return [finding for finding in self.findings if finding.status == "new"]

@@ -102,7 +102,7 @@ def run_with(found: list[Finding], settings: Settings) -> Run:
     return recorder.run(complete=True)
 
 
-def test_a_quick_run_asks_about_new_findings_alone():
+def test_new_findings_alone_are_asked_about_where_nothing_else_is_measured():
     heard: list[object] = []
     run = run_with([finding(CASE, status="known")], Settings(depth="quick"))
     peers.ask_peers(run, ["torch"], Settings(depth="quick"), heard.append, 1)
@@ -111,7 +111,7 @@ def test_a_quick_run_asks_about_new_findings_alone():
 
 @pytest.mark.frameworks
 def test_real_frameworks_answer_as_when_asked_alone():
-    settings = Settings(depth="standard")
+    settings = Settings(beside=True)
     recorder = Recorder(settings)
     run = run_with([finding(CASE)], settings)
     asked: list[str] = []

@@ -48,7 +48,7 @@ def lost(case):
 
 def said(subject, function, dtype="float32"):
     """The profiles of a subject, its conventions taken as declared."""
-    auditor = Auditor(InProcess(function), [subject], Settings(), [].append)
+    auditor = Auditor(InProcess(function), [subject], Settings(beside=True), [].append)
     auditor._semantics[subject.name] = subject.semantics
     with np.errstate(all="ignore"):
         return {p.axis: p for p in profiles(auditor.bench(subject, dtype))}
@@ -250,7 +250,7 @@ def audited(subject, function, settings):
 
 
 def test_a_run_has_the_profiles_and_reads_back():
-    run = audited(BINARY, right, Settings())
+    run = audited(BINARY, right, Settings(beside=True))
     assert [(p.axis, p.dtype) for p in run.profiles] == [
         ("gap, label 1", "float32"),
         ("gap, label 0", "float32"),
@@ -260,12 +260,12 @@ def test_a_run_has_the_profiles_and_reads_back():
 
 
 def test_where_some_laws_alone_are_asked_for_there_are_no_profiles():
-    assert not audited(BINARY, right, Settings(laws=("value",))).profiles
+    assert not audited(BINARY, right, Settings()).profiles
 
 
 def test_a_fault_of_ours_is_an_incident(monkeypatch):
     monkeypatch.setattr("lossaudit.conformance.engine.profiles", lambda _: 1 / 0)
-    (fault,) = audited(BINARY, right, Settings()).faults()
+    (fault,) = audited(BINARY, right, Settings(beside=True)).faults()
     assert isinstance(fault, Incident)
     assert (fault.law, fault.dtype) == ("profiles", "float32")
     assert "ZeroDivisionError" in fault.message
@@ -278,7 +278,7 @@ def test_torch_loses_the_tail_of_a_binary_loss_for_one_label_alone():
         pytest.skip(reason)
     with WorkerPool() as pool:
         events = []
-        Auditor(pool, [BINARY], Settings(), events.append).profiles(BINARY)
+        Auditor(pool, [BINARY], Settings(beside=True), events.append).profiles(BINARY)
     found = {e.profile.axis: e.profile for e in events if isinstance(e, Profiled)}
     gap = np.array([float(x) for x in found["gap, label 0"].x])
     tail_of_it = (gap > 20) & (gap < 80)

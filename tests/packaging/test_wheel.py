@@ -55,7 +55,8 @@ def test_its_metadata(wheel: Path) -> None:
         if "extra ==" not in line
     )
     assert needed == [
-        *("hypothesis", "jinja2", "msgspec", "numpy", "packaging", "pytest", "rich", "typer")
+        *("altair", "hypothesis", "jinja2", "msgspec", "numpy", "packaging", "pytest", "rich"),
+        *("typer", "vl-convert-python"),
     ]
     assert "lossaudit = lossaudit.cli:main" in entry_points
     assert "lossaudit = lossaudit.conformance.plugin" in entry_points
