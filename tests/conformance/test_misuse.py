@@ -230,7 +230,9 @@ def test_a_fault_of_our_own_is_an_incident_and_the_others_are_measured(monkeypat
 
 
 @pytest.mark.frameworks
-@pytest.mark.parametrize("framework", ["torch", "tensorflow", "keras", "jax"])
+@pytest.mark.parametrize(
+    "framework", ["torch", "tensorflow", "keras", pytest.param("jax", marks=pytest.mark.slow)]
+)
 def test_real_frameworks_agree_with_the_reference(framework: str):
     if reason := availability(FRAMEWORKS[framework]):
         pytest.skip(reason)

@@ -407,7 +407,7 @@ def planted(run: Run) -> Iterator[tuple[Op, Op]]:
 
 
 @pytest.mark.frameworks
-@pytest.mark.parametrize("name", ["torch", "jax"])
+@pytest.mark.parametrize("name", ["torch", pytest.param("jax", marks=pytest.mark.slow)])
 def test_conventions_that_no_framework_has_are_ported_too(
     declared_run: Run, name: str, tmp_path: Path
 ):
@@ -421,7 +421,7 @@ def test_conventions_that_no_framework_has_are_ported_too(
 
 
 @pytest.mark.frameworks
-@pytest.mark.parametrize("name", ["torch", "jax"])
+@pytest.mark.parametrize("name", ["torch", pytest.param("jax", marks=pytest.mark.slow)])
 def test_factors_of_a_whole_row_come_last(declared_run: Run, name: str, tmp_path: Path):
     """Class weights of the label on smoothed rows, and a pos_weight of both terms."""
     framework = FRAMEWORKS[name]
@@ -471,8 +471,15 @@ def whole_factors(run: Run, name: str) -> Iterator[tuple[Op, Op, Case, Floats]]:
             yield old, new, case, weight[target]
 
 
+# JAX compiles, and Keras on the other backends has the texts of Keras on TensorFlow.
+FAST = ("torch", "tensorflow", "keras", "onnxruntime")
+
+
 @pytest.mark.frameworks
-@pytest.mark.parametrize("name", list(FRAMEWORKS))
+@pytest.mark.parametrize(
+    "name",
+    [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in FRAMEWORKS],
+)
 def test_each_snippet_gives_what_the_old_op_gives(declared_run: Run, name: str, tmp_path: Path):
     framework = FRAMEWORKS[name]
     if reason := availability(framework):
