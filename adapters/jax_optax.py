@@ -33,7 +33,7 @@ from .runtime import (
     raw,
     subnormals,
 )
-from .snippets import arguments, cut, input_name, nested, target_name
+from .snippets import arguments, beyond_int32, cut, input_name, nested, target_name
 from .subject import SECOND, Framework, Interface, Subject, cuda_too, worker_name
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
@@ -351,15 +351,18 @@ def _snippet(subject: Subject, case: Case) -> str:
     expression = _expression(subject, case, x, y)
     pulled, along, kind = case.cotangent, case.direction, f"jnp.{case.dtype}"
     typed = "" if case.target_kind == "index" else f", {kind}"
+    far = beyond_int32(case.target)
+    labels = f"np.array({nested(case.target)})" if far else nested(case.target)
     lines = [
         "import jax",
         "import jax.numpy as jnp",
+        *(["import numpy as np"] if far else []),
         *(["import optax"] if "optax." in expression else []),
         "",
         *(['jax.config.update("jax_enable_x64", True)'] if case.dtype == "float64" else []),
         *_default_device(subject),
         f"{x} = jnp.array({nested(case.inputs)}, jnp.{case.dtype}){cut(case.inputs)}",
-        f"{y} = jnp.array({nested(case.target)}{typed}){cut(case.target)}",
+        f"{y} = jnp.array({labels}{typed}){cut(case.target)}",
         *([f"where = jnp.array({list(options.where)})"] if options.where else []),
         *([f"c = jnp.array({nested(pulled)}, {kind}){cut(pulled)}"] if pulled is not None else []),
         *([f"v = jnp.array({nested(along)}, {kind}){cut(along)}"] if along is not None else []),

@@ -42,6 +42,17 @@ def cut(values: NDArray[Any]) -> str:
     return "" if len(values) else "[:0]"
 
 
+def beyond_int32(values: NDArray[Any]) -> bool:
+    """Whether integers do not fit the 32 bits to which JAX cuts an array of NumPy.
+
+    Of Python's own integers it refuses such ones, so that a script must go by NumPy as a worker
+    does.
+    """
+    limits = np.iinfo(np.int32)
+    fits = (values >= limits.min) & (values <= limits.max)
+    return values.dtype.kind in "iu" and not bool(np.all(fits))
+
+
 def _row(row: Any, write: Number) -> str:
     if np.ndim(row) == 0:
         return write(row.item())

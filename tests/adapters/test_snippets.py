@@ -527,3 +527,22 @@ def test_a_script_of_a_vocabulary_prints_what_the_worker_returned(tmp_path: Path
     ((loss, gradient),) = printed(framework, {subject.name: script}, tmp_path).values()
     np.testing.assert_array_equal(loss, outcome.loss)
     np.testing.assert_array_equal(gradient, outcome.gradient)
+
+
+@pytest.mark.frameworks
+@pytest.mark.parametrize("name", ["jax", "keras-jax"])
+def test_a_label_beyond_32_bits_is_cut_in_the_script_as_in_the_worker(
+    pool: WorkerPool, name: str, tmp_path: Path
+):
+    framework = FRAMEWORKS[name]
+    usable(pool, framework)
+    subject = next(
+        s
+        for s in framework.subjects
+        if (s.operation, s.target, s.mode) == ("cross_entropy", "index", "eager")
+    )
+    case = Case("cross_entropy", "float32", np.array([[1.0, 0.0, 0.0]]), np.array([2**32]))
+    outcome = pool.ask(subject, case)
+    assert outcome.loss is not None, outcome
+    (script,) = printed(framework, {"far": framework.snippet(subject, case)}, tmp_path).values()
+    np.testing.assert_array_equal(script[0], outcome.loss)
