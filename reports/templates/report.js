@@ -23,6 +23,7 @@
   let pinned = null; // {subject, law}: the cell of the matrix whose findings are shown
   let table = null; // all findings, once their page was seen
   let filling = null; // the promise of it
+  let heeded = false; // whether its order and place go into the address: where the reader changed them
 
   // ---- filters
   const values = () => {
@@ -75,7 +76,7 @@
     const narrow = state.kind || state.status || state.q;
     for (const cell of cells) paint(cell, state, dtype, region, narrow, perCell);
     summarise(state, shown);
-    if (table) table.draw();
+    if (table) quietly(() => table.draw());
   };
   const hideItems = (root) => {
     for (const item of $$(".item", root)) item.hidden = !entries.get(item.id).shown;
@@ -202,6 +203,23 @@
         row.dataset.finding = entry.id;
       },
     });
+    table.on("order page length", () => { if (heeded) write(false); });
+    heeded = true;
+  };
+  const quietly = (turn) => { heeded = false; turn(); heeded = true; };
+  const shownOfTable = () => { // what the address says of the table
+    const [first] = table.order();
+    const from = table.page.info().start;
+    return { ...(first && first[1] ? { sort: `${COLUMNS[first[0]][0]} ${first[1]}` } : {}), ...(from ? { row: from + 1 } : {}) };
+  };
+  const turnTo = (state) => {
+    const [name, direction] = (state.get("sort") || "").split(" ");
+    const column = COLUMNS.findIndex(([data]) => data === name);
+    const from = Number.parseInt(state.get("row") || "1", 10) - 1;
+    quietly(() => {
+      table.order(column >= 0 && /^(asc|desc)$/.test(direction) ? [[column, direction]] : []).draw();
+      if (from > 0) table.page(Math.floor(from / table.page.len())).draw("page");
+    });
   };
 
   // ---- state in the address: #page=matrix&framework=torch; a plain #id is a deep link
@@ -210,6 +228,7 @@
     const state = { ...values(), ...(pinned ? { cell: `${pinned.subject}\n${pinned.law}` } : {}) };
     for (const field of choices()) state[field.dataset.state] = field.value;
     const here = page();
+    if (table && here && here.id === "table") Object.assign(state, shownOfTable());
     const named = here && here !== list && Object.keys(state).length;
     const hash = new URLSearchParams(named ? { page: here.id, ...state } : state).toString();
     const address = `#${hash || (here && here !== sections[0] ? here.id : "")}`;
@@ -243,6 +262,7 @@
         field.dispatchEvent(new Event("change", { bubbles: true }));
       }
       apply();
+      if (filling) filling.then(() => turnTo(state));
       if (pinned) openShown();
       if (Object.keys(values()).length) $("details", form).open = true;
       return;

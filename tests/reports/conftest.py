@@ -18,7 +18,7 @@ from lossaudit.conformance.probe import declared, fields_of
 from lossaudit.conformance.recorder import Recorder
 
 if TYPE_CHECKING:  # the browser's driver is loaded by the fixture, where there is a browser
-    from playwright.sync_api import Browser, BrowserContext, Page
+    from playwright.sync_api import Browser, BrowserContext, Locator, Page
 
 SIZES = {"phone": (390, 844), "wide": (1440, 900)}
 """Of a browser's window."""
@@ -787,8 +787,9 @@ def chromium() -> Iterator[Any]:
     path = shutil.which("chromium")
     if path is None:
         pytest.skip("needs the Chromium of the distribution (apt-get install chromium)")
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=30_000)  # the driver's own, for all else that it waits for
     with sync_playwright() as driver:
         browser = driver.chromium.launch(
             executable_path=Path(path),
@@ -831,6 +832,21 @@ def open_page(chromium: Browser) -> Iterator[Callable[..., Page]]:
     for context in contexts:
         context.close()
     assert not trouble
+
+
+@pytest.fixture
+def copied() -> Callable[[Locator], str]:
+    """Press a copy button, and say what the clipboard then holds."""
+    from playwright.sync_api import expect
+
+    def pressed(button: Locator) -> str:
+        said = button.page.locator("#said")
+        said.evaluate("(said) => { said.textContent = ''; }")
+        button.click()
+        expect(said).to_have_text("Copied")  # the button itself says so for a moment only
+        return button.page.evaluate("navigator.clipboard.readText()")
+
+    return pressed
 
 
 PICKED = {"default_reduction": "none", "class_axis": "last"}

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
+from playwright.sync_api import expect
 
 from lossaudit.conformance.comparison import Change, Comparison
 from lossaudit.reports.comparison_digest import ComparisonDigest
 from lossaudit.reports.comparison_html import write_comparison_html
 
-if TYPE_CHECKING:  # the browser's driver is loaded by the fixture, where there is a browser
-    from playwright.sync_api import Page
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator, Page
 
 Opener = Callable[..., "Page"]
 Make = Callable[..., Comparison]
@@ -74,11 +75,11 @@ def test_a_filter_narrows_changes_and_rows_and_stays_in_the_address(open_page: O
     assert shown(page) == 2
     page.select_option("select[name=output]", "gradient")
     assert shown(page) == 1
-    assert "kind=moved&output=gradient" in page.url
+    expect(page).to_have_url(re.compile("#kind=moved&output=gradient$"))
     again = open_page(page.url)
     assert shown(again) == 1
     again.select_option("select[name=op]", "nn.sigmoid_bce")
-    assert again.locator("#nothing").is_visible()
+    expect(again.locator("#nothing")).to_be_visible()
     assert again.locator("#matrix tbody tr[data-subject]:visible").count() == 1
     again.get_by_role("button", name="Show all", exact=True).click()
     again.wait_for_url(re.compile("(#|html)$"))
@@ -92,17 +93,15 @@ def test_text_search_finds_a_change(open_page: Opener, report: str, change_id: s
     page.fill("input[name=q]", change_id)
     assert shown(page) == 1
     page.fill("input[name=q]", "no such text")
-    assert page.locator("#nothing").is_visible()
+    expect(page.locator("#nothing")).to_be_visible()
 
 
 def test_a_cell_of_the_matrix_shows_its_changes_and_back_returns(open_page: Opener, report: str):
-    from playwright.sync_api import expect
-
     page = open_page(report)
     row = page.locator('#matrix tr[data-subject="jax:optax.softmax_cross_entropy[eager,cpu]"]')
     row.get_by_role("link", name=re.compile("moved 236")).click()
     assert shown(page) == 4
-    assert page.locator("#changes .item:not([hidden]) .snippet").first.is_visible()
+    expect(page.locator("#changes .item:not([hidden]) .snippet").first).to_be_visible()
     assert page.evaluate("document.activeElement.tagName") != "BODY"
     page.go_back()
     expect(page.locator("#changes .item:not([hidden])")).to_have_count(10)
@@ -111,8 +110,8 @@ def test_a_cell_of_the_matrix_shows_its_changes_and_back_returns(open_page: Open
 def test_a_deep_link_opens_its_change(open_page: Opener, report: str, change_id: str):
     page = open_page(f"{report}#{change_id}")
     card = page.locator(f"#{change_id}")
-    assert card.locator(".snippet").is_visible()
-    assert page.evaluate("document.activeElement.id") == change_id
+    expect(card.locator(".snippet")).to_be_visible()
+    expect(card).to_be_focused()
     box = card.bounding_box()
     assert box is not None
     assert 0 <= box["y"] < 900
@@ -125,20 +124,21 @@ def test_a_link_to_a_filtered_change_shows_it(open_page: Opener, report: str, ch
 
 
 def test_the_copy_buttons_give_the_scripts(
-    open_page: Opener, report: str, change_id: str, make_comparison: Make
+    open_page: Opener,
+    report: str,
+    change_id: str,
+    make_comparison: Make,
+    copied: Callable[[Locator], str],
 ):
     comparison = make_comparison()
     page = open_page(f"{report}#{change_id}", permissions=["clipboard-read", "clipboard-write"])
-    page.locator(f"#{change_id}").get_by_role("button", name="Copy script").click()
-    page.locator(f"#{change_id}").get_by_role("button", name="Copied").wait_for()
     script = next(c.snippet for c in comparison.changes if c.kind == "worse")
-    assert page.evaluate("navigator.clipboard.readText()") == script
+    button = page.locator(f"#{change_id}").get_by_role("button", name="Copy script")
+    assert copied(button) == script
     page.evaluate("navigator.clipboard.writeText('')")
     found = page.locator("#search .found > li").first
     found.locator("summary").click()
-    found.get_by_role("button", name="Copy script").click()
-    found.get_by_role("button", name="Copied").wait_for()
-    assert page.evaluate("navigator.clipboard.readText()") == script
+    assert copied(found.get_by_role("button", name="Copy script")) == script
 
 
 def test_the_theme_switch_is_remembered(open_page: Opener, report: str):

@@ -194,7 +194,7 @@ def test_a_plot_that_was_hidden_while_the_theme_changed_has_its_width_again(
     page.wait_for_timeout(300)  # the plot is drawn anew where nobody sees it
     page.locator("nav a[href='#misuse']").first.click()
     wide = "(svg) => svg.getBoundingClientRect().width > 200"
-    for _ in range(50):
+    for _ in range(300):  # the policy of the page forbids to wait for an expression
         if picture.evaluate(wide):
             break
         page.wait_for_timeout(100)

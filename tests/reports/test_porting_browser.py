@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 import pytest
+from playwright.sync_api import expect
 
 from lossaudit.conformance.run import Run
 from lossaudit.reports.html import write_html
 from lossaudit.reports.porting import chosen, ported
 
-if TYPE_CHECKING:  # the browser's driver is loaded by the fixture, where there is a browser
-    from playwright.sync_api import Page
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator, Page
 
 Opener = Callable[..., "Page"]
 
@@ -75,7 +76,7 @@ def test_a_chosen_pair_is_shown_and_has_an_address(
     other = again.locator("#porting [data-state=to]").input_value()
     assert other != NEW
     shows(again, old, other)
-    assert again.url == address(report, old, other)
+    expect(again).to_have_url(address(report, old, other))
 
 
 def test_only_ops_of_the_same_operation_can_be_chosen(open_page: Opener, report: str):
@@ -100,13 +101,11 @@ def test_turning_round_swaps_the_two(open_page: Opener, report: str):
     shows(page, old, NEW)
 
 
-def test_the_code_can_be_copied(open_page: Opener, report: str):
+def test_the_code_can_be_copied(open_page: Opener, report: str, copied: Callable[[Locator], str]):
     page = open_page(f"{report}#porting", permissions=["clipboard-read", "clipboard-write"])
     choose(page, first_label(page, OLD), NEW)
-    page.locator("#porting").get_by_role("button", name="Copy code").click()
-    page.get_by_role("button", name="Copied").wait_for()
-    copied = page.evaluate("navigator.clipboard.readText()")
-    assert copied == page.locator("#ports-code").text_content()
+    code = copied(page.locator("#porting").get_by_role("button", name="Copy code"))
+    assert code == page.locator("#ports-code").text_content()
 
 
 def test_where_there_is_no_code_the_reason_stands(open_page: Opener, report: str):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
+from playwright.sync_api import expect
 
 from lossaudit.conformance.run import (
     Profile,
@@ -136,7 +138,7 @@ def test_the_page_draws_what_is_chosen_and_keeps_it_in_the_address(open_page: Op
     shown(page, "binary_cross_entropy_with_logits|float32|gap, label 1|loss")
     page.locator("[data-state=profile-output]").press("ArrowDown")  # what a script sets is not kept
     shown(page, "binary_cross_entropy_with_logits|float32|gap, label 1|gradient")
-    assert "profile-output=gradient" in page.url
+    expect(page).to_have_url(re.compile("profile-output=gradient"))
     again = open_page(page.url)
     shown(again, "binary_cross_entropy_with_logits|float32|gap, label 1|gradient")
 
@@ -166,7 +168,7 @@ def test_a_point_says_its_input(open_page: Opener, address: str):
     told = page.locator("#vg-tooltip-element")
     told.wait_for(state="visible")
     for part in ("z = (", "right value", "error in ulps", "bounds in ulps", "A "):
-        assert part in told.inner_text()
+        expect(told).to_contain_text(part)
 
 
 @pytest.mark.browser
