@@ -31,6 +31,10 @@ SIZES = (50, 90, 130, 170, 220, 270)
 """Of hollow marks: what lies on each other is seen as rings."""
 
 RIGHT, CLOSED = "without the mistake", "closed form"
+SAME_PLACE = 8 * 2.0**-24
+"""Relative: confidences are rounded to float32, or are those of logits that are. Logits of at most
+log 1000 < 7 move theirs by 7 half steps, and it is rounded by one more."""
+
 ROWS = 7
 """Of the table beside a plot, at most."""
 
@@ -226,7 +230,9 @@ def _coincide(some: Sequence[MisuseCurve], others: Sequence[MisuseCurve], room: 
 
 def _together(one: MisuseCurve, other: MisuseCurve) -> bool:
     pairs = zip(_floats(one.x), _floats(other.x), strict=False)
-    return len(one.x) == len(other.x) and all(math.isclose(a, b, rel_tol=1e-6) for a, b in pairs)
+    return len(one.x) == len(other.x) and all(
+        math.isclose(a, b, rel_tol=SAME_PLACE) for a, b in pairs
+    )
 
 
 def _alike(one: Sequence[float], other: Sequence[float], room: float) -> bool:
