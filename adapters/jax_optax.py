@@ -33,7 +33,7 @@ from .runtime import (
     raw,
     subnormals,
 )
-from .snippets import arguments, beyond_int32, cut, input_name, nested, target_name
+from .snippets import arguments, cut, far_labels, input_name, nested, target_name
 from .subject import SECOND, Framework, Interface, Subject, cuda_too, worker_name
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
@@ -351,12 +351,11 @@ def _snippet(subject: Subject, case: Case) -> str:
     expression = _expression(subject, case, x, y)
     pulled, along, kind = case.cotangent, case.direction, f"jnp.{case.dtype}"
     typed = "" if case.target_kind == "index" else f", {kind}"
-    far = beyond_int32(case.target)
-    labels = f"np.array({nested(case.target)})" if far else nested(case.target)
+    labels, imports = far_labels(case.target)
     lines = [
         "import jax",
         "import jax.numpy as jnp",
-        *(["import numpy as np"] if far else []),
+        *imports,
         *(["import optax"] if "optax." in expression else []),
         "",
         *(['jax.config.update("jax_enable_x64", True)'] if case.dtype == "float64" else []),

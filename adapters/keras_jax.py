@@ -24,7 +24,7 @@ from .keras_losses import (
     framework,
 )
 from .runtime import Call
-from .snippets import beyond_int32, cut, nested
+from .snippets import cut, far_labels, nested
 
 # Eager JAX compiles every primitive for every shape: bfloat16 is left to the compiled mode.
 DTYPES = ("float32",)
@@ -101,10 +101,9 @@ DECLARED = {
 
 def _snippet(mode: str, case: Case, x: str, y: str, expression: str) -> list[str]:
     kind = "jnp.int32" if case.target_kind == "index" else f"jnp.{case.dtype}"
-    far = beyond_int32(case.target)
-    labels = f"np.array({nested(case.target)})" if far else nested(case.target)
+    labels, imports = far_labels(case.target)
     lines = [
-        *(["import numpy as np", ""] if far else []),
+        *((*imports, "") if imports else ()),
         f"{x} = jnp.array({nested(case.inputs)}, jnp.{case.dtype}){cut(case.inputs)}",
         f"{y} = jnp.array({labels}, {kind}){cut(case.target)}",
     ]

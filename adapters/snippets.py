@@ -42,15 +42,17 @@ def cut(values: NDArray[Any]) -> str:
     return "" if len(values) else "[:0]"
 
 
-def beyond_int32(values: NDArray[Any]) -> bool:
-    """Whether integers do not fit the 32 bits to which JAX cuts an array of NumPy.
+def far_labels(target: NDArray[Any]) -> tuple[str, tuple[str, ...]]:
+    """What a script for JAX makes its target of, and the lines that this needs at its top.
 
-    Of Python's own integers it refuses such ones, so that a script must go by NumPy as a worker
-    does.
+    Integers beyond 32 bits go by NumPy, whose arrays JAX cuts to those as it does a worker's; of
+    Python's own integers it refuses such ones.
     """
     limits = np.iinfo(np.int32)
-    fits = (values >= limits.min) & (values <= limits.max)
-    return values.dtype.kind in "iu" and not bool(np.all(fits))
+    fits = (target >= limits.min) & (target <= limits.max)
+    if target.dtype.kind not in "iu" or bool(np.all(fits)):
+        return nested(target), ()
+    return f"np.array({nested(target)})", ("import numpy as np",)
 
 
 def _row(row: Any, write: Number) -> str:

@@ -14,6 +14,9 @@ from .idioms import Idioms, OpCall
 COMPILED = ("compile", "function", "xla", "jit")
 """Modes that compile: torch.compile, tf.function, the same with jit_compile=True, jax.jit."""
 
+PLAIN = ("eager", "session")
+"""Modes that call an op as it is, without compiling, mapping or casting."""
+
 SECOND = "second"
 """The mode in which an op is differentiated twice: a Hessian times a vector."""
 

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from ..adapters.client import UnusableFramework, WorkerPool
 from ..adapters.environments import Environment
-from ..adapters.subject import Subject
+from ..adapters.subject import PLAIN, Subject
 from ..reference.exact import Exact, round_exact, ulp_error
 from ..reference.formats import FORMATS, Format
 from ..reference.rows import reduce_truth, truth
@@ -27,10 +27,6 @@ from .engine import Emit, Part, Patience, Settings, Task, plan, run_tasks, takes
 from .events import CellStarted
 from .records import from_record, number
 from .run import CaseRecord, Finding, Incident, Peer, Peers, Run
-
-MODES = ("eager", "session")
-"""Modes that are asked: a compiled one would compile anew for every shape, and the others return
-numbers of another meaning (a Hessian product)."""
 
 MOST = 64
 """Numbers of the inputs of a case that is asked: a table of more would not be read."""
@@ -107,7 +103,9 @@ def ask_peers(
 
 
 def _is_asked(subject: Subject) -> bool:
-    return subject.mode in MODES and not subject.misuse
+    # A compiled mode would compile anew for every shape, and the others return numbers of another
+    # meaning (a Hessian product).
+    return subject.mode in PLAIN and not subject.misuse
 
 
 def _ask_part(

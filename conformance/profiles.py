@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import msgspec
 import numpy as np
 
-from ..adapters.subject import SECOND, Subject
+from ..adapters.subject import PLAIN, SECOND, Subject
 from ..reference.bounds import bounds, demanded, unbounded
 from ..reference.exact import Exact
 from ..reference.formats import FORMATS
@@ -45,10 +45,6 @@ LOSS, TARGET, OTHER = "loss", "gradient", "gradient, other"
 
 RUN_OF_EQUAL = 3
 """Longer runs of equal indices and letters are written once."""
-
-PLAIN_MODES = ("eager", "session")
-"""Those that are asked of many classes: a gradient by forward differentiation takes K calls, and
-every shape costs a new trace under most others."""
 
 COMPILES_SHAPES = ("jax", "keras-jax")
 """Frameworks, and libraries of functions of users, of which every new shape costs most of a second
@@ -124,7 +120,8 @@ def _not_asked(bench: Bench, grid: Grid) -> str:
         return f"not asked: it is compiled for the shape {subject.shape} alone"
     if not _of_many_shapes(grid):
         return ""
-    if subject.mode not in PLAIN_MODES:
+    # A gradient by forward differentiation takes K calls, and most other modes trace every shape.
+    if subject.mode not in PLAIN:
         return "not asked of so many classes: the same op is, called plainly"
     if _compiles_shapes(subject) and bench.dtype != "float32":
         return "asked in float32 alone: every shape is compiled"

@@ -216,13 +216,12 @@ class Digest:
     @cached_property
     def unsupported(self) -> int:
         """Subjects of which a call could not be made, so that nothing was judged of it."""
-        found = (i for i in self.run.incidents if i.message.startswith(UNSUPPORTED))
-        return len({incident.subject for incident in found})
+        return len({i.subject for i in self.run.incidents if _of_support(i)})
 
     @cached_property
     def incidents(self) -> list[Incident]:
         """What went wrong beside calls that are not supported."""
-        return [i for i in self.run.incidents if not i.message.startswith(UNSUPPORTED)]
+        return [i for i in self.run.incidents if not _of_support(i)]
 
     @cached_property
     def known_states(self) -> Counter[str]:
@@ -373,6 +372,10 @@ class Digest:
 
     def _status(self, status: str) -> int:
         return sum(finding.status == status for finding in self.run.findings)
+
+
+def _of_support(incident: Incident) -> bool:
+    return incident.message.startswith(UNSUPPORTED)
 
 
 def sum_grades(tallies: Iterable[Tally]) -> dict[str, int]:

@@ -9,7 +9,7 @@ import jinja2
 
 from ..conformance.known import entry_text
 from ..conformance.run import GRADES, Finding, Run, SubjectRecord
-from . import conventions, markdown, misuse, peers, plots, porting, profiles, text, views
+from . import conventions, markdown, misuse, peers, porting, profiles, text, views
 from . import digest as digests
 from .coverage import coverage
 from .page import TEMPLATES, data_tables, inlined, packed, packed_json, vega, write_page
@@ -30,7 +30,8 @@ def write_html(run: Run, path: Path, kills: Kills | None = None) -> None:
 def render_html(run: Run, kills: Kills | None = None) -> str:
     """The page as text, with the self-test of the laws where it is given."""
     digest = digests.Digest(run)
-    drawn, beside, made = plots.specs(run), peers.Tables(digest), environment()
+    misused, beside, made = misuse.sections(run), peers.Tables(digest), environment()
+    drawn = misuse.specs(misused) | profiles.specs(run)
     answers = made.get_template("peers.html")
     regions = list(dict.fromkeys(tally.region for tally in run.tallies))
     return made.get_template("report.html").render(
@@ -47,7 +48,7 @@ def render_html(run: Run, kills: Kills | None = None) -> str:
         answers=[[answers.render(others=t), markdown.peer_table(t)] for t in beside.tables],
         plots=drawn,
         ports=porting.page(run),
-        misused=misuse.sections(run),
+        misused=misused,
         profile_choices=profiles.choices(run),
         profile_data=profiles.page_data(run),
         profile_gaps=profiles.gaps(run),
@@ -118,9 +119,9 @@ def _hex(number: str) -> str:
     return text.hex_float(number) if len(number) > len("-0.0625") else ""
 
 
-def _card_markdown(finding: Finding, digest: digests.Digest) -> str:
+def _card_markdown(finding: Finding, digest: digests.Digest, asked: bool) -> str:
     written = markdown.finding_markdown(
-        finding, digest, snippet=markdown.PLACEHOLDER, answers=markdown.PEERS
+        finding, digest, snippet=markdown.PLACEHOLDER, answers=markdown.PEERS if asked else ""
     )
     return text.visible(written)
 

@@ -48,7 +48,9 @@ def finding_markdown(
         answers: the same of the table of what other subjects answer.
     """
     subject, law = digest.subjects[finding.subject], digest.laws[finding.law]
-    found = peers.table(digest, finding)
+    if answers is None:
+        found = peers.table(digest, finding)
+        answers = "" if found is None else peer_table(found)
     code = finding.snippet.rstrip("\n") if snippet is None else snippet
     where = f"`{_code(subject.name)}`, {_code(finding.dtype)}, {_code(finding.output)}"
     statement = f": `{_code(law.statement)}`" if law.statement else ""
@@ -67,7 +69,7 @@ def finding_markdown(
         escaped(text.clip(finding.message, 600)),
         "\n".join(f"- {fact}" for fact in facts),
         _element_table(finding),
-        "" if found is None else peer_table(found) if answers is None else answers,
+        answers,
         f"Cause: {escaped(finding.cause)} {text.web_link(finding.link)}" if finding.cause else "",
         _fenced(code, "python") if finding.snippet else "",
         f"{found_by}, finding `{_code(finding.id)}`, on {platform}.",

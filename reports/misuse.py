@@ -17,15 +17,11 @@ from ..conformance.misuse import forms
 from ..conformance.misuse.catalogue import MISUSES, Misuse
 from ..conformance.run import MisuseCurve, MisuseTraining, Run
 from . import text
+from .plots import COLOURS, DASHES, GREY
 
 SAME = 1 / 400
 """Share of the height of a plot that no eye tells apart: less than a pixel of its 260."""
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Okabe and Ito's, without black and yellow, which one of the two backgrounds swallows."""
-
-GREY = "#8A8F98"
-DASHES = ([1, 0], [7, 3], [2, 2], [9, 3, 2, 3], [4, 4], [1, 4])
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
 SIZES = (50, 90, 130, 170, 220, 270)
 """Of hollow marks: what lies on each other is seen as rings."""
@@ -126,9 +122,9 @@ def sections(run: Run) -> list[Section]:
     return [_section(run, misuse) for misuse in MISUSES if _curves(run, misuse.id)]
 
 
-def specs(run: Run) -> dict[str, dict[str, Any]]:
+def specs(shown: Sequence[Section]) -> dict[str, dict[str, Any]]:
     """Name of each plot of the page -> its spec."""
-    return {plot.name: plot.spec() for each in sections(run) for plot in each.plots}
+    return {plot.name: plot.spec() for each in shown for plot in each.plots}
 
 
 def _curves(run: Run, misuse: str) -> list[MisuseCurve]:

@@ -12,19 +12,7 @@ from ..conformance.answers import LETTERS
 from ..conformance.grids import CLASSES
 from ..conformance.run import GRADES, Profile, ProfileOutput, Run
 from . import text
-
-COLOURS = (
-    "#0072b2",
-    "#e69f00",
-    "#009e73",
-    "#d55e00",
-    "#cc79a7",
-    "#56b4e9",
-    "#a89600",
-    "#7f5fc4",
-)
-"""Okabe and Ito's for the colour-blind, the yellow darkened and the black a violet, since paper may
-be white and the page dark."""
+from .plots import COLOURS, DASHES, GREY
 
 SHAPES = (
     "circle",
@@ -38,14 +26,10 @@ SHAPES = (
 )
 """Of the frameworks in the same order, so that nothing is told by colour alone."""
 
-SEVERAL, SEVERAL_COLOUR, SEVERAL_SHAPE = "several", "#858d96", "circle"
+SEVERAL, SEVERAL_SHAPE = "several", "circle"
 
 SALTIRE = "M-1,-1L1,1M1,-1L-1,1"
 """The shape of what is no number or infinite; 0 is a triangle on its tip."""
-
-DASHES = ([1, 0], [7, 3], [2, 3], [9, 3, 2, 3], [4, 4], [12, 4], [1, 2], [6, 2, 1, 2, 1, 2])
-
-LINE = "#858d96"
 
 TOLD = {
     "subjects": "subjects",
@@ -112,7 +96,7 @@ def _chart(scale: _Scale, domain: Sequence[str]) -> alt.TopLevelMixin:
     """Bounds as lines, answers as points; data named "points" that has both (see profiles.js)."""
     every = [*domain, SEVERAL]
     count = len(domain)
-    colours = [*(COLOURS[i % len(COLOURS)] for i in range(count)), SEVERAL_COLOUR]
+    colours = [*(COLOURS[i % len(COLOURS)] for i in range(count)), GREY]
     shapes = [*(SHAPES[i % len(SHAPES)] for i in range(count)), SEVERAL_SHAPE]
     x = alt.X("x:Q", title=scale.title, scale=alt.Scale(type=scale.kind, nice=False, padding=8))
     if scale.ticks:
@@ -121,7 +105,7 @@ def _chart(scale: _Scale, domain: Sequence[str]) -> alt.TopLevelMixin:
     y = y.axis(values=_ticks(), format="~g", labelOverlap=True)
     base = alt.Chart(alt.NamedData(name="points")).encode(x=x, y=y)
     lines = (
-        base.mark_line(color=LINE, strokeWidth=1.6, invalid="break-paths-show-path-domains")
+        base.mark_line(color=GREY, strokeWidth=1.6, invalid="break-paths-show-path-domains")
         .encode(
             strokeDash=alt.StrokeDash(
                 "bound:N", scale=alt.Scale(range=[list(d) for d in DASHES]), sort=None
@@ -129,7 +113,7 @@ def _chart(scale: _Scale, domain: Sequence[str]) -> alt.TopLevelMixin:
                 title="Derived bound of the form",
                 orient="top",
                 symbolSize=500,
-                symbolStrokeColor=LINE,
+                symbolStrokeColor=GREY,
             ),
             detail="bound:N",
         )

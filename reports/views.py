@@ -59,7 +59,6 @@ class CardGroup:
     modes: tuple[str, ...]
     dtypes: tuple[str, ...]
     regions: tuple[str, ...]
-    laws: tuple[str, ...]
     worst_ulps: float | None
 
 
@@ -211,7 +210,6 @@ def _card_group(digest: Digest, number: int, group: Group, share: int) -> CardGr
         _distinct(digest.subjects[f.subject].mode for f in found),
         _distinct(f.dtype for f in found),
         _distinct(f.region for f in found),
-        _distinct(f.law for f in found),
         max(ulps, default=None),
     )
 

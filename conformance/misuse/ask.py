@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...adapters.subject import Subject
+from ...adapters.subject import PLAIN, Subject
 from ...reference.formats import FORMATS, round_to_format
 from ...reference.vocabulary import Case, Floats, Options, Outcome
 from ..bench import Session
@@ -15,9 +15,6 @@ from ..run import MisuseCurve
 
 DTYPE = "float32"
 """What the mistakes are shown in: every framework has it, and it is what people train in."""
-
-PLAIN = ("eager", "session")
-"""Modes that call an op as it is, without compiling, mapping or casting."""
 
 ROWS = 64
 """Rows of every call: the shape of the corpus, which JAX has compiled its primitives for already.

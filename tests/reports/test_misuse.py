@@ -73,7 +73,7 @@ def test_every_misuse_has_a_section_with_plots_tables_and_what_logs_show(run: Ru
 def test_a_run_without_measurements_has_no_page_of_them(make_run: Callable[..., Run]):
     run = make_run()
     assert misuse.sections(run) == []
-    assert misuse.specs(run) == {}
+    assert misuse.specs(misuse.sections(run)) == {}
     assert 'id="misuse"' not in render_html(run)
 
 
@@ -85,7 +85,7 @@ def test_a_partial_run_shows_what_it_has(run: Run):
     only = msgspec.structs.replace(
         run, misuse_training=[t for t in run.misuse_training if t.series == "with"]
     )
-    assert misuse.specs(only)
+    assert misuse.specs(misuse.sections(only))
 
 
 def test_code_is_shown_of_the_frameworks_that_were_asked(run: Run):
@@ -96,7 +96,7 @@ def test_code_is_shown_of_the_frameworks_that_were_asked(run: Run):
 
 
 def test_specs_are_json_with_finite_points_and_no_colours_of_the_page(run: Run):
-    specs = misuse.specs(run)
+    specs = misuse.specs(misuse.sections(run))
     assert len(specs) >= 14
     for spec in specs.values():
         json.dumps(spec, allow_nan=False)
@@ -171,7 +171,7 @@ def test_the_page_draws_every_plot_and_stays_in_its_width(
     write_html(run, path)
     page = open_page(f"{path.as_uri()}#misuse", size, color_scheme=theme)
     figures = page.locator("#misuse figure.plot")
-    assert figures.count() == len(misuse.specs(run))
+    assert figures.count() == len(misuse.specs(misuse.sections(run)))
     for place in range(figures.count()):
         figures.nth(place).scroll_into_view_if_needed()
         figures.nth(place).locator("svg").first.wait_for()

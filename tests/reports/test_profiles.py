@@ -18,7 +18,7 @@ from lossaudit.conformance.run import (
     ProfileSeries,
     Run,
 )
-from lossaudit.reports import plots, profiles
+from lossaudit.reports import profiles
 from lossaudit.reports.html import write_html
 
 if TYPE_CHECKING:  # the browser's driver is loaded by the fixture, where there is a browser
@@ -76,7 +76,7 @@ def address(make_run: Callable[..., Run], tmp_path: Path) -> str:
 
 def test_a_plot_for_each_kind_of_axis_that_the_run_has(make_run: Callable[..., Run]):
     assert not profiles.specs(make_run())
-    found = plots.specs(with_profiles(make_run()))
+    found = profiles.specs(with_profiles(make_run()))
     assert {"profile-0", "profile-3"} <= set(found)
     assert "profile-1" not in found, "no |z| in this run"
     encoding = found["profile-3"]["layer"][0]["encoding"]
