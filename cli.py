@@ -655,6 +655,41 @@ def defects() -> None:
 
 
 @app.command()
+def theory(
+    backend: Annotated[
+        list[str] | None,
+        typer.Option("--backend", "-b", help="Framework to ask; may be repeated. All if none."),
+    ] = None,
+    details: Annotated[bool, typer.Option("--details", help="Every op and format.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+) -> None:
+    """Ask real ops what a textbook says: entropy, divergence, perplexity, smoothing, InfoNCE."""
+    from rich.console import Console
+
+    from .conformance.theory.measure import Answer, measured
+    from .reports.theory import print_theory, theory_markdown
+
+    frameworks = _frameworks(backend)
+    signal.signal(signal.SIGTERM, _interrupt)
+    answers: list[Answer] = []
+
+    def heard(answer: Answer) -> None:
+        if all(answer.subject.home != other.subject.home for other in answers):
+            typer.echo(f"asking {answer.subject.home} ...", err=True)
+        answers.append(answer)
+
+    absent = measured(frameworks, heard)
+    if markdown:
+        typer.echo(theory_markdown(answers, absent), nl=False)
+    else:
+        print_theory(answers, absent, Console(), details=details)
+    if not all(answer.holds for answer in answers):
+        raise typer.Exit(NEW_FINDINGS)
+    lost = absent if backend or not answers else ()
+    raise typer.Exit(UNUSABLE if lost else NOTHING_NEW)
+
+
+@app.command()
 def replay(
     run_file: Annotated[Path, typer.Argument(help="A file written by `lossaudit run --out`.")],
     finding: Annotated[str, typer.Argument(help="The id of a finding, or its beginning.")],
