@@ -30,7 +30,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: audit screenshots conventions defects findings theory test test-slow lint format setup-audit setup-test clean help
+.PHONY: audit screenshots conventions defects findings theory misuse test test-slow lint format setup-audit setup-test clean help
 
 # Installs `.[$(1)]` into .venv, unless $(2) says that just this was done. The stamp holds what the
 # installation followed from (this folder, pyproject.toml, the constraints) and is written last: an
@@ -71,10 +71,10 @@ conventions: setup-audit  ## docs/conventions.txt and where ops differ, of the p
 	COLUMNS=100 $(BIN)/lossaudit conventions > docs/conventions.txt
 	COLUMNS=100 $(BIN)/lossaudit conventions --differences > docs/conventions-differences.txt
 
-theory: setup-audit  ## docs/theory.md, what a textbook says of the ops of the pinned frameworks
-	sed '/<!-- measured -->/q' docs/theory.md > build/theory.md
-	$(BIN)/lossaudit theory --markdown >> build/theory.md
-	mv build/theory.md docs/theory.md
+theory misuse: setup-audit  ## docs/theory.md and docs/misuse.md, as the pinned frameworks answer
+	sed '/<!-- measured -->/q' docs/$@.md > build/$@.md
+	$(BIN)/lossaudit $@ --markdown >> build/$@.md
+	mv build/$@.md docs/$@.md
 
 defects: setup-audit  ## docs/defects.md, the accounting of reported defects
 	$(BIN)/lossaudit defects > docs/defects.md

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from .adapters.environments import Environment
     from .conformance.comparison import Comparison
@@ -666,27 +666,60 @@ def theory(
     """Ask real ops what a textbook says: entropy, divergence, perplexity, smoothing, InfoNCE."""
     from rich.console import Console
 
-    from .conformance.theory.measure import Answer, measured
+    from .conformance.plainly import ask_each
+    from .conformance.theory.measure import Answer, answers
     from .reports.theory import print_theory, theory_markdown
 
     frameworks = _frameworks(backend)
     signal.signal(signal.SIGTERM, _interrupt)
-    answers: list[Answer] = []
-
-    def heard(answer: Answer) -> None:
-        if all(answer.subject.home != other.subject.home for other in answers):
-            typer.echo(f"asking {answer.subject.home} ...", err=True)
-        answers.append(answer)
-
-    absent = measured(frameworks, heard)
+    heard: list[Answer] = []
+    absent = ask_each(frameworks, answers, _telling(heard))
     if markdown:
-        typer.echo(theory_markdown(answers, absent), nl=False)
+        typer.echo(theory_markdown(heard, absent), nl=False)
     else:
-        print_theory(answers, absent, Console(), details=details)
-    if not all(answer.holds for answer in answers):
+        print_theory(heard, absent, Console(), details=details)
+    if not all(answer.holds for answer in heard):
         raise typer.Exit(NEW_FINDINGS)
-    lost = absent if backend or not answers else ()
+    lost = absent if backend or not heard else ()
     raise typer.Exit(UNUSABLE if lost else NOTHING_NEW)
+
+
+@app.command()
+def misuse(
+    backend: Annotated[
+        list[str] | None,
+        typer.Option("--backend", "-b", help="Framework to ask; may be repeated. All if none."),
+    ] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+) -> None:
+    """Call ops as they are not meant: which raise, warn or stay silent, and how wrong they are."""
+    from rich.console import Console
+
+    from .conformance.misuse.matrix import Cell, cells
+    from .conformance.plainly import ask_each
+    from .reports.misuse_matrix import matrix_markdown, print_matrix
+
+    frameworks = _frameworks(backend)
+    signal.signal(signal.SIGTERM, _interrupt)
+    heard: list[Cell] = []
+    absent = ask_each(frameworks, cells, _telling(heard))
+    if markdown:
+        typer.echo(matrix_markdown(heard, absent), nl=False)
+    else:
+        print_matrix(heard, absent, Console())
+    lost = absent if backend or not heard else ()
+    raise typer.Exit(UNUSABLE if lost else NOTHING_NEW)
+
+
+def _telling(heard: list[Any]) -> Callable[[Any], None]:
+    """Keeps what comes, and says when another framework is asked."""
+
+    def hear(answer: Any) -> None:
+        if all(answer.subject.home != other.subject.home for other in heard):
+            typer.echo(f"asking {answer.subject.home} ...", err=True)
+        heard.append(answer)
+
+    return hear
 
 
 @app.command()

@@ -193,10 +193,10 @@ def _disagreements(digest: Digest, limit: int = 20) -> str:
     return table(("subject", "field", "declared", "measured", "smallest input"), lines)
 
 
-def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+def table(head: Sequence[str], lines: Sequence[Sequence[str]], longest: int = 160) -> str:
     """A table of lines of cells, in which nothing is markup."""
-    rows = [[escaped(text.one_line(cell, 160)) for cell in head], ["---"] * len(head)]
-    rows += [[escaped(text.one_line(cell, 160)) for cell in line] for line in lines]
+    rows = [[escaped(text.one_line(cell, longest)) for cell in head], ["---"] * len(head)]
+    rows += [[escaped(text.one_line(cell, longest)) for cell in line] for line in lines]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

@@ -83,7 +83,7 @@ def theory_markdown(answers: Sequence[Answer], absent: Sequence[Absence]) -> str
     asked = sum(1 for answer in answers if answer.claims)
     parts = [
         f"{held:,} of {asked:,} answers hold, of {len({a.subject.name for a in answers})} ops.",
-        markdown.table(head, rows),
+        markdown.table(head, rows, 200),
         SHARE,
         *(f"Not asked: {absence.framework}, {absence.reason}." for absence in absent),
         "## Label smoothing, as measured (eps = 1/8, eight classes)",

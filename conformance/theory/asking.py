@@ -8,11 +8,12 @@ from typing import Literal
 
 import numpy as np
 
-from ...adapters.subject import PLAIN, Subject
+from ...adapters.subject import Subject
 from ...reference.bounds import Bounds, bounds, reduced
 from ...reference.formats import FORMATS, round_to_format
 from ...reference.vocabulary import Arithmetic, Case, Floats, Options
 from ..bench import Session
+from ..plainly import plain
 
 UNIT = 2.0**-53
 """A rounding of float64, relative: the arithmetic here, and the reference's results."""
@@ -142,9 +143,8 @@ class Asking:
         Raises:
             NotAsked: where it has none in this format.
         """
-        for other in self.subjects:
+        for other in plain(self.subjects):
             fits = (other.operation, other.target) == (operation, target)
-            plain = other.mode in PLAIN and not (other.misuse or other.tensors)
-            if fits and plain and self.dtype in other.dtypes:
+            if fits and self.dtype in other.dtypes:
                 return Asking(self.session, other, self.dtype, self.subjects)
         raise NotAsked(f"{self.subject.framework} has no {operation} of a {target} in {self.dtype}")
