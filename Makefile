@@ -56,6 +56,13 @@ define install
 	[[ -e build/typing/lossaudit ]] || ln -sfn ../.. build/typing/lossaudit
 endef
 
+# A page of docs whose last part a verb of the same name writes.
+define measured
+	sed '/<!-- measured -->/q' docs/$@.md > build/$@.md
+	$(BIN)/lossaudit $@ --markdown >> build/$@.md
+	mv build/$@.md docs/$@.md
+endef
+
 audit: setup-audit  ## audit all frameworks: audit/report.html and audit/run.json
 	@mkdir -p audit
 	$(BIN)/lossaudit run --out audit/run.json --html audit/report.html $(AUDIT_FLAGS)
@@ -71,10 +78,11 @@ conventions: setup-audit  ## docs/conventions.txt and where ops differ, of the p
 	COLUMNS=100 $(BIN)/lossaudit conventions > docs/conventions.txt
 	COLUMNS=100 $(BIN)/lossaudit conventions --differences > docs/conventions-differences.txt
 
-theory misuse: setup-audit  ## docs/theory.md and docs/misuse.md, as the pinned frameworks answer
-	sed '/<!-- measured -->/q' docs/$@.md > build/$@.md
-	$(BIN)/lossaudit $@ --markdown >> build/$@.md
-	mv build/$@.md docs/$@.md
+theory: setup-audit  ## docs/theory.md, what a textbook says of the ops of the pinned frameworks
+	$(measured)
+
+misuse: setup-audit  ## docs/misuse.md, what those ops do where they are called as they are not meant
+	$(measured)
 
 defects: setup-audit  ## docs/defects.md, the accounting of reported defects
 	$(BIN)/lossaudit defects > docs/defects.md
