@@ -22,12 +22,13 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from .adapters.environments import Environment
     from .conformance.comparison import Comparison
     from .conformance.engine import Settings
-    from .conformance.run import Finding, Run
+    from .conformance.plainly import Ask
+    from .conformance.run import Absence, Finding, Run
     from .conformance.upgrade import Question
 
 NOTHING_NEW, NEW_FINDINGS, WRONG_USE, UNUSABLE, INTERNAL, INTERRUPTED = 0, 1, 2, 3, 70, 130
@@ -666,22 +667,16 @@ def theory(
     """Ask real ops what a textbook says: entropy, divergence, perplexity, smoothing, InfoNCE."""
     from rich.console import Console
 
-    from .conformance.plainly import ask_each
-    from .conformance.theory.measure import Answer, answers
+    from .conformance.theory.measure import answers
     from .reports.theory import print_theory, theory_markdown
 
-    frameworks = _frameworks(backend)
-    signal.signal(signal.SIGTERM, _interrupt)
-    heard: list[Answer] = []
-    absent = ask_each(frameworks, answers, _telling(heard))
+    heard, absent, code = _asked_plainly(backend, answers)
     if markdown:
         typer.echo(theory_markdown(heard, absent), nl=False)
     else:
         print_theory(heard, absent, Console(), details=details)
-    if not all(answer.holds for answer in heard):
-        raise typer.Exit(NEW_FINDINGS)
-    lost = absent if backend or not heard else ()
-    raise typer.Exit(UNUSABLE if lost else NOTHING_NEW)
+    failed = code == NOTHING_NEW and not all(answer.holds for answer in heard)
+    raise typer.Exit(NEW_FINDINGS if failed else code)
 
 
 @app.command()
@@ -695,31 +690,39 @@ def misuse(
     """Call ops as they are not meant: which raise, warn or stay silent, and how wrong they are."""
     from rich.console import Console
 
-    from .conformance.misuse.matrix import Cell, cells
-    from .conformance.plainly import ask_each
+    from .conformance.misuse.matrix import cells
     from .reports.misuse_matrix import matrix_markdown, print_matrix
 
-    frameworks = _frameworks(backend)
-    signal.signal(signal.SIGTERM, _interrupt)
-    heard: list[Cell] = []
-    absent = ask_each(frameworks, cells, _telling(heard))
+    heard, absent, code = _asked_plainly(backend, cells)
     if markdown:
         typer.echo(matrix_markdown(heard, absent), nl=False)
     else:
         print_matrix(heard, absent, Console())
-    lost = absent if backend or not heard else ()
-    raise typer.Exit(UNUSABLE if lost else NOTHING_NEW)
+    raise typer.Exit(code)
 
 
-def _telling(heard: list[Any]) -> Callable[[Any], None]:
-    """Keeps what comes, and says when another framework is asked."""
+def _asked_plainly(
+    backend: list[str] | None, ask: Ask[Any]
+) -> tuple[list[Any], list[Absence], int]:
+    """What frameworks said, those that are not there, and the exit code of that much."""
+    from .conformance.plainly import ask_each
+
+    heard: list[Any] = []
 
     def hear(answer: Any) -> None:
         if all(answer.subject.home != other.subject.home for other in heard):
             typer.echo(f"asking {answer.subject.home} ...", err=True)
         heard.append(answer)
 
-    return hear
+    frameworks = _frameworks(backend)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        absent = ask_each(frameworks, ask, hear)
+    except KeyboardInterrupt:
+        typer.echo("lossaudit: interrupted; this is what was heard until then", err=True)
+        return heard, [], INTERRUPTED
+    lost = absent if backend or not heard else ()
+    return heard, absent, UNUSABLE if lost else NOTHING_NEW
 
 
 @app.command()

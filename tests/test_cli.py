@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -9,13 +10,16 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from lossaudit.adapters.registry import FRAMEWORKS
-from lossaudit.cli import INTERNAL, NEW_FINDINGS, NOTHING_NEW, UNUSABLE, app, exit_code
+from lossaudit.adapters.in_process import InProcess
+from lossaudit.adapters.registry import FRAMEWORKS, subjects
+from lossaudit.cli import INTERNAL, INTERRUPTED, NEW_FINDINGS, NOTHING_NEW, UNUSABLE, app, exit_code
 from lossaudit.conformance.engine import Settings
 from lossaudit.conformance.recorder import Recorder
 from lossaudit.conformance.run import Absence, Incident, KnownRecord, read_run, write_run
@@ -49,6 +53,8 @@ def lossaudit(*arguments: str, **environment: str) -> subprocess.CompletedProces
         (("explain", "/no/such/run.json", "abc"), "cannot read /no/such/run.json"),
         (("list", "--backend", "mxnet"), "'mxnet' is not known"),
         (("conventions", "--backend", "mxnet"), "'mxnet' is not known; there are: torch"),
+        (("theory", "--backend", "mxnet"), "'mxnet' is not known; there are: torch"),
+        (("misuse", "--backend", "mxnet"), "'mxnet' is not known; there are: torch"),
         (("conventions", "--json", "/proc/no/file.json"), "cannot write to /proc/no"),
     ],
 )
@@ -345,6 +351,48 @@ def test_an_absent_member_of_a_family_is_said_by_every_verb(monkeypatch, verb, a
     assert done.exit_code == code, done.output
     assert ("keras-torch" in done.stdout) == (code == UNUSABLE)
     assert ("torch not installed" in done.stdout) == (code == UNUSABLE)
+
+
+@pytest.mark.parametrize("verb", ["theory", "misuse"])
+@pytest.mark.parametrize(
+    ("asked", "absent", "code"), [((), False, NOTHING_NEW), (("-b", "torch"), True, UNUSABLE)]
+)
+def test_who_was_not_asked_is_said(monkeypatch, verb, asked, absent, code):
+    def ask_each(_, ask, emit):
+        with InProcess(lambda case: (np.zeros(case.rows), np.zeros_like(case.inputs))) as session:
+            for answer in itertools.islice(ask(session, subjects(["onnxruntime"], "quick")), 1):
+                emit(replace(answer, claims=()) if verb == "theory" else answer)
+        return [Absence(framework="torch", reason="not installed", hint="pip")] if absent else []
+
+    monkeypatch.setattr("lossaudit.conformance.plainly.ask_each", ask_each)
+    done = CliRunner().invoke(app, [verb, *asked])
+    assert done.exit_code == code, done.output
+    assert "asking onnxruntime" in done.stderr
+    assert ("not asked: torch: not installed; pip" in done.stdout) == absent
+
+
+@pytest.mark.parametrize("verb", ["theory", "misuse"])
+def test_an_interrupted_question_says_what_it_heard(monkeypatch, verb):
+    def ask_each(*_: object):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lossaudit.conformance.plainly.ask_each", ask_each)
+    done = CliRunner().invoke(app, [verb, "--markdown"])
+    assert done.exit_code == INTERRUPTED
+    assert "interrupted; this is what was heard until then" in done.stderr
+
+
+def test_a_statement_that_does_not_hold_is_a_finding(monkeypatch):
+    def ask_each(_, ask, emit):
+        with InProcess(lambda case: (np.zeros(case.rows), np.zeros_like(case.inputs))) as session:
+            for answer in itertools.islice(ask(session, subjects(["torch"], "quick")), 4):
+                emit(answer)
+        return []
+
+    monkeypatch.setattr("lossaudit.conformance.plainly.ask_each", ask_each)
+    done = CliRunner().invoke(app, ["theory"])
+    assert done.exit_code == NEW_FINDINGS, done.output
+    assert "FAILS in" in done.stdout
 
 
 def test_the_reference_is_verified_on_this_machine():
