@@ -179,7 +179,10 @@
     await library("tables");
     const { DataTable } = window;
     DataTable.ext.search.push((settings, texts, number, entry) => entry.shown);
-    const ulps = (value) => (value === null ? "" : value.toLocaleString("en", { maximumSignificantDigits: 3 }));
+    const ulps = (value) => {
+      if (value === null) return "";
+      return value < 1e6 ? value.toLocaleString("en", { maximumSignificantDigits: 3 }) : value.toExponential(2);
+    };
     table = new DataTable("#all", {
       data: [...entries.values()],
       columns: COLUMNS.map(([data, title]) => ({
