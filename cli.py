@@ -841,6 +841,77 @@ def selftest(
     raise typer.Exit(UNUSABLE if only and result.untried else NOTHING_NEW)
 
 
+@app.command()
+def train(
+    backend: Annotated[
+        list[str] | None,
+        typer.Option("--backend", "-b", help="torch, tensorflow or jax; may be repeated."),
+    ] = None,
+    dtype: Annotated[
+        list[str] | None,
+        typer.Option(help="float64, float32 or bfloat16; may be repeated. All if none."),
+    ] = None,
+    recipe: Annotated[
+        list[str] | None,
+        typer.Option(help="right, or a mistake; may be repeated. All if none."),
+    ] = None,
+    epochs: Annotated[int, typer.Option(help="Of 180 steps each.", min=1)] = 50,
+    python: Annotated[
+        Path | None,
+        typer.Option(help="Interpreter that has the frameworks, in place of lossaudit's own."),
+    ] = None,
+    jobs: Annotated[int, typer.Option(help="Processes; 0 for one per core.", min=0)] = 0,
+    out: Annotated[Path | None, typer.Option(help="Write all trainings to this JSON file.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write the tables to this file.")] = None,
+    plots: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write the plots to this folder, as PNG.")
+    ] = None,
+) -> None:
+    """Train the same small model in each framework, and show how far it gets from the reference.
+
+    Exit code 0 if every step lies within its derived bound, 1 if one does not or a training failed.
+    """
+    from rich.console import Console
+
+    from .conformance.run import write_json
+    from .conformance.trajectories.everything import DTYPES, TRAINED, prepared, train_all
+    from .conformance.trajectories.recipes import RECIPES
+    from .reports.trajectories import (
+        TrainingProgress,
+        print_trajectories,
+        trajectories_markdown,
+        write_plots,
+    )
+
+    for option, names, allowed in (
+        ("--backend", backend, TRAINED),
+        ("--dtype", dtype, DTYPES),
+        ("--recipe", recipe, tuple(r.name for r in RECIPES)),
+    ):
+        for name in names or ():
+            _demand_one_of(option, name, allowed)
+    for path in (out, markdown, plots and plots / "loss.png"):
+        _demand_writable(path)
+    environment = _environments(python, [])[0]
+    result, wanted = prepared(backend or (), dtype or (), recipe or (), epochs, environment)
+    signal.signal(signal.SIGTERM, _interrupt)
+    with TrainingProgress(sum(len(task.recipes) for task in wanted)) as progress:
+        try:
+            train_all(wanted, jobs or _cores(), result, progress)
+        except KeyboardInterrupt:
+            result.complete = False
+    if out is not None:
+        write_json(result, out)
+    if markdown is not None:
+        markdown.write_text(trajectories_markdown(result), encoding="utf-8")
+    if plots is not None:
+        write_plots(result, plots)
+    print_trajectories(result, Console())
+    if not result.complete:
+        raise typer.Exit(INTERRUPTED)
+    raise typer.Exit(NEW_FINDINGS if result.outside() or result.failed() else NOTHING_NEW)
+
+
 @app.command(name="list")
 def list_(
     backend: Annotated[

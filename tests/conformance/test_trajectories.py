@@ -1,0 +1,314 @@
+"""Trainings beside the reference: the data, the arithmetic, and the bounds that are derived."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from dataclasses import replace
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from lossaudit.adapters.environments import Environment, availability
+from lossaudit.adapters.in_process import InProcess
+from lossaudit.adapters.registry import FRAMEWORKS
+from lossaudit.conformance.trajectories import everything, judge
+from lossaudit.conformance.trajectories.everything import (
+    DTYPES,
+    TRAINED,
+    NotTrained,
+    Task,
+    by_op,
+    compare,
+    prepared,
+    recorded,
+    subject_of,
+    train,
+    train_all,
+)
+from lossaudit.conformance.trajectories.points import RATE, Points, in_every_format, points
+from lossaudit.conformance.trajectories.recipes import RECIPES, RIGHT, named
+from lossaudit.conformance.trajectories.records import Training
+from lossaudit.conformance.trajectories.recursion import Path, by_the_reference, descend
+from lossaudit.reference.exact import round_exact
+from lossaudit.reference.formats import FORMATS, round_to_format
+from lossaudit.reference.rows import truth
+from lossaudit.reference.vocabulary import Case, Floats
+
+CONVEX = [recipe for recipe in RECIPES if recipe.smoothing is not None]
+
+
+def some(steps: int) -> Points:
+    """The first steps of the first epoch, as an epoch of their own."""
+    whole = points(1)
+    return replace(
+        whole,
+        x=whole.x[whole.order[0, :steps]],
+        y=whole.y[whole.order[0, :steps]],
+        order=np.arange(steps)[None],
+    )
+
+
+def paths(data: Points, recipe: str) -> dict[str, Path]:
+    return {dtype: by_the_reference(data, named(recipe), dtype) for dtype in DTYPES}
+
+
+@pytest.fixture(scope="module")
+def right() -> dict[str, Path]:
+    """The loss as it is meant, in every format."""
+    return paths(some(60), RIGHT)
+
+
+def test_the_data_are_the_same_bits_for_ever():
+    """A change here is a change of every trajectory that was published."""
+    data = points(3)
+    digest = hashlib.blake2b(digest_size=8)
+    for array, kind in ((data.x, "<f8"), (data.y, "<i8"), (data.order, "<i8"), (data.start, "<f8")):
+        digest.update(np.ascontiguousarray(array, kind).tobytes())
+    assert digest.hexdigest() == "35a2c6347e0f7810"
+
+
+def test_samples_are_numbers_of_every_format_and_each_epoch_takes_each_once():
+    data = points(3)
+    for values in (data.x, data.start):
+        assert np.array_equal(in_every_format(values), values)
+    assert np.array_equal(np.sort(data.order, axis=1), np.tile(np.arange(180), (3, 1)))
+    assert not np.array_equal(data.order[0], data.order[1])
+    assert np.array_equal(data.order[:2], points(2).order)
+    assert np.bincount(data.y).tolist() == [60, 60, 60]
+
+
+def test_steps_on_convex_losses_do_not_expand():
+    """The premise of the bound of the distance: RATE L is at most 2."""
+    assert judge.sharpness(points(1)) <= 2.0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_every_operation_is_rounded_as_the_formats_own_arithmetic_does(dtype: str):
+    """Against NumPy's float32, and ml_dtypes' bfloat16: both round each operation to nearest."""
+    kind = np.float32 if dtype == "float32" else ml_dtypes.bfloat16
+    data, seen = some(40), []
+
+    def asked(z: Floats, y: np.ndarray) -> tuple[float, Floats]:
+        slope = round_to_format(np.sin(z) - np.eye(3)[y], FORMATS[dtype])
+        seen.append((z[0], slope[0]))
+        return 0.0, slope
+
+    path = descend(data, FORMATS[dtype], asked)
+    w, x = data.start.astype(kind), data.x.astype(kind)
+    for step, i in enumerate(data.steps):
+        z = (w[:, 0] * x[i, 0] + w[:, 1] * x[i, 1]) + w[:, 2]
+        assert np.array_equal(z.astype(np.float64), seen[step][0])
+        change = kind(RATE) * (seen[step][1].astype(kind)[:, None] * x[i])
+        w = w - change
+        assert np.array_equal(w.astype(np.float64), path.parameters[step + 1])
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+def test_each_recipe_follows_the_slope_of_its_own_loss(recipe):
+    """A central difference: the third derivatives are below 8, and a loss has a few roundings."""
+    z, h = np.array([[0.5, -1.25, 0.75]]), 2.0**-13
+    for y in range(3):
+        label = np.array([y])
+        slope = recipe.slopes(z, label, "float64")[0]
+        for j in range(3):
+            move = h * np.eye(3)[j]
+            rise = recipe.losses(z + move, label) - recipe.losses(z - move, label)
+            room = 8.0 * h**2 / 6.0 + 8.0 * 2.0**-53 / h
+            assert abs(rise[0] / (2.0 * h) - slope[j]) <= room
+
+
+def test_recipes_that_are_no_mistake_and_the_one_that_learns_nothing():
+    data = some(30)
+    meant, harmless = paths(data, RIGHT), paths(data, "log-softmax-first")
+    smoothed = paths(data, "smoothed")
+    still = by_the_reference(data, named("wrong-axis"), "float32")
+    assert not still.loss.any()
+    assert np.array_equal(still.parameters, np.tile(data.start, (31, 1, 1)))
+    for dtype in DTYPES:
+        near = judge.apart(harmless[dtype].parameters, meant[dtype].parameters, dtype)
+        far = judge.apart(smoothed[dtype].parameters, meant[dtype].parameters, dtype)
+        assert near.distance[-1] < far.distance[-1] / 8
+
+
+# --- the bounds -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_correctly_rounded_step_lies_within_the_bound(right, dtype: str):
+    found = judge.judge(some(60), named(RIGHT), right[dtype].parameters, None, dtype)
+    assert (found.residual > 0).all()
+    assert found.share <= 1.0
+    # The bound is no more than some roundings: less than 64 u of what is moved about.
+    assert (found.room < 64 * FORMATS[dtype].unit_roundoff * 4).all()
+
+
+@pytest.mark.parametrize("recipe", CONVEX, ids=lambda recipe: recipe.name)
+def test_no_two_trainings_are_further_apart_than_their_residuals_allow(recipe):
+    """Of formats, and of one whose gradients are wrong by a sixteenth."""
+    data = some(30)
+
+    def wrong(z: Floats, y: np.ndarray) -> tuple[float, Floats]:
+        slopes = recipe.slopes(z, y, "float32") * (1 + 2.0**-4)
+        return 0.0, round_to_format(slopes, FORMATS["float32"])
+
+    every = [(dtype, path.parameters) for dtype, path in paths(data, recipe.name).items()]
+    every.append(("float32", descend(data, FORMATS["float32"], wrong).parameters))
+    drifts = [judge.judge(data, recipe, p, None, dtype).drift for dtype, p in every]
+    for (_, a), mine in zip(every, drifts, strict=True):
+        for (_, b), others in zip(every, drifts, strict=True):
+            distance = np.linalg.norm((a - b).reshape(len(a), -1), axis=1)[1:]
+            assert (distance <= mine + others).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_step_on_a_slope_that_is_wrong_lies_outside(dtype: str):
+    """One step of sixty, whose gradient by the logits is 64 units of roundoff off."""
+    data, off = some(60), 64 * FORMATS[dtype].unit_roundoff
+    steps = iter(range(60))
+
+    def asked(z: Floats, y: np.ndarray) -> tuple[float, Floats]:
+        slope = named(RIGHT).slopes(z, y, dtype)
+        if next(steps) == 5:
+            slope = round_to_format(slope * (1 - off) - off, FORMATS[dtype])
+        return 0.0, slope
+
+    path = descend(data, FORMATS[dtype], asked)
+    found = judge.judge(data, named(RIGHT), path.parameters, None, dtype)
+    assert (np.flatnonzero(found.residual > found.room) == 5).all()
+    assert found.share > 1.0
+
+
+def test_what_is_not_convex_has_no_exact_step(right):
+    with pytest.raises(ValueError, match="double-softmax"):
+        judge.judge(some(60), named("double-softmax"), right["float32"].parameters, None, "float32")
+
+
+# --- an op and a program --------------------------------------------------------------------------
+
+
+def by_the_truth(case: Case) -> tuple[Floats, Floats]:
+    found, fmt = truth(case, subject_of("torch").semantics), FORMATS[case.dtype]
+    return round_exact(found.loss, fmt), round_exact(found.gradient, fmt)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_right_op_trains_as_the_reference_does_bit_for_bit(right, dtype: str):
+    data, head = some(60), Training(way="reference", dtype=dtype, recipe=RIGHT)
+    trained = by_op(data, InProcess(by_the_truth), subject_of("torch"), dtype)
+    own = recorded(data, right[dtype], head, 1.0)
+    compare([own, trained])
+    assert trained.parameters == own.parameters
+    assert (trained.distance, trained.relative, trained.ulps) == ([0.0], [0.0], [0.0])
+    assert own.from_float64 == ([0.0] if dtype == "float64" else [])
+    assert trained.share is not None
+    assert trained.within
+    assert trained.true == own.true
+    assert trained.accuracy == own.accuracy == [1.0]
+
+
+def test_a_wrong_op_is_seen_by_its_steps():
+    def wrong(case: Case) -> tuple[Floats, Floats]:
+        loss, gradient = by_the_truth(case)
+        return loss, round_to_format(gradient * (1 + 2.0**-12), FORMATS["float32"])
+
+    trained = by_op(some(60), InProcess(wrong), subject_of("torch"), "float32")
+    assert trained.share is not None
+    assert trained.share > 1
+    assert not trained.within
+
+
+def test_numbers_that_are_none_do_not_end_a_training():
+    def lost(case: Case) -> tuple[Floats, Floats]:
+        loss, gradient = by_the_truth(case)
+        return loss * np.nan, gradient * np.nan
+
+    trained = by_op(some(10), InProcess(lost), subject_of("torch"), "float32")
+    assert trained.reported == trained.true == [None]
+    assert trained.drift == []
+    assert trained.share is None
+    compare([trained, trained])
+    assert trained.distance == []
+
+
+def test_an_op_that_raises_is_said(monkeypatch):
+    def raising(_: Case) -> tuple[Floats, Floats]:
+        raise RuntimeError("no such kernel")
+
+    with pytest.raises(NotTrained, match=r"torch:cross_entropy.*raised.*no such kernel"):
+        by_op(some(10), InProcess(raising), subject_of("torch"), "float32")
+
+    monkeypatch.setattr(everything.train_alone, "__file__", "/no/such/program.py")
+    task = Task("alone", "float32", (RIGHT, "smoothed"), 1, "torch", sys.executable)
+    failed = train(task)
+    assert [one.recipe for one in failed] == [RIGHT, "smoothed"]
+    assert all("torch alone" in one.failed and "program.py" in one.failed for one in failed)
+
+
+def test_what_is_asked_for_is_what_is_trained(monkeypatch):
+    monkeypatch.setattr(everything, "availability", lambda *_: "")
+    here = Environment()
+    result, wanted = prepared((), (), (), 2, here)
+    ways = [task.way for task in wanted]
+    assert (ways.count("op"), ways.count("alone")) == (9, 9)
+    assert ways.count("reference") == 3 * len(RECIPES)
+    assert result.epochs == 2
+    _, few = prepared(("jax",), ("bfloat16",), ("smoothed",), 1, here)
+    assert [(t.way, t.dtype) for t in few] == [
+        ("reference", "bfloat16"),
+        ("reference", "float64"),
+        ("alone", "bfloat16"),
+    ]
+    monkeypatch.setattr(everything, "availability", lambda f, _: "gone" if f.name == "jax" else "")
+    result, wanted = prepared((), (), (), 1, here)
+    assert result.absent == {"jax": "gone"}
+    assert "jax" not in {task.framework for task in wanted}
+    with pytest.raises(everything.UnusableFramework, match="jax cannot be used: gone"):
+        prepared(("jax",), (), (), 1, here)
+
+
+def test_what_was_trained_before_an_interruption_is_kept_and_compared():
+    result, _ = prepared((), (), (), 1, Environment())
+    wanted = [Task("reference", "float32", (name,), 1) for name in (RIGHT, "sigmoids")]
+
+    def ended(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_all(wanted, 1, result, ended)
+    assert [training.recipe for training in result.trainings] == [RIGHT]
+    assert result.trainings[0].distance == [0.0]
+
+
+@pytest.mark.frameworks
+@pytest.mark.parametrize(
+    ("framework", "dtype"),
+    [
+        ("torch", "float32"),
+        pytest.param("torch", "bfloat16", marks=pytest.mark.slow),
+        *(pytest.param(f, "float32", marks=pytest.mark.slow) for f in TRAINED[1:]),
+    ],
+)
+def test_real_frameworks_train_within_the_derived_bounds(framework: str, dtype: str):
+    if reason := availability(FRAMEWORKS[framework]):
+        pytest.skip(reason)
+    recipes = tuple(recipe.name for recipe in RECIPES)
+    own = (RIGHT, "log-softmax-first")
+    every = train(Task("reference", dtype, own, 1))
+    every += train(Task("op", dtype, (RIGHT,), 1, framework, sys.executable))
+    every += train(Task("alone", dtype, recipes, 1, framework, sys.executable))
+    assert [one.failed for one in every if one.failed] == []
+    judged = [one for one in every if one.recipe == RIGHT]
+    assert len(judged) == 3
+    for one in judged:
+        assert one.share is not None
+        assert one.within
+        assert one.accuracy == [1.0]
+    ends = {(one.way, one.recipe): (np.array(one.parameters[0]), one.drift) for one in every}
+    for way, recipe in (("op", RIGHT), ("alone", RIGHT), ("alone", "log-softmax-first")):
+        (a, drift), (b, others) = ends["reference", recipe], ends[way, recipe]
+        assert np.linalg.norm(a - b) <= (drift[0] or 0.0) + (others[0] or 0.0)
+    still = next(one for one in every if one.recipe == "wrong-axis")
+    assert still.reported == [0.0]
+    assert still.moved == [0.0]

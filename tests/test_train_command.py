@@ -1,0 +1,114 @@
+"""`lossaudit train` as a user meets it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from lossaudit.cli import app
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--backend", "keras"), "'keras' is not known; there are: torch, tensorflow, jax"),
+        (("--dtype", "float16"), "'float16' is not known; there are: float64, float32, bfloat16"),
+        (("--recipe", "salt"), "'salt' is not known; there are: right, log-softmax-first"),
+        (("--out", "/proc/no/file.json"), "cannot write to /proc/no"),
+        (("--plots", "/proc/no/folder"), "cannot write to /proc/no/folder"),
+        (("--python", "/no/such/python"), "/no/such/python does not exist"),
+    ],
+)
+def test_wrong_use_is_one_clear_line(arguments, said):
+    result = CliRunner().invoke(app, ["train", *arguments])
+    assert said in str(result.exception)
+
+
+def test_wrong_use_is_exit_code_2_without_a_traceback():
+    done = subprocess.run(
+        [sys.executable, "-m", "lossaudit", "train", "--dtype", "float16"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.frameworks
+def test_a_training_is_written_and_drawn(tmp_path):
+    out, tables, plots = tmp_path / "t.json", tmp_path / "t.md", tmp_path / "plots"
+    command = ["train", "-b", "torch", "--dtype", "float32", "--recipe", "right", "--epochs", "1"]
+    command += ["--jobs", "1", "--out", str(out), "--markdown", str(tables), "--plots", str(plots)]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    written = json.loads(out.read_text())
+    assert written["complete"]
+    ways = {(one["way"], one["dtype"]) for one in written["trainings"]}
+    assert ways == {(w, "float32") for w in ("op", "alone", "reference")} | {
+        ("reference", "float64")
+    }
+    assert "lies within its derived bound" in tables.read_text()
+    assert sorted(path.name for path in plots.iterdir()) == [
+        "distance.png",
+        "loss.png",
+        "moved.png",
+    ]
+
+
+@pytest.mark.frameworks
+@pytest.mark.parametrize(
+    "sign",
+    [
+        pytest.param(signal.SIGINT, id="Ctrl-C"),
+        pytest.param(signal.SIGTERM, id="kill", marks=pytest.mark.slow),
+    ],
+)
+def test_an_interruption_leaves_what_was_trained(tmp_path, sign):
+    out = tmp_path / "t.json"
+    command = [sys.executable, "-m", "lossaudit", "train", "-b", "torch", "--dtype", "float32"]
+    process = subprocess.Popen(
+        [*command, "--recipe", "right", "--recipe", "smoothed", "--jobs", "2", "--out", str(out)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "COLUMNS": "200"},
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline()  # the first that ended; two of the others take far longer
+    os.killpg(process.pid, sign) if sign == signal.SIGINT else process.send_signal(sign)
+    said, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert "Interrupted: not everything was trained." in said
+    written = json.loads(out.read_text())
+    assert not written["complete"]
+    assert written["trainings"]
+    deadline = time.monotonic() + 30
+    while (left := _left_behind(process.pid)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not left
+
+
+def _left_behind(session: int) -> list[str]:
+    """Processes of the session that still live."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text(encoding="utf-8").rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) == session and fields[0] != "Z":
+            found.append(stat.parent.name)
+    return found
