@@ -1,0 +1,104 @@
+"""The plot of squared error beside cross-entropy: closed forms as lines, real ops as points."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import altair as alt
+import numpy as np
+
+from ..conformance.trajectories import squared
+from ..conformance.trajectories.squared import Gradients
+from ..reference.vocabulary import Floats
+from .profiles import COLOURS, DASHES, SHAPES
+
+PANELS = {
+    "by logit": "by the logit",
+    "by probability": "by the probability",
+    "by layer": "by the first layer's weights (2-norm)",
+}
+LOSSES = {"entropy": "cross-entropy", "squared": "squared error"}
+
+SHOWN = 4
+"""Every so many logits a point, each framework at another one, since their marks coincide."""
+
+
+def spec(found: dict[str, Gradients], dtype: str) -> dict[str, Any]:
+    """The sizes of gradients of samples with the label 1; `found` by framework, in one format."""
+    names = list(found)
+    rows = [*_closed(dtype), *(row for name in names for row in _measured(found, name, dtype))]
+    base = alt.Chart(alt.Data(values=rows), width=270, height=300).encode(
+        x=alt.X("z:Q", title="logit of the right class"),
+        y=alt.Y(
+            "value:Q",
+            title="size of the gradient (log scale)",
+            scale=alt.Scale(type="log"),
+            axis=alt.Axis(format=".0e"),
+        ),
+        color=alt.Color(
+            "loss:N",
+            scale=alt.Scale(domain=list(LOSSES.values()), range=list(COLOURS[:2])),
+            legend=alt.Legend(title=None, orient="bottom"),
+        ),
+    )
+    lines = base.mark_line(strokeWidth=2).encode(
+        strokeDash=alt.StrokeDash(
+            "loss:N",
+            scale=alt.Scale(domain=list(LOSSES.values()), range=[list(DASHES[0]), list(DASHES[1])]),
+            legend=None,
+        )
+    )
+    points = base.mark_point(size=40, filled=True).encode(
+        shape=alt.Shape(
+            "framework:N",
+            scale=alt.Scale(domain=names, range=list(SHAPES[: len(names)])),
+            legend=alt.Legend(title=None, orient="bottom"),
+        )
+    )
+    layers = (
+        lines.transform_filter("datum.framework == ''"),
+        points.transform_filter("datum.framework != ''"),
+    )
+    chart = alt.layer(*layers).facet(
+        column=alt.Column("panel:N", title=None, sort=list(PANELS.values()))
+    )
+    return chart.resolve_scale(y="independent").to_dict()
+
+
+def _at(panel: str, dtype: str) -> tuple[Floats, np.ndarray]:
+    """The logit of each row, and which rows have the label 1."""
+    t = squared.task(dtype)
+    z = squared.logits_of_network(dtype) if panel == "by layer" else t["z"]
+    return z, t["y"] == 1.0
+
+
+def _size(gradient: Floats) -> Floats:
+    return np.linalg.norm(gradient.reshape(len(gradient), -1), axis=1)
+
+
+def _closed(dtype: str) -> Iterator[dict[str, Any]]:
+    near = squared.allowed(squared.ANY, dtype)
+    yield from _rows({name: one.value for name, one in near.items()}, "", dtype, slice(None))
+
+
+def _measured(found: dict[str, Gradients], name: str, dtype: str) -> Iterator[dict[str, Any]]:
+    first = list(found).index(name)
+    yield from _rows(found[name], name, dtype, slice(first, None, SHOWN))
+
+
+def _rows(
+    gradients: Gradients, framework: str, dtype: str, part: slice
+) -> Iterator[dict[str, Any]]:
+    for panel, title in PANELS.items():
+        z, ones = _at(panel, dtype)
+        for loss, word in LOSSES.items():
+            sizes = _size(gradients[f"{loss} {panel}"])[ones]
+            for at, value in list(zip(z[ones], sizes, strict=True))[part]:
+                yield {
+                    "panel": title,
+                    "loss": word,
+                    "z": float(at),
+                    "value": float(value),
+                    "framework": framework,
+                }
