@@ -123,7 +123,8 @@ def gradients(library: Library, task: Task) -> Task:
 def main(framework: str, dtype: str, task_file: str, result_file: str) -> None:
     with np.load(task_file) as file:
         task = {name: file[name] for name in file.files}
-    np.savez(result_file, **gradients(FRAMEWORKS[framework](dtype), task))
+    found: Dict[str, Any] = dict(gradients(FRAMEWORKS[framework](dtype), task))  # noqa: UP006
+    np.savez(result_file, **found)
 
 
 if __name__ == "__main__":

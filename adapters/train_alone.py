@@ -107,14 +107,15 @@ def train_tensorflow(task: Task, dtype: str) -> Callable[[str], Path]:
             with tf.GradientTape() as tape:
                 z = tf.gather(x, one) @ w + b
                 loss = tf.reduce_mean(losses[recipe](z, one))
-            by_w, by_b = tape.gradient(loss, [w, b])
+            slopes: Any = tape.gradient(loss, [w, b])
+            by_w, by_b = slopes
             w.assign_sub(rate * by_w)
             b.assign_sub(rate * by_b)
             return tf.transpose(w), tf.identity(b), loss
 
         kinds = (kind, kind, kind)
         epoch = tf.function(lambda places: tf.map_fn(step, places, kinds, parallel_iterations=1))
-        parts = [(task["start"][None, :, :-1], task["start"][None, :, -1], np.zeros(0))]
+        parts = [[task["start"][None, :, :-1], task["start"][None, :, -1], np.zeros(0)]]
         for places in task["order"]:
             seen = epoch(tf.constant(places))
             parts.append([tf.cast(array, tf.float64).numpy() for array in seen])
@@ -163,14 +164,14 @@ def train_jax(task: Task, dtype: str) -> Callable[[str], Path]:
             parameters, state = carried
             loss, slopes = jax.value_and_grad(loss_of)(parameters, place[None])
             changes, state = optimizer.update(slopes, state)
-            parameters = optax.apply_updates(parameters, changes)
-            return (parameters, state), (parameters[0].T, parameters[1], loss)
+            updated: Any = optax.apply_updates(parameters, changes)
+            return (updated, state), (updated[0].T, updated[1], loss)
 
         epoch = jax.jit(lambda carried, places: jax.lax.scan(step, carried, places))
         start = task["start"]
         parameters = (jnp.asarray(start[:, :-1].T, kind), jnp.asarray(start[:, -1], kind))
         carried = (parameters, optimizer.init(parameters))
-        parts = [(start[None, :, :-1], start[None, :, -1], np.zeros(0))]
+        parts = [[start[None, :, :-1], start[None, :, -1], np.zeros(0)]]
         for places in task["order"]:
             carried, seen = epoch(carried, jnp.asarray(places))
             parts.append([np.asarray(array).astype(np.float64) for array in seen])
@@ -190,7 +191,9 @@ def main(framework: str, dtype: str, task_file: str, result_file: str) -> None:
     with np.load(task_file) as file:
         task = {name: file[name] for name in file.files}
     train = FRAMEWORKS[framework](task, dtype)
-    found = {"version": np.array(sys.modules[framework].__version__)}
+    found: Dict[str, Any] = {  # noqa: UP006
+        "version": np.array(sys.modules[framework].__version__)
+    }
     for recipe in task["recipes"].tolist():
         began = time.monotonic()
         parameters, losses = train(recipe)

@@ -13,6 +13,7 @@ import vl_convert
 
 from lossaudit.conformance.trajectories import squared
 from lossaudit.reports.squared import spec
+from lossaudit.reports.trajectories import PIXELS
 
 
 def main(picture: Path) -> None:
@@ -31,7 +32,7 @@ def main(picture: Path) -> None:
             if dtype == "float32":
                 drawn[framework] = found
     picture.parent.mkdir(parents=True, exist_ok=True)
-    picture.write_bytes(vl_convert.vegalite_to_png(spec(drawn, "float32"), scale=2.0))
+    picture.write_bytes(vl_convert.vegalite_to_png(spec(drawn, "float32"), scale=PIXELS))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from .profiles import COLOURS, DASHES, LINE
 SHOWN = "float32"
 """The format of the plot of losses, where it was trained in it: what people train in."""
 
-PIXELS = 2.0
+PIXELS = 1.4
 """Of a picture, to each of the plot's."""
 
 

@@ -311,7 +311,7 @@ def recorded(
     ends = path.parameters[n::n]
     z = np.einsum("ekf,nf->enk", ends, data.x)
     head.reported = numbers(path.loss.reshape(-1, n).mean(axis=1), LOSS_DIGITS)
-    head.true = numbers((api.cross_entropy(one, data.y) for one in z), LOSS_DIGITS)
+    head.true = numbers((float(api.cross_entropy(one, data.y)) for one in z), LOSS_DIGITS)
     right = (one.argmax(axis=1) == data.y for one in z)
     head.accuracy = [round(float(one.mean()), DIGITS) for one in right]
     moved = (np.diff(path.parameters, axis=0) != 0.0).any(axis=(1, 2))

@@ -37,6 +37,7 @@ import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -88,7 +89,8 @@ def asked(framework: str, dtype: str, python: str) -> Gradients:
     _, environment = FRAMEWORKS[framework].worker(_binary(framework), dtype)
     with tempfile.TemporaryDirectory(prefix="lossaudit-squared-") as folder:
         given, came = Path(folder) / "task.npz", Path(folder) / "result.npz"
-        np.savez(given, **task(dtype))
+        numbers: dict[str, Any] = dict(task(dtype))
+        np.savez(given, **numbers)
         subprocess.run(
             [python, "-I", squared_alone.__file__, framework, dtype, str(given), str(came)],
             env={**os.environ, **environment},

@@ -91,12 +91,12 @@ def test_every_layer_has_the_ratio_of_the_logit():
 def test_running_errors_hold_for_the_arithmetic_of_float32():
     """Each operation of `Rounding`, on operands that are off by as much as they may be."""
     rounding = Rounding(2.0**-24, 0.0)
-    numbers = np.float32([[1.1, -2.3, 0.7], [3.3, 0.01, -1.9]])
+    numbers = np.array([[1.1, -2.3, 0.7], [3.3, 0.01, -1.9]], np.float32)
     a = exactly(numbers.astype(np.float64))
     dot = rounding.dot(a, exactly(a.value.T))
     assert (np.abs((numbers @ numbers.T).astype(np.float64) - dot.value) <= dot.error).all()
     off = Near(a.value, 2.0**-20 * np.abs(a.value))
-    worst = np.float32(a.value * (1 + 2.0**-20))
+    worst = (a.value * (1 + 2.0**-20)).astype(np.float32)
     product = rounding.times(off, off, off)
     exact = [[Fraction(float(v)) ** 3 for v in row] for row in a.value]
     came = worst * worst * worst
