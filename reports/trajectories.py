@@ -19,7 +19,7 @@ from ..conformance.trajectories.recipes import RECIPES, RIGHT, named
 from ..conformance.trajectories.records import Training, Trajectories
 from . import text
 from .console import print_heading, print_indented
-from .profiles import COLOURS, DASHES, LINE
+from .profiles import COLOURS, DASHES, LINE, SHAPES
 
 SHOWN = "float32"
 """The format of the plot of losses, where it was trained in it: what people train in."""
@@ -151,7 +151,7 @@ def _mistakes(result: Trajectories) -> Table:
                     dtype,
                     _number(own.reported[0], "%.4f"),
                     _number(_last(own.reported), "%.4f"),
-                    _number(_last(own.true), "%.4f"),
+                    _number(_last(own.true), "%.6f"),
                     _percent(_last(own.accuracy)),
                     _percent(_last(own.moved)),
                     farthest.framework if farthest else "",
@@ -324,6 +324,8 @@ def _of_one(result: Trajectories) -> list[Training]:
 
 
 BOUND = "derived bound"
+MARKED = 10
+"""Of so many epochs one has the mark of its framework."""
 
 
 def _distance(result: Trajectories) -> alt.TopLevelMixin | None:
@@ -367,8 +369,16 @@ def _distance(result: Trajectories) -> alt.TopLevelMixin | None:
         )
     )
     drawn = lines.transform_filter(f"datum.way != '{BOUND}'")
+    marks = lines.mark_point(filled=True, size=44).encode(
+        shape=alt.Shape(
+            "framework:N",
+            scale=alt.Scale(domain=names, range=list(SHAPES[: len(names)])),
+            legend=alt.Legend(title=None, orient="bottom"),
+        )
+    )
+    every = f"datum.way != '{BOUND}' && datum.epoch % {MARKED} == 0"
     limit = base.mark_line(strokeWidth=1.6, color=LINE).transform_filter(f"datum.way == '{BOUND}'")
-    facets = alt.layer(drawn, limit).facet(
+    facets = alt.layer(drawn, marks.transform_filter(every), limit).facet(
         column=alt.Column("dtype:N", title=None, sort=list(DTYPES))
     )
     return facets.resolve_scale(y="independent")
