@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import altair as alt
-import numpy as np
 
 from ..conformance.trajectories import squared
 from ..conformance.trajectories.squared import Gradients
-from ..reference.vocabulary import Floats
-from .profiles import COLOURS, DASHES, SHAPES
+from .plots import COLOURS, DASHES
+from .profiles import SHAPES
 
 PANELS = {
     "by logit": "by the logit",
@@ -66,17 +65,6 @@ def spec(found: dict[str, Gradients], dtype: str) -> dict[str, Any]:
     return chart.resolve_scale(y="independent").to_dict()
 
 
-def _at(panel: str, dtype: str) -> tuple[Floats, np.ndarray]:
-    """The logit of each row, and which rows have the label 1."""
-    t = squared.task(dtype)
-    z = squared.logits_of_network(dtype) if panel == "by layer" else t["z"]
-    return z, t["y"] == 1.0
-
-
-def _size(gradient: Floats) -> Floats:
-    return np.linalg.norm(gradient.reshape(len(gradient), -1), axis=1)
-
-
 def _closed(dtype: str) -> Iterator[dict[str, Any]]:
     near = squared.allowed(squared.ANY, dtype)
     yield from _rows({name: one.value for name, one in near.items()}, "", dtype, slice(None))
@@ -91,14 +79,12 @@ def _rows(
     gradients: Gradients, framework: str, dtype: str, part: slice
 ) -> Iterator[dict[str, Any]]:
     for panel, title in PANELS.items():
-        z, ones = _at(panel, dtype)
         for loss, word in LOSSES.items():
-            sizes = _size(gradients[f"{loss} {panel}"])[ones]
-            for at, value in list(zip(z[ones], sizes, strict=True))[part]:
+            for at, value in squared.sizes(gradients, loss, panel, dtype)[part]:
                 yield {
                     "panel": title,
                     "loss": word,
-                    "z": float(at),
-                    "value": float(value),
+                    "z": at,
+                    "value": value,
                     "framework": framework,
                 }

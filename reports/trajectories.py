@@ -19,7 +19,8 @@ from ..conformance.trajectories.recipes import RECIPES, RIGHT, named
 from ..conformance.trajectories.records import Training, Trajectories
 from . import text
 from .console import print_heading, print_indented
-from .profiles import COLOURS, DASHES, LINE, SHAPES
+from .plots import COLOURS, DASHES, GREY
+from .profiles import SHAPES
 
 SHOWN = "float32"
 """The format of the plot of losses, where it was trained in it: what people train in."""
@@ -377,7 +378,7 @@ def _distance(result: Trajectories) -> alt.TopLevelMixin | None:
         )
     )
     every = f"datum.way != '{BOUND}' && datum.epoch % {MARKED} == 0"
-    limit = base.mark_line(strokeWidth=1.6, color=LINE).transform_filter(f"datum.way == '{BOUND}'")
+    limit = base.mark_line(strokeWidth=1.6, color=GREY).transform_filter(f"datum.way == '{BOUND}'")
     facets = alt.layer(drawn, marks.transform_filter(every), limit).facet(
         column=alt.Column("dtype:N", title=None, sort=list(DTYPES))
     )

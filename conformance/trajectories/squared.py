@@ -253,6 +253,15 @@ def logits_of_network(dtype: str) -> Floats:
     return _network(task(dtype), Rounding(0.0, 0.0))[0].value
 
 
+def sizes(found: Gradients, loss: str, by: str, dtype: str) -> list[tuple[float, float]]:
+    """(logit, 2-norm of the gradient) of each sample with the label 1."""
+    t = task(dtype)
+    z = logits_of_network(dtype) if by == "by layer" else t["z"]
+    gradient = found[f"{loss} {by}"]
+    norms, ones = np.linalg.norm(gradient.reshape(len(gradient), -1), axis=1), t["y"] == 1.0
+    return list(zip(z[ones].tolist(), norms[ones].tolist(), strict=True))
+
+
 def outside(found: Gradients, may: dict[str, Near]) -> Iterable[str]:
     """Where a gradient is further from its closed form than it may be."""
     for name, near in may.items():
