@@ -355,30 +355,29 @@ def _distance(result: Trajectories) -> alt.TopLevelMixin | None:
             scale=alt.Scale(type="log"),
             axis=alt.Axis(format=".0e"),
         ),
-        strokeDash=alt.StrokeDash(
-            "way:N",
-            sort=None,
-            scale=alt.Scale(domain=["alone", "op", BOUND], range=[[1, 0], [6, 3], [2, 3]]),
-            legend=alt.Legend(title=None, orient="bottom", symbolSize=400),
-        ),
     )
-    lines = base.mark_line(strokeWidth=1.6).encode(
-        color=alt.Color(
-            "framework:N",
-            scale=alt.Scale(domain=names, range=list(COLOURS[: len(names)])),
-            legend=alt.Legend(title=None, orient="bottom"),
-        )
+    dash = alt.StrokeDash(
+        "way:N",
+        sort=None,
+        scale=alt.Scale(domain=["alone", "op", BOUND], range=[[1, 0], [6, 3], [2, 3]]),
+        legend=alt.Legend(title=None, orient="bottom", symbolType="stroke", symbolSize=400),
     )
-    drawn = lines.transform_filter(f"datum.way != '{BOUND}'")
-    marks = lines.mark_point(filled=True, size=44).encode(
-        shape=alt.Shape(
-            "framework:N",
-            scale=alt.Scale(domain=names, range=list(SHAPES[: len(names)])),
-            legend=alt.Legend(title=None, orient="bottom"),
-        )
+    colour = alt.Color(
+        "framework:N",
+        scale=alt.Scale(domain=names, range=list(COLOURS[: len(names)])),
+        legend=alt.Legend(title=None, orient="bottom"),
     )
+    shape = alt.Shape(
+        "framework:N",
+        scale=alt.Scale(domain=names, range=list(SHAPES[: len(names)])),
+        legend=alt.Legend(title=None, orient="bottom"),
+    )
+    drawn = base.mark_line(strokeWidth=1.6).encode(color=colour, strokeDash=dash)
+    drawn = drawn.transform_filter(f"datum.way != '{BOUND}'")
+    marks = base.mark_point(filled=True, size=44).encode(color=colour, shape=shape)
     every = f"datum.way != '{BOUND}' && datum.epoch % {MARKED} == 0"
-    limit = base.mark_line(strokeWidth=1.6, color=GREY).transform_filter(f"datum.way == '{BOUND}'")
+    limit = base.mark_line(strokeWidth=1.6, color=GREY).encode(strokeDash=dash)
+    limit = limit.transform_filter(f"datum.way == '{BOUND}'")
     facets = alt.layer(drawn, marks.transform_filter(every), limit).facet(
         column=alt.Column("dtype:N", title=None, sort=list(DTYPES))
     )
