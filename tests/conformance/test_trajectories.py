@@ -280,13 +280,14 @@ def test_what_was_trained_before_an_interruption_is_kept_and_compared():
     assert result.trainings[0].distance == [0.0]
 
 
+@pytest.mark.slow  # tests/test_train_command.py trains torch each time
 @pytest.mark.frameworks
 @pytest.mark.parametrize(
     ("framework", "dtype"),
     [
         ("torch", "float32"),
-        pytest.param("tensorflow", "bfloat16", marks=pytest.mark.slow),
-        pytest.param("jax", "float32", marks=pytest.mark.slow),
+        ("tensorflow", "bfloat16"),
+        ("jax", "float32"),
     ],
 )
 def test_real_frameworks_train_within_the_derived_bounds(framework: str, dtype: str):
