@@ -31,6 +31,7 @@ from ..reference.vocabulary import Case, Outcome, Semantics
 from .bench import KEPT_LARGE, Bench, Memory, Session
 from .cell import PROFILES, Cell, Profile
 from .events import CellFinished, CellStarted, Event, PlanMade, SubjectFinished, WorkerReady
+from .examples.everything import ask_shipped
 from .known import Entry, Known, marked
 from .law import Law, cells, finder
 from .laws.registry import LAWS
@@ -71,8 +72,8 @@ class Settings:
     worst: tuple[Worst, ...] = ()
     """Rows of another run, examined before all others."""
     beside: bool = False
-    """Whether what no law judges is measured too: error profiles, misuse, and what others answer to
-    the inputs of known findings."""
+    """Whether what no law judges is measured too: error profiles, misuse, worked examples, and what
+    others answer to the inputs of known findings."""
 
     @property
     def profile(self) -> Profile:
@@ -479,6 +480,7 @@ def audit_part(part: Part, settings: Settings, emit: Emit) -> None:
         try:
             if settings.beside and not part.subjects[0].compiled:
                 measure_all(pool, part.context, counted)
+                ask_shipped(pool, part.context, counted)
             audit(part.subjects, settings, counted, pool, part.context)
         except UnusableFramework as error:
             if finished:

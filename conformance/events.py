@@ -9,6 +9,7 @@ from .run import (
     Absence,
     Answers,
     Convention,
+    ExampleAnswer,
     Finding,
     Implied,
     Incident,
@@ -80,6 +81,7 @@ Event = (
     | Peers
     | MisuseCurve
     | MisuseTraining
+    | ExampleAnswer
     | Profiled
     | Change
     | Difference

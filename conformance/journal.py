@@ -17,6 +17,7 @@ from .events import Event, SubjectFinished, WorkerReady
 from .run import (
     Answers,
     Convention,
+    ExampleAnswer,
     Finding,
     Implied,
     Incident,
@@ -43,6 +44,7 @@ KEPT: dict[str, type[Event]] = {
         Answers,
         MisuseCurve,
         MisuseTraining,
+        ExampleAnswer,
         Profiled,
         WorkerReady,
         SubjectFinished,

@@ -16,6 +16,7 @@ from .. import __version__
 from ..adapters.registry import FRAMEWORKS
 from .engine import CONVENTIONS, Settings
 from .events import Event, WorkerReady
+from .examples.everything import verdicts
 from .known import Entry
 from .peers import merged
 from .profiles import merged as profiles_together
@@ -25,6 +26,7 @@ from .run import (
     Answers,
     Convention,
     Environment,
+    ExampleAnswer,
     Finding,
     IdiomsRecord,
     Implied,
@@ -63,6 +65,7 @@ class Recorder:
         self._misuse: dict[tuple[str, ...], MisuseCurve] = {}
         self._training: dict[tuple[str, ...], MisuseTraining] = {}
         self._profiles: list[Profiled] = []
+        self._examples: dict[tuple[str, ...], ExampleAnswer] = {}
         self._workers: dict[str, dict[str, str]] = {}
 
     def __call__(self, event: Event) -> None:
@@ -96,6 +99,9 @@ class Recorder:
                 self._training[event.misuse, event.subject, event.series] = event
             case Profiled():
                 self._profiles.append(event)
+            case ExampleAnswer():
+                where = (event.example, event.figure, event.case, event.subject, event.dtype)
+                self._examples[where] = event
             case WorkerReady():
                 self._workers[event.worker] = event.facts
             case _:
@@ -144,6 +150,9 @@ class Recorder:
             profiles=profiles_together(
                 each.profile for each in sorted(self._profiles, key=lambda p: _place(p.subject))
             ),
+            # The verdicts are the reference's, and of no worth without an op that was asked.
+            examples=list(verdicts()) if self._examples else [],
+            example_answers=sorted(self._examples.values(), key=lambda a: _place(a.subject)),
         )
 
 

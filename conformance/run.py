@@ -335,6 +335,68 @@ class MisuseTraining(msgspec.Struct, frozen=True, kw_only=True):
     setting: str = ""
 
 
+class ExampleFigure(msgspec.Struct, frozen=True, kw_only=True):
+    """One figure of a worked example, with its verdict by the reference.
+
+    Attributes:
+        example: its id, such as "A1"; `source` is where it is printed.
+        operation: of `examples.operations`; `input` is what it is given, in words.
+        unit: "nats" or "bits".
+        figure: name of the figure; "" where an example has none. `case` says of which input.
+        printed: as it is printed, one text for each number; empty where nothing is.
+        about: whether what is printed is rough, and right at one significant digit.
+        right: what is right.
+        shown: the same at the digits that are printed.
+        verdict: "right", "wrong" or "no figure printed".
+        mistakes: of a wrong one: the kinds of mistakes that explain it exactly, or "unexplained".
+        why: the same in words.
+        tried: how many candidates were tried on it.
+        note: what the source says of the example.
+        answers: what follows from its figures, in words.
+    """
+
+    example: str
+    source: str
+    operation: str
+    input: str
+    unit: str
+    verdict: str
+    figure: str = ""
+    case: str = ""
+    printed: list[str] = []
+    about: bool = False
+    right: list[str] = []
+    shown: list[str] = []
+    mistakes: list[str] = []
+    why: str = ""
+    tried: int = 0
+    note: str = ""
+    answers: list[str] = []
+
+
+class ExampleAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What one subject computes for a figure of a worked example.
+
+    Attributes:
+        example, figure, case: as in `ExampleFigure`.
+        value: what came, in the unit of the example; empty where nothing did.
+        agrees: whether it is the right figure at the digits that are shown.
+        ulps: how far what the op returned is from the correctly rounded value for the inputs as
+            `dtype` holds them, in steps of that format; None where nothing came.
+        said: "" where the framework stays silent, else what it raised or warned.
+    """
+
+    example: str
+    figure: str
+    case: str
+    subject: str
+    dtype: str
+    value: list[str]
+    agrees: bool
+    ulps: float | None = None
+    said: str = ""
+
+
 class ProfileSeries(msgspec.Struct, frozen=True, kw_only=True):
     """What some subjects answered along an axis, all of them the same.
 
@@ -526,6 +588,10 @@ class Run(msgspec.Struct, kw_only=True):
     """How training goes with such a mistake, and without."""
     profiles: list[Profile] = []
     """Errors along axes; none where the audit was quick or asked for some laws alone."""
+    examples: list[ExampleFigure] = []
+    """The worked examples with their verdicts."""
+    example_answers: list[ExampleAnswer] = []
+    """What each framework computes for their figures."""
 
     def new_findings(self) -> list[Finding]:
         return [finding for finding in self.findings if finding.status == "new"]

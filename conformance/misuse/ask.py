@@ -95,7 +95,7 @@ class Asked:
         if outcome.returned and outcome.loss is not None:
             loss = outcome.loss
             gradient = gradient if outcome.gradient is None else outcome.gradient
-        return Answer(loss[: len(rows)], gradient[: len(rows)], _said(outcome))
+        return Answer(loss[: len(rows)], gradient[: len(rows)], said_of(outcome))
 
 
 def joined(said: Iterable[str]) -> str:
@@ -103,7 +103,7 @@ def joined(said: Iterable[str]) -> str:
     return "; ".join(dict.fromkeys(filter(None, said)))
 
 
-def _said(outcome: Outcome) -> str:
+def said_of(outcome: Outcome) -> str:
     if outcome.returned:
         text = "; ".join(outcome.warnings)
         return f"warns: {text[:SAID]}" if text else ""
