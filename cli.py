@@ -657,6 +657,64 @@ def defects() -> None:
 
 
 @app.command()
+def examples(
+    backend: Annotated[
+        list[str] | None,
+        typer.Option("--backend", "-b", help="Framework to ask; may be repeated. All if none."),
+    ] = None,
+    id_: Annotated[
+        list[str] | None,
+        typer.Option("--id", metavar="ID", help="Only this example; may be repeated."),
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(metavar="TOML", help="Examples of your own, in place of those of lossaudit."),
+    ] = None,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="A page of Markdown in place of that.")
+    ] = False,
+    jobs: Annotated[int, typer.Option(help="Processes; 0 for one per core.", min=0)] = 0,
+) -> None:
+    """Adjudicate figures that tutorials print, and ask the frameworks for them.
+
+    Exit code 0 if every framework confirms the reference at the digits shown, 1 if one computes
+    another figure, 2 for a file that cannot be used, 3 if a framework asked for is not there.
+    """
+    from rich.console import Console
+
+    from .conformance.examples.adjudicate import adjudicated
+    from .conformance.examples.entries import FILE, load
+    from .conformance.examples.frameworks import Heard, ask_frameworks
+    from .reports.examples import examples_markdown, print_examples, table
+
+    every = load(file or FILE)
+    for name in id_ or ():
+        _demand_one_of("--id", name, tuple(example.id for example in every))
+    chosen = [example for example in every if not id_ or example.id in id_]
+    frameworks, verdicts = _frameworks(backend), adjudicated(chosen)
+    heard, interrupted = Heard(), False
+    signal.signal(signal.SIGTERM, _interrupt)
+    typer.echo(f"asking {', '.join(frameworks)} ...", err=True)
+    try:
+        ask_frameworks(frameworks, chosen, heard, jobs or _cores())
+    except KeyboardInterrupt:
+        interrupted = True
+    heard = heard.sorted(frameworks)
+    found = table(verdicts, heard.answers)
+    if markdown:
+        typer.echo(examples_markdown(found, heard.versions), nl=False)
+    else:
+        print_examples(found, Console(), heard.absent, heard.incidents)
+    if interrupted:
+        raise typer.Exit(INTERRUPTED)
+    if heard.faults():
+        raise typer.Exit(INTERNAL)
+    if backend and heard.absent:
+        raise typer.Exit(UNUSABLE)
+    raise typer.Exit(NEW_FINDINGS if found.contradicted or heard.incidents else NOTHING_NEW)
+
+
+@app.command()
 def theory(
     backend: Annotated[
         list[str] | None,
@@ -1134,12 +1192,13 @@ def _explained(error: Exception) -> tuple[str, int]:
     from .adapters.requirements import WrongRequirements
     from .conformance.compare import IncomparableRuns
     from .conformance.defects import DefectsError
+    from .conformance.examples.entries import ExamplesError
     from .conformance.known import KnownFindingsError
     from .conformance.replay import ReplayError
     from .conformance.run import RunFileError
 
     wrong = (WrongUse, RunFileError, KnownFindingsError, DefectsError, ReplayError)
-    if isinstance(error, (*wrong, IncomparableRuns, WrongRequirements)):
+    if isinstance(error, (*wrong, ExamplesError, IncomparableRuns, WrongRequirements)):
         return str(error), WRONG_USE
     if isinstance(error, (UnusableEnvironment, UnusableDevice, UnusableFramework)):
         return str(error), UNUSABLE

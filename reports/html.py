@@ -9,7 +9,7 @@ import jinja2
 
 from ..conformance.known import entry_text
 from ..conformance.run import GRADES, Finding, Run, SubjectRecord
-from . import conventions, markdown, misuse, peers, porting, profiles, text, views
+from . import conventions, examples, markdown, misuse, peers, porting, profiles, text, views
 from . import digest as digests
 from .coverage import coverage
 from .page import TEMPLATES, data_tables, inlined, packed, packed_json, vega, write_page
@@ -49,11 +49,12 @@ def render_html(run: Run, kills: Kills | None = None) -> str:
         plots=drawn,
         ports=porting.page(run),
         misused=misused,
+        worked=examples.table(run.examples, run.example_answers),
         profile_choices=profiles.choices(run),
         profile_data=profiles.page_data(run),
         profile_gaps=profiles.gaps(run),
         **inlined(
-            ["report.css", "profiles.css", "porting.css", "misuse.css"],
+            ["report.css", "profiles.css", "porting.css", "misuse.css", "examples.css"],
             ["base.js", "profiles.js", "porting.js", "report.js"],
             [data_tables(), *([vega()] if drawn else [])],
         ),
