@@ -346,7 +346,8 @@ class ExampleFigure(msgspec.Struct, frozen=True, kw_only=True):
         printed: as it is printed, one text for each number; empty where nothing is.
         about: whether what is printed is rough, and right at one significant digit.
         right: what is right.
-        shown: the same at the digits that are printed.
+        shown: the same at the digits that are printed; where these are wrong, rough or none, at
+            four significant ones at least.
         verdict: "right", "wrong" or "no figure printed".
         mistakes: of a wrong one: the kinds of mistakes that explain it exactly, or "unexplained".
         why: the same in words.

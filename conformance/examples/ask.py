@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from ...adapters.subject import Subject
+from ...adapters.subject import PLAIN, Subject
 from ...reference.exact import round_exact
 from ...reference.formats import FORMATS, round_to_format, ulp_exponent
 from ...reference.rows import reduce_truth, truth
 from ...reference.vocabulary import Case, Floats, Outcome
 from ..bench import Session
-from ..misuse.ask import PLAIN, Lost, said_of
+from ..misuse.ask import Lost, said_of
 from ..profiles import COMPILES_SHAPES
 from ..run import ExampleAnswer
 from .entries import Example

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import ROUND_DOWN, ROUND_HALF_EVEN, Context, Decimal
+from decimal import ROUND_DOWN, ROUND_HALF_EVEN, Decimal
 from typing import Any
 
 import numpy as np
@@ -96,13 +96,18 @@ class Figure:
         )
 
     def shown(self) -> tuple[str, ...]:
-        """The right figure at the digits that are printed, or at `PRODUCED` ones."""
+        """The right figure at the digits that are printed.
+
+        At `PRODUCED` ones at least, where what is printed is rough, wrong or nothing.
+        """
         values = np.atleast_1d(self.value).tolist()
         if not self.printed or self.about:
             return tuple(significant(value) for value in values)
-        return tuple(
-            str(rounded(value, digits)) for value, digits in zip(values, self.printed, strict=True)
-        )
+        pairs = zip(values, self.printed, strict=True)
+        printed = [str(rounded(value, digits)) for value, digits in pairs]
+        if self.right():
+            return tuple(printed)
+        return tuple(max(p, significant(v), key=len) for p, v in zip(printed, values, strict=True))
 
     def confirmed_by(self, value: Floats) -> bool:
         """Whether a framework's value is the right figure at the digits that are shown."""
@@ -144,7 +149,8 @@ def significant(value: float) -> str:
     """A value at `PRODUCED` significant digits, trailing zeros kept."""
     if not np.isfinite(value) or not value:
         return f"{value:g}"
-    return f"{Context(prec=PRODUCED).create_decimal(Decimal(value)):f}"
+    exact = Decimal(value)
+    return f"{exact.quantize(Decimal(1).scaleb(exact.adjusted() - PRODUCED + 1)):f}"
 
 
 def computed(example: Example) -> Computed:

@@ -102,12 +102,9 @@ def test_digits_are_cut_toward_zero():
 
 
 def test_produced_figures_keep_their_zeros():
-    assert [significant(v) for v in (0.9, 2.126928, 0.0001001, 0.0)] == [
-        "0.9000",
-        "2.127",
-        "0.0001001",
-        "0",
-    ]
+    values = (0.9, 0.5, 2.126928, 0.0001001, 0.0, -20.0, 9801.0, 123456.0, math.inf)
+    shown = ["0.9000", "0.5000", "2.127", "0.0001001", "0", "-20.00", "9801", "123500", "inf"]
+    assert list(map(significant, values)) == shown
 
 
 def test_trailing_zeros_of_a_file_count(verdict):
@@ -490,22 +487,25 @@ def test_the_verdicts_on_the_shipped_examples():
     }
     unexplained = ["unexplained"]
     assert found == {
-        ("A6", "smoothed", ""): (["other convention"], ["0.9", "0.03", "0.03"]),
-        ("A7", "cross_entropy", ""): (["other quantity", "other unit"], ["0.69"]),
-        ("A11", "probabilities", ""): (["other input"], ["0.850", "0.050", "0.050", "0.050"]),
+        ("A6", "smoothed", ""): (["other convention"], ["0.9333", "0.03333", "0.03333"]),
+        ("A7", "cross_entropy", ""): (["other quantity", "other unit"], ["0.6931"]),
+        ("A11", "probabilities", ""): (
+            ["other input"],
+            ["0.8500", "0.05000", "0.05000", "0.05000"],
+        ),
         ("A11", "loss", ""): (["other input"], ["0.1625"]),
-        ("A11", "gradient", ""): (["other input"], ["-0.150", "0.050", "0.050", "0.050"]),
+        ("A11", "gradient", ""): (["other input"], ["-0.1500", "0.05000", "0.05000", "0.05000"]),
         ("B1", "loss", "p = 0.1"): (["truncated"], ["2.303"]),
-        ("D6", "bce_gradient_magnitude", ""): (["missing division"], ["20"]),
+        ("D6", "bce_gradient_magnitude", ""): (["missing division"], ["20.00"]),
         ("E4", "probabilities", ""): (
             unexplained,
-            ["0.5844", "0.2626", "0.1068", "0.0355", "0.0107"],
+            ["0.5844", "0.2626", "0.1068", "0.03554", "0.01070"],
         ),
         ("E4", "loss", ""): (unexplained, ["0.5372"]),
         ("E5", "loss", ""): (unexplained, ["0.8233"]),
         ("E5", "gradient_row_0", "row 0"): (
             ["other input", "missing division"],
-            ["-0.1385", "0.0875", "0.0356", "0.0118", "0.0036"],
+            ["-0.1385", "0.08753", "0.03559", "0.01185", "0.003568"],
         ),
     }
     counted = Counter(f.verdict for f in everything.verdicts())

@@ -94,7 +94,7 @@ def test_no_line_of_the_terminal_is_too_long(run: Run, width: int):
     shown = printed(examples.table(run.examples, run.example_answers), width)
     assert max(map(len, shown.splitlines())) <= width
     words = " ".join(shown.split())
-    assert "WRONG cross_entropy 0.88, right 0.69" in words
+    assert "WRONG cross_entropy 0.88, right 0.6931" in words
     assert "entropy (H(p)), in bits; the right figure is confirmed by jax, tensorflow" in words
     assert "right squared_error_ratio about 10000 (9801)" in words
     assert "produced gradient_norm_ratio 0.5530" in words
@@ -118,7 +118,7 @@ def test_markdown_has_every_figure_and_the_vocabulary(run: Run):
     wrong = page.partition("## Wrong figures")[2].partition("## All examples")[0]
     assert wrong.count("\n| ") == 2 + 11
     assert re.search(
-        r"\| A7 \| cross\\_entropy \| 0.88 \| 0.69 \| other quantity .*jax, tens", wrong
+        r"\| A7 \| cross\\_entropy \| 0.88 \| 0.6931 \| other quantity .*jax, tens", wrong
     )
     for example in load():
         assert f"### {example.id} " in page
@@ -176,7 +176,7 @@ def test_the_page_shows_every_example_and_stays_in_its_width(
     expect(page.locator("#examples article.worked")).to_have_count(len(load()))
     wrong = page.locator("#examples table").first.locator("tbody tr")
     expect(wrong).to_have_count(11)
-    expect(wrong.nth(1)).to_contain_text("0.69")
+    expect(wrong.nth(1)).to_contain_text("0.6931")
     expect(wrong.nth(1)).to_contain_text("jax, tensorflow")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     wrong.nth(1).locator("a").click()
