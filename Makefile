@@ -30,7 +30,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: audit screenshots conventions defects findings theory misuse test test-slow lint format setup-audit setup-test clean help
+.PHONY: audit screenshots conventions defects findings theory misuse examples test test-slow lint format setup-audit setup-test clean help
 
 # Installs `.[$(1)]` into .venv, unless $(2) says that just this was done. The stamp holds what the
 # installation followed from (this folder, pyproject.toml, the constraints) and is written last: an
@@ -77,6 +77,10 @@ screenshots: setup-test  ## docs/screenshots, the pictures of audit/report.html 
 conventions: setup-audit  ## docs/conventions.txt and where ops differ, of the pinned frameworks
 	COLUMNS=100 $(BIN)/lossaudit conventions > docs/conventions.txt
 	COLUMNS=100 $(BIN)/lossaudit conventions --differences > docs/conventions-differences.txt
+
+examples: setup-audit  ## docs/examples.md, figures of tutorials, adjudicated and asked of the pinned frameworks
+	$(BIN)/lossaudit examples --markdown > build/examples.md
+	mv build/examples.md docs/examples.md
 
 theory: setup-audit  ## docs/theory.md, what a textbook says of the ops of the pinned frameworks
 	$(measured)

@@ -22,7 +22,14 @@ from lossaudit.adapters.registry import FRAMEWORKS, subjects
 from lossaudit.cli import INTERNAL, INTERRUPTED, NEW_FINDINGS, NOTHING_NEW, UNUSABLE, app, exit_code
 from lossaudit.conformance.engine import Settings
 from lossaudit.conformance.recorder import Recorder
-from lossaudit.conformance.run import Absence, Incident, KnownRecord, read_run, write_run
+from lossaudit.conformance.run import (
+    Absence,
+    ExampleAnswer,
+    Incident,
+    KnownRecord,
+    read_run,
+    write_run,
+)
 
 
 def lossaudit(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -56,6 +63,9 @@ def lossaudit(*arguments: str, **environment: str) -> subprocess.CompletedProces
         (("theory", "--backend", "mxnet"), "'mxnet' is not known; there are: torch"),
         (("misuse", "--backend", "mxnet"), "'mxnet' is not known; there are: torch"),
         (("conventions", "--json", "/proc/no/file.json"), "cannot write to /proc/no"),
+        (("examples", "--backend", "mxnet"), "'mxnet' is not known; there are: torch"),
+        (("examples", "--id", "Z9"), "--id: 'Z9' is not known; there are: A1, A2"),
+        (("examples", "--file", "/no/such.toml"), "cannot read /no/such.toml: No such file"),
     ],
 )
 def test_wrong_use_is_one_clear_line_and_exit_code_2(arguments, said):
@@ -400,3 +410,55 @@ def test_the_reference_is_verified_on_this_machine():
     assert done.returncode == 0, done.stderr
     assert "values agree, bit for bit" in done.stdout
     assert lossaudit("reference").returncode == 2
+
+
+EXAMPLE = """
+[sources]
+M = "Mine"
+
+[[example]]
+id = "M1"
+operation = "cross_entropy_probabilities"
+p = [0.7, 0.3]
+target = 0
+claim = { loss = 0.36 }
+"""
+
+
+@pytest.mark.parametrize(
+    ("heard", "asked", "code"),
+    [
+        ([("0.3567", True)], ["-b", "jax"], NOTHING_NEW),
+        ([("0.3567", True), ("0.75", False)], ["-b", "jax"], NEW_FINDINGS),
+        ([Absence(framework="jax", reason="gone", hint="pip")], ["-b", "jax"], UNUSABLE),
+        ([Absence(framework="jax", reason="gone", hint="pip")], [], NOTHING_NEW),
+        ([Incident(subject="jax", law="", dtype="", message="lost")], [], NEW_FINDINGS),
+        ([Incident(subject="jax", law="", dtype="", message="internal: x")], [], INTERNAL),
+        ([KeyboardInterrupt()], [], 130),
+    ],
+)
+def test_the_exit_code_of_examples_says_what_the_frameworks_said(
+    monkeypatch, tmp_path, heard, asked, code
+):
+    def ask(frameworks, examples, emit, jobs):
+        del frameworks, jobs
+        for dtype, each in zip(("float64", "float32"), heard, strict=False):
+            if isinstance(each, BaseException):
+                raise each
+            if isinstance(each, tuple):
+                value, agrees = each
+                each = ExampleAnswer(  # noqa: PLW2901
+                    example=examples[0].id, figure="loss", case="", subject="jax:op[eager,cpu]",
+                    dtype=dtype, value=[value], agrees=agrees, ulps=0.0,
+                )  # fmt: skip
+            emit(each)
+
+    monkeypatch.setattr("lossaudit.conformance.examples.frameworks.ask_frameworks", ask)
+    path = tmp_path / "mine.toml"
+    path.write_text(EXAMPLE)
+    done = CliRunner().invoke(app, ["examples", "--file", str(path), *asked])
+    assert done.exit_code == code, done.output
+    assert "right     loss 0.36" in done.output
+    marked = CliRunner().invoke(app, ["examples", "--file", str(path), "--markdown", *asked])
+    assert marked.exit_code == code
+    assert "### M1 cross entropy probabilities" in marked.output

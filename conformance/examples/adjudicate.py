@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
 
 import msgspec
 import numpy as np
 
 from ..run import ExampleFigure
 from .entries import Example, shown
-from .figures import Figure, computed, figures
+from .figures import Figure, computed, figures, rounded, unit
 from .mistakes import UNEXPLAINED, explain
 
 RIGHT, WRONG, PRODUCED = "right", "wrong", "no figure printed"
@@ -26,11 +27,27 @@ def adjudicated(examples: Iterable[Example]) -> list[ExampleFigure]:
 
 def adjudicate(example: Example) -> list[ExampleFigure]:
     """The figures of one example; one without a name where it has none."""
-    answers = list(computed(example).answers)
+    answers = [*computed(example).answers, *contradictions(example)]
     found = figures(example)
     if not found:
         return [_record(example, None, answers)]
     return [_record(example, figure, answers) for figure in found]
+
+
+def contradictions(example: Example) -> Iterator[str]:
+    """Whether the loss that is printed can be that of the probabilities that are printed."""
+    claim, target = example.claim, example.fields.get("target")
+    if not {"probabilities", "loss"} <= claim.keys() or not isinstance(target, int):
+        return
+    p, loss = Decimal(claim["probabilities"][target]), Decimal(claim["loss"])
+    if p <= unit(p) / 2:
+        return
+    least, most = -(p + unit(p) / 2).ln(), -(p - unit(p) / 2).ln()
+    if most < loss - unit(loss) / 2 or least > loss + unit(loss) / 2:
+        yield (
+            f"The printed figures contradict each other: the loss of {p} is "
+            f"{rounded(float(-p.ln()), loss)}, not {loss}."
+        )
 
 
 def _record(example: Example, figure: Figure | None, answers: list[str]) -> ExampleFigure:

@@ -197,7 +197,9 @@ def load(path: Path = FILE) -> tuple[Example, ...]:
 
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ExamplesError(f"cannot read {path}: {error.strerror or error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ExamplesError(f"cannot read {path}: {error}") from error
     sources, entries = data.get("sources", {}), data.get("example", [])
     if unknown := sorted(data.keys() - {"sources", "example"}):

@@ -15,7 +15,7 @@ from rich.console import Console
 from lossaudit.adapters.in_process import InProcess
 from lossaudit.adapters.registry import subjects
 from lossaudit.adapters.subject import Subject
-from lossaudit.conformance.examples.ask import answers
+from lossaudit.conformance.examples.ask import Extent, answers
 from lossaudit.conformance.examples.entries import load
 from lossaudit.conformance.examples.everything import verdicts
 from lossaudit.conformance.examples.operations import OPERATIONS
@@ -46,7 +46,8 @@ def answered() -> list[ExampleAnswer]:
     for framework in ("jax", "tensorflow"):
         every = [s for s in subjects([framework], "quick") if s.operation != "softmax"]
         every = [s for s in every if "mean" not in s.reductions]
-        found += answers(InProcess({s.name: right(s) for s in every}), every, load())
+        session = InProcess({s.name: right(s) for s in every})
+        found += answers(session, every, load(), Extent(("float32",)))
     return found
 
 
