@@ -83,8 +83,7 @@ def fits_to(mistake: Mistake) -> Callable[[float, Decimal], bool]:
 
 def candidates(example: Example, figure: Figure) -> Iterator[Mistake]:
     """Values that one mistake or two would give in the place of a figure."""
-    for start in (Mistake((), (), figure.value), *inputs(example)):
-        given = example if not start.kinds else start.example
+    for start, given in ((Mistake((), (), figure.value), example), *inputs(example)):
         try:
             quantities = computed(given).quantities
         except (ExamplesError, ValueError, ZeroDivisionError):
@@ -96,13 +95,6 @@ def candidates(example: Example, figure: Figure) -> Iterator[Mistake]:
                     yield mistake
                 if fit and len(mistake.kinds) < MOST:
                     yield mistake.and_(TRUNCATED, "digits cut off, not rounded")
-
-
-@dataclass(frozen=True)
-class OtherInput(Mistake):
-    """A mistake that is in the example itself."""
-
-    example: Example = None  # type: ignore[assignment]
 
 
 def _of_quantity(
@@ -131,16 +123,14 @@ def _of_quantity(
 # --- inputs that may have been taken for the right ones -------------------------------------------
 
 
-def inputs(example: Example) -> Iterator[OtherInput]:
-    """The example with another input or under another convention."""
-    nothing = np.asarray(np.nan)
-    for words, given in _conventions(example):
-        yield OtherInput((OTHER_CONVENTION,), (words,), nothing, given)
-    for generic in (_exchanged, _other_classes, _complements, _inverse):
-        for words, given in generic(example):
-            yield OtherInput((OTHER_INPUT,), (words,), nothing, given)
-    for words, given in OPERATIONS[example.operation].mistaken(example):
-        yield OtherInput((OTHER_INPUT,), (words,), nothing, given)
+def inputs(example: Example) -> Iterator[tuple[Mistake, Example]]:
+    """The example with another input or under another convention; its values are not known yet."""
+    sorts = [(OTHER_CONVENTION, _conventions)]
+    generic = (_exchanged, _other_classes, _complements, _inverse)
+    sorts += [(OTHER_INPUT, each) for each in (*generic, OPERATIONS[example.operation].mistaken)]
+    for kind, mistaken in sorts:
+        for words, given in mistaken(example):
+            yield Mistake((kind,), (words,), np.asarray(np.nan)), given
 
 
 Given = Iterator[tuple[str, Example]]

@@ -584,17 +584,17 @@ def _double_softmax(example: Example) -> Computed:
     loss = [float(np.asarray(api.cross_entropy(x, target))) for x in (z, p)]
     right, by_p = (np.asarray(api.cross_entropy_grad(x, target)) for x in (z, p))
 
-    def through(gradient: Floats) -> Floats:
+    def through(gradient: Floats) -> float:
         """Its norm by the logits, back through the softmax that made the probabilities."""
-        return np.linalg.norm(forms.softmax_jacobian(p, gradient))
+        return float(np.linalg.norm(forms.softmax_jacobian(p, gradient)))
 
-    norms = float(np.linalg.norm(right)), float(through(by_p))
+    norms = float(np.linalg.norm(right)), through(by_p)
 
     def asks(x: Floats, read: Callable, reads: str = GRADIENT) -> tuple[tuple[Ask, ...], ...]:
         return ((Ask("cross_entropy", x, np.resize(target, len(x)), read, reads),),)
 
     def ratio(_: Floats, gradient: Floats) -> Floats:
-        return np.asarray(through(gradient[1:]) / np.linalg.norm(gradient[0]))
+        return np.asarray(through(gradient[1:]) / float(np.linalg.norm(gradient[0])))
 
     return Computed(
         {
@@ -612,7 +612,9 @@ def _double_softmax(example: Example) -> Computed:
                 one(norms[1] / norms[0]), asks=asks(np.vstack([z, p]), ratio)
             ),
         },
-        (f"The gradient by the logits is {norms[1] / norms[0]:.4g} times that of version A.",),
+        (
+            f"By the logits the norm of B's gradient is {norms[1] / norms[0]:.4g} times that of A's.",
+        ),
     )
 
 

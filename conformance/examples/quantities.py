@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import SupportsFloat
 
 import numpy as np
 
@@ -92,12 +93,12 @@ def entry_of_gradient(row: int, entry: int = 0) -> Read:
     return lambda _, gradient: gradient[row, entry]
 
 
-def scalars(values: Iterable[float]) -> tuple[Floats, ...]:
+def scalars(values: Iterable[SupportsFloat]) -> tuple[Floats, ...]:
     """A number for each case."""
     return tuple(np.asarray(float(value)) for value in values)
 
 
-def one(value: float) -> tuple[Floats, ...]:
+def one(value: SupportsFloat) -> tuple[Floats, ...]:
     """The number of a single case."""
     return scalars([value])
 

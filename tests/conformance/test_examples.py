@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from decimal import Decimal, localcontext
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -330,10 +331,10 @@ def softmax(z: list[Decimal]) -> list[Decimal]:
     return [each / sum(powers) for each in powers]
 
 
-def by_decimals(e: Example) -> dict[str, list]:
+def by_decimals(e: Example) -> dict[str, list[Any]]:
     """Every figure of an example of the file by decimals alone: a list of its cases."""
     number = {k: v for k, v in e.fields.items() if not isinstance(v, str)}
-    d = {k: _decimal(v) for k, v in number.items()}
+    d: dict[str, Any] = {k: _decimal(v) for k, v in number.items()}
     per = 1 / ln(Decimal(2)) if e.unit == "bits" else Decimal(1)
     match e.operation:
         case "cross_entropy_distributions":
@@ -442,7 +443,7 @@ def by_decimals(e: Example) -> dict[str, list]:
             wrong = [x - (j == 0) for j, x in enumerate(s)]
             inner = sum(x * g for x, g in zip(p, wrong, strict=True))
             back = [x * (g - inner) for x, g in zip(p, wrong, strict=True)]
-            norms = [sum(g * g for g in each).sqrt() for each in (right, back)]
+            norms = [sum((g * g for g in each), Decimal(0)).sqrt() for each in (right, back)]
             return {
                 "loss_of_logits": [-ln(p[0])],
                 "loss_of_probabilities": [-ln(s[0])],
@@ -453,7 +454,7 @@ def by_decimals(e: Example) -> dict[str, list]:
     raise AssertionError(e.operation)
 
 
-def _decimal(value):
+def _decimal(value: Any) -> Any:
     return [_decimal(v) for v in value] if isinstance(value, list) else Decimal(value)
 
 
