@@ -612,9 +612,7 @@ def _double_softmax(example: Example) -> Computed:
                 one(norms[1] / norms[0]), asks=asks(np.vstack([z, p]), ratio)
             ),
         },
-        (
-            f"By the logits the norm of B's gradient is {norms[1] / norms[0]:.4g} times that of A's.",
-        ),
+        (f"By the logits B's gradient has {norms[1] / norms[0]:.4g} times the norm of A's.",),
     )
 
 
