@@ -6,7 +6,6 @@ by TOML alone.
 
 from __future__ import annotations
 
-import math
 import re
 import tomllib
 from collections.abc import Callable, Mapping
@@ -24,6 +23,12 @@ FILE = Path(__file__).with_name("worked_examples.toml")
 NATS, BITS = "nats", "bits"
 CONVENTIONS = ("eps/K", "eps/(K-1)")
 REDUCTIONS = ("none", "mean")
+
+MOST_CLASSES = 2**17
+"""Classes of an example, as many as large vocabularies have; a row of them is computed at once."""
+
+LARGEST, MOST_PLACES = 300, 300
+"""Powers of ten that numbers stay below, and places behind the point: what float64 holds."""
 
 COMMON = ("id", "operation", "unit", "claim", "about", "produce", "note")
 """The fields of every example."""
@@ -113,8 +118,15 @@ def _floats(value: Any) -> Any:
 
 
 def _is_number(value: Any) -> bool:
-    real = isinstance(value, (int, Decimal)) and not isinstance(value, bool)
-    return real and math.isfinite(value)
+    """A number that float64 holds, and that is not written with more digits than anyone prints."""
+    if isinstance(value, bool) or not isinstance(value, (int, Decimal)):
+        return False
+    number = Decimal(value)
+    return number.is_finite() and number.adjusted() < LARGEST and _places(number) < MOST_PLACES
+
+
+def _places(number: Decimal) -> int:
+    return -int(number.as_tuple().exponent)
 
 
 def _all(value: Any, check: Callable[[Any], bool]) -> bool:
@@ -142,12 +154,13 @@ def _are_distributions(value: Any) -> bool:
 
 
 def _is_index(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return whole and 0 <= value < MOST_CLASSES
 
 
 KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "number": ("a number", _is_number),
-    "count": ("a whole number above 0", lambda v: _is_index(v) and v > 0),
+    "count": (f"a whole number from 1 to {MOST_CLASSES:,}", lambda v: _is_index(v) and v > 0),
     "positive": ("a number above 0", lambda v: _is_number(v) and v > 0),
     "probability": ("a number in [0, 1]", _is_probability),
     "probabilities": ("a list of numbers in [0, 1]", _is_distribution),
@@ -174,7 +187,7 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
         lambda v: _is_index(v) or _all(v, _is_index),
     ),
     "class counts": (
-        "a list of whole numbers above 1",
+        f"a list of whole numbers from 2 to {MOST_CLASSES:,}",
         lambda v: _all(v, lambda k: _is_index(k) and k > 1),
     ),
     "convention": (f"one of {', '.join(CONVENTIONS)}", lambda v: v in CONVENTIONS),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import ROUND_DOWN, ROUND_HALF_EVEN, Decimal
+from decimal import ROUND_DOWN, ROUND_HALF_EVEN, Context, Decimal
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,9 @@ NOISE = 2.0**-40
 """What the reference's figures may be off, relative to the larger of themselves and 1: inputs of at
 most 1024 are rounded to float64 (2^-43), and a figure is made with fewer than 8 more roundings as
 large. It decides exact ties alone, such as 0.125 printed as 0.12 or 0.13: both are right."""
+
+WIDE = Context(prec=1200)
+"""Digits enough for every float64, whose last is that of 2^-1074 or one that a file prints."""
 
 SUFFIX = re.compile(r"(?P<form>_magnitude|_ratio)?(?:_row_(?P<row>\d+)|_at_(?P<at>\d+(?:_\d+)?))?")
 
@@ -104,7 +107,7 @@ class Figure:
         if not self.printed or self.about:
             return tuple(significant(value) for value in values)
         pairs = zip(values, self.printed, strict=True)
-        printed = [str(rounded(value, digits)) for value, digits in pairs]
+        printed = [rounded(value, digits) for value, digits in pairs]
         if self.right():
             return tuple(printed)
         return tuple(max(p, significant(v), key=len) for p, v in zip(printed, values, strict=True))
@@ -113,13 +116,14 @@ class Figure:
         """Whether a framework's value is the right figure at the digits that are shown."""
         given = np.atleast_1d(value).tolist()
         return len(given) == np.size(self.value) and all(
-            rounds_to(v, Decimal(digits)) for v, digits in zip(given, self.shown(), strict=True)
+            rounds_to(v, Decimal(digits)) or f"{v:g}" == digits  # of infinities and NaN
+            for v, digits in zip(given, self.shown(), strict=True)
         )
 
 
 def rounds_to(value: float, printed: Decimal, *, about: bool = False) -> bool:
     """Whether a value rounds to printed digits; one half of the last digit up or down is right."""
-    if not np.isfinite(value):
+    if not (np.isfinite(value) and printed.is_finite()):
         return False
     if about:
         return f"{Decimal(value):.0e}" == f"{printed:.0e}"
@@ -129,9 +133,9 @@ def rounds_to(value: float, printed: Decimal, *, about: bool = False) -> bool:
 
 def cut_to(value: float, printed: Decimal) -> bool:
     """Whether printed digits are those of a value with the rest cut off."""
-    return (
-        bool(np.isfinite(value)) and Decimal(value).quantize(unit(printed), ROUND_DOWN) == printed
-    )
+    if not np.isfinite(value):
+        return False
+    return Decimal(value).quantize(unit(printed), ROUND_DOWN, WIDE) == printed
 
 
 def unit(printed: Decimal) -> Decimal:
@@ -139,10 +143,12 @@ def unit(printed: Decimal) -> Decimal:
     return Decimal(1).scaleb(int(printed.as_tuple().exponent))
 
 
-def rounded(value: float, printed: Decimal) -> Decimal:
+def rounded(value: float, printed: Decimal) -> str:
     """A value at as many digits as are printed; there is no -0."""
-    found = Decimal(value).quantize(unit(printed), ROUND_HALF_EVEN)
-    return found or abs(found)
+    if not np.isfinite(value):
+        return f"{value:g}"
+    found = Decimal(value).quantize(unit(printed), ROUND_HALF_EVEN, WIDE)
+    return f"{found or abs(found):f}"
 
 
 def significant(value: float) -> str:
@@ -150,7 +156,8 @@ def significant(value: float) -> str:
     if not np.isfinite(value) or not value:
         return f"{value:g}"
     exact = Decimal(value)
-    return f"{exact.quantize(Decimal(1).scaleb(exact.adjusted() - PRODUCED + 1)):f}"
+    last = Decimal(1).scaleb(exact.adjusted() - PRODUCED + 1)
+    return f"{exact.quantize(last, ROUND_HALF_EVEN, WIDE):f}"
 
 
 def computed(example: Example) -> Computed:
@@ -245,8 +252,9 @@ def select(example: Example, found: Computed, name: str) -> Selector:
         place = _place(quantity, suffix["row"], suffix["at"])
         if place is not None and not 0 <= place < len(quantity.values):
             raise _fault(example, f"{name!r}: {base} has {len(quantity.values)} cases")
-        if suffix["form"] == "_ratio" and (len(quantity.values) != 2 or place is not None):
-            raise _fault(example, f"{name!r} is a ratio of two cases")
+        numbers = len(quantity.values) == 2 and all(v.ndim == 0 for v in quantity.values)
+        if suffix["form"] == "_ratio" and not (numbers and place is None):
+            raise _fault(example, f"{name!r} is a ratio of two cases, each of one number")
         return Selector(base, suffix["form"] or "", place)
     known = ", ".join(found.quantities) or "none"
     raise _fault(example, f"there is no figure {name!r} here; there are: {known}")

@@ -420,8 +420,8 @@ def _smoothing(example: Example) -> Computed:
         return _smoothed_labels(eps, [int(k) for k in example["classes"]], convention)
     label = example.numbers("target")
     k = len(label)
-    if sorted(label) != [0.0] * (k - 1) + [1.0]:
-        raise _fault(example, "'target' must hold one 1, and 0 elsewhere")
+    if k < 2 or sorted(label) != [0.0] * (k - 1) + [1.0]:
+        raise _fault(example, "'target' must hold one 1, and 0 for each other class")
     others = k if convention == "eps/K" else k - 1
     rest = 1.0 if convention == "eps/K" else 1.0 - label
     smoothed = label * (1 - eps) + eps * rest / others
@@ -589,6 +589,7 @@ def _double_softmax(example: Example) -> Computed:
         return float(np.linalg.norm(forms.softmax_jacobian(p, gradient)))
 
     norms = float(np.linalg.norm(right)), through(by_p)
+    share = float(np.divide(norms[1], norms[0]))
 
     def asks(x: Floats, read: Callable, reads: str = GRADIENT) -> tuple[tuple[Ask, ...], ...]:
         return ((Ask("cross_entropy", x, np.resize(target, len(x)), read, reads),),)
@@ -608,11 +609,9 @@ def _double_softmax(example: Example) -> Computed:
             "gradient_norm_of_probabilities": Quantity(
                 one(norms[1]), asks=asks(p, lambda _, g: np.asarray(through(g)))
             ),
-            "gradient_norm_ratio": Quantity(
-                one(norms[1] / norms[0]), asks=asks(np.vstack([z, p]), ratio)
-            ),
+            "gradient_norm_ratio": Quantity(one(share), asks=asks(np.vstack([z, p]), ratio)),
         },
-        (f"By the logits B's gradient has {norms[1] / norms[0]:.4g} times the norm of A's.",),
+        (f"By the logits B's gradient has {share:.4g} times the norm of A's.",),
     )
 
 

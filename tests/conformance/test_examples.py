@@ -146,6 +146,12 @@ GOOD = '[[example]]\nid = "X1"\noperation = "cross_entropy"\nlogits = [1.0, 2.0]
         (GOOD + "claim = { loss = [0.3, 0.4] }", "the claim of 'loss' must hold one number"),
         (GOOD + "claim = { probabilities = 0.3 }", "must hold 2 numbers for each case"),
         (GOOD + "claim = { loss_ratio = 0.3 }", "'loss_ratio' is a ratio of two cases"),
+        (GOOD + "claim = { loss = 1e400 }", "the claim of 'loss' must hold numbers"),
+        (GOOD.replace("2.0]", f"{10**400}]") + "claim = {}", "'logits' must be a list of numbers"),
+        (
+            GOOD.replace("target = 1", "target = 1_000_000") + "claim = {}",
+            "'target' must be a class",
+        ),
         (GOOD + "claim = { loss_row_1 = 0.3 }", "'loss_row_1': loss has 1 cases"),
         (GOOD + 'claim = {}\nabout = ["loss"]', "'about' names 'loss', which is not in the claim"),
         (GOOD + 'claim = {}\nproduce = ["cost"]', "there is no figure 'cost' here"),
@@ -165,6 +171,15 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path):
         load(tmp_path / "none.toml")
 
 
+def test_what_has_no_finite_value_is_said_as_it_is(verdict):
+    loss = verdict("cross_entropy_probabilities", "p = [0, 1]\ntarget = 0", "{ loss = 34.54 }")
+    assert (loss.verdict, loss.shown, loss.mistakes) == (WRONG, ["inf"], ["unexplained"])
+    ratio = verdict("double_softmax", "logits = [1.0]\ntarget = 0", "{ gradient_norm_ratio = 1 }")
+    assert (ratio.verdict, ratio.shown) == (WRONG, ["nan"])
+    huge = verdict("cross_entropy", "logits = [1e299, 0]\ntarget = 1", "{ loss = 1.0 }")
+    assert (huge.verdict, huge.right) == (WRONG, ["1e+299"])
+
+
 @pytest.mark.parametrize(
     ("operation", "fields", "message"),
     [
@@ -173,7 +188,8 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path):
         ("binary_cross_entropy", "y = [1]", "either 'p' or 'gradient_wrt_logit'"),
         ("binary_cross_entropy", "y = [1]\ngradient_wrt_logit = 0.5", "a probability of 1.5"),
         ("label_smoothing", "eps = 0.1", "either 'target' or 'classes'"),
-        ("label_smoothing", "eps = 0.1\ntarget = [0.5, 0.5]", "must hold one 1, and 0 elsewhere"),
+        ("label_smoothing", "eps = 0.1\ntarget = [0.5, 0.5]", "must hold one 1, and 0 for each"),
+        ("label_smoothing", "eps = 0.1\ntarget = [1]", "must hold one 1, and 0 for each"),
         ("double_softmax", "logits = [0.0, 1.0]\ntarget = 2", "there is no class 2 among 2"),
     ],
 )
