@@ -678,7 +678,8 @@ def examples(
     """Adjudicate figures that tutorials print, and ask the frameworks for them.
 
     Exit code 0 if every framework confirms the reference at the digits shown, 1 if one computes
-    another figure, 2 for a file that cannot be used, 3 if a framework asked for is not there.
+    another figure or dies, 2 for a file that cannot be used, 3 if a framework asked for is not
+    there, 130 after Ctrl-C, with what was heard until then.
     """
     from rich.console import Console
 
@@ -698,6 +699,7 @@ def examples(
     try:
         ask_frameworks(frameworks, chosen, heard, jobs or _cores())
     except KeyboardInterrupt:
+        typer.echo("lossaudit: interrupted; this is what was heard until then", err=True)
         interrupted = True
     heard = heard.sorted(frameworks)
     found = table(verdicts, heard.answers)
