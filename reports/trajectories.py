@@ -210,16 +210,33 @@ def verdict(result: Trajectories) -> str:
     return said if result.complete else f"{said} Interrupted: not everything was trained."
 
 
+NARROW = 110
+"""Columns of a terminal below which a table leaves out those of `SPARED`."""
+
+SPARED = ("to float64", "accuracy", "moved", "loss of epoch 1")
+
+
+def _shown(table: Table, width: int) -> RichTable:
+    """Numbers stand whole; heads, and names of recipes, go over several lines where they must."""
+    kept = [i for i, name in enumerate(table.head) if width >= NARROW or name not in SPARED]
+    shown = RichTable(box=None, padding=(0, 1, 0, 0), header_style="bold")
+    for place in kept:
+        name = table.head[place]
+        cells = [row[place] for row in table.rows]
+        whole = cells if place else " ".join(cells).split()
+        least = max(map(len, (*whole, *name.split())))
+        shown.add_column(name, justify="left" if place < 2 else "right", min_width=least)
+    for row in table.rows:
+        shown.add_row(*(Text(row[place]) for place in kept))
+    return shown
+
+
 def print_trajectories(result: Trajectories, console: Console) -> None:
+    """Both tables, what failed, who is absent, and the verdict."""
     console.print(Text(f"{result.setting}."))
     for table in tables(result):
         print_heading(console, table.title)
-        shown = RichTable(box=None, pad_edge=False, header_style="bold")
-        for place, name in enumerate(table.head):
-            shown.add_column(name, justify="left" if place < 2 else "right")
-        for row in table.rows:
-            shown.add_row(*(Text(cell) for cell in row))
-        console.print(shown)
+        console.print(_shown(table, console.width))
     console.print()
     print_indented(console, " ".join(WORDS), style="dim")
     for training in result.failed():

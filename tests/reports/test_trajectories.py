@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from lossaudit.conformance.trajectories.everything import Task
+from lossaudit.conformance.trajectories.recipes import RECIPES
 from lossaudit.conformance.trajectories.records import Training, Trajectories
 from lossaudit.reports.trajectories import (
     TrainingProgress,
@@ -49,9 +50,9 @@ def result() -> Trajectories:
     )
 
 
-def printed(result: Trajectories) -> str:
+def printed(result: Trajectories, width: int = 160) -> str:
     stream = io.StringIO()
-    print_trajectories(result, Console(file=stream, width=160))
+    print_trajectories(result, Console(file=stream, width=width))
     return stream.getvalue()
 
 
@@ -70,6 +71,20 @@ def test_tables_name_every_way_and_the_framework_that_is_farthest(result: Trajec
     assert "Every step of 6 trainings lies within its derived bound." in shown
     written = trajectories_markdown(result)
     assert "| float32 | torch op | 0.2000000 | 100.0% | 5.0e-07 | 1.5 |" in written
+
+
+def test_a_narrow_terminal_cuts_no_number():
+    every = [
+        training(way, recipe.name, "bfloat16", name, true=[1.1, 0.0123456], ulps=[1.0, 147.3])
+        for recipe in RECIPES
+        for way, name in (("reference", ""), ("alone", "tensorflow"), ("op", "tensorflow"))
+    ]
+    shown = printed(
+        Trajectories(lossaudit="1", setting="", epochs=2, sharpness=0.5, trainings=every), 80
+    )
+    assert "…" not in shown
+    assert shown.count("147.3") == 3 + len(RECIPES)
+    assert max(map(len, shown.splitlines())) <= 80
 
 
 def test_what_went_wrong_is_said(result: Trajectories):
