@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from .adapters.declare import DeclarationError as DeclarationError
     from .adapters.declare import subject as subject
     from .conformance.check import check as check
+    from .conformance.diagnose import DiagnosisError as DiagnosisError
+    from .conformance.diagnose import diagnose as diagnose
 
 __version__ = "0.1.0"
 
@@ -29,7 +31,9 @@ _ROOMS = ("adapters", "cli", "conformance", "reference", "reports")
 # What a user calls by the package's own name, and where it lies.
 _NAMES = {
     "DeclarationError": "adapters.declare",
+    "DiagnosisError": "conformance.diagnose",
     "check": "conformance.check",
+    "diagnose": "conformance.diagnose",
     "subject": "adapters.declare",
 }
 

@@ -25,6 +25,14 @@ log 2 at p = 0 to log(1 + 1/e) at p = 1, and -log(1 - sigmoid(p)) for y = 0, whi
 to log(1 + e). The gradients by z are -(1 - sigmoid(p)) p (1 - p) and sigmoid(p) p (1 - p), the
 right ones -(1 - p) and p: the ratios are p (1 - sigmoid(p)) and (1 - p) sigmoid(p).
 
+A batch with a share f of labels 1 has the mean f sigmoid_loss(p, 1) + (1 - f) sigmoid_loss(p', 0),
+which is least where p = 1 and p' = 0, and largest where it is the reverse.
+
+**A guard.** -log p of a probability that is kept above eps is at most -log RN(eps), RN the rounding
+to the format; a binary label of 0 costs -log(1 - p), at most -log(1 - RN(1 - eps)): in float32
+1 - RN(1 - 1e-7) is 2^-23, and the two are 16.1181 and 15.9424. RN(1 - eps) is 1 where eps is
+below half the unit roundoff, in float32 for 1e-12 and 1e-15: that side has no guard there.
+
 **Softmax over the batch.** With z of shape (N, K) and the softmax over the N rows, sample i has the
 loss -log softmax(z[:, y_i])_i. Equal logits give log N. The n_k samples of class k share a mass of
 at most 1 in column k, so the sum of their losses is at least n_k log n_k (the entropy of an even
@@ -47,6 +55,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ...reference.probability_rows import clip_bounds
 from ...reference.vocabulary import Floats
 
 
@@ -90,6 +99,23 @@ def sigmoid_ratio(probability: ArrayLike, label: float) -> Floats:
     p = np.asarray(probability, np.float64)
     share = 1.0 / (1.0 + np.exp(-p))
     return p * (1.0 - share) if label else (1.0 - p) * share
+
+
+def sigmoid_range(positive: float) -> tuple[float, float]:
+    """Least and largest mean loss with a sigmoid too many, of a share of labels that are 1."""
+    ends = (
+        (sigmoid_loss(1.0, 1), sigmoid_loss(0.0, 0)),
+        (sigmoid_loss(0.0, 1), sigmoid_loss(1.0, 0)),
+    )
+    least, most = (positive * float(a) + (1.0 - positive) * float(b) for a, b in ends)
+    return least, most
+
+
+def guard_caps(eps: float, dtype: str) -> tuple[float, ...]:
+    """What a label 1 and a label 0 cost at most behind a guard; without a guard there is none."""
+    low, high = clip_bounds(eps, dtype)
+    rest = 1.0 - high  # exact, by Sterbenz: high is in [1/2, 1]
+    return tuple(float(-np.log(p)) for p in (low, rest) if p > 0.0)
 
 
 def batch_start(rows: ArrayLike) -> Floats:

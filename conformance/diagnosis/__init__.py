@@ -1,0 +1,1 @@
+"""What numbers alone say about the use of a loss; `lossaudit.diagnose` is its front."""
