@@ -630,28 +630,44 @@ def diagnosed(trained: Trained) -> tuple[Diagnosed, Diagnosed]:
     return by_log, lossaudit.diagnose(predictions, target, came, **trained.batch)
 
 
-def rows_of_table(all_trained: list[Trained]) -> Iterator[str]:
-    for each in all_trained:
-        by_log, by_batch = (", ".join(found.misuses) or "–" for found in diagnosed(each))
-        what = ", ".join(each.mistakes) or "none"
-        yield f"| {each.framework} | {each.name} | {what} | {by_log} | {by_batch} |"
+@dataclass(frozen=True)
+class Judged:
+    """A training, and the misuses that were named by its log and by its batch."""
+
+    trained: Trained
+    by_log: tuple[str, ...]
+    by_batch: tuple[str, ...]
 
 
-def table(all_trained: list[Trained]) -> str:
+def judged(trained: Trained) -> Judged:
+    by_log, by_batch = diagnosed(trained)
+    return Judged(trained, by_log.misuses, by_batch.misuses)
+
+
+def table(all_judged: list[Judged]) -> str:
     """What was made and what was said, in Markdown."""
-    head = ["| framework | training | mistake | by its log | by a batch |", "|---|---|---|---|---|"]
-    return "\n".join([*head, *rows_of_table(all_trained), "", *counts(all_trained)])
+    lines = [
+        "| framework | training | mistake | by its log | by a batch |",
+        "|---|---|---|---|---|",
+    ]
+    for each in all_judged:
+        by_log, by_batch = (", ".join(named) or "–" for named in (each.by_log, each.by_batch))
+        of = each.trained
+        what = ", ".join(of.mistakes) or "none"
+        lines.append(f"| {of.framework} | {of.name} | {what} | {by_log} | {by_batch} |")
+    return "\n".join([*lines, "", *counts(all_judged)])
 
 
-def counts(all_trained: list[Trained]) -> Iterator[str]:
+def counts(all_judged: list[Judged]) -> Iterator[str]:
     """Hits and false alarms."""
-    honest = [each for each in all_trained if not each.mistakes]
-    rest = [each for each in all_trained if each.mistakes]
-    for place, what in enumerate(("log", "batch")):
-        alarms = sum(len(diagnosed(each)[place]) > 0 for each in honest)
-        named = [set(diagnosed(each)[place].misuses) for each in rest]
-        hits = sum(bool(n & set(e.mistakes)) for n, e in zip(named, rest, strict=True))
-        wrong = sum(bool(n - set(e.mistakes)) for n, e in zip(named, rest, strict=True))
+    honest = [each for each in all_judged if not each.trained.mistakes]
+    rest = [each for each in all_judged if each.trained.mistakes]
+    for what in ("log", "batch"):
+        alarms = sum(bool(getattr(each, f"by_{what}")) for each in honest)
+        named = [set(getattr(each, f"by_{what}")) for each in rest]
+        due = [set(each.trained.mistakes) for each in rest]
+        hits = sum(bool(n & d) for n, d in zip(named, due, strict=True))
+        wrong = sum(bool(n - d) for n, d in zip(named, due, strict=True))
         yield (
             f"By the {what}: {hits} of {len(rest)} mistakes named, {wrong} with another name "
             f"beside or in place of it, {alarms} false alarms in {len(honest)} honest trainings.  "
@@ -704,7 +720,7 @@ def main() -> None:
                 began = time.monotonic()
                 found.append(train(run))
                 print(f"{run.framework}: {run.name}, {time.monotonic() - began:.1f} s", flush=True)
-    text = table(found)
+    text = table([judged(each) for each in found])
     print(text)
     if not arguments.replay and not arguments.only:
         HERE.mkdir(exist_ok=True)

@@ -94,12 +94,16 @@ def of_batch(batches: list[Batch]) -> tuple[list[Diagnosis], list[str]]:
     for batch in batches:
         _demand_numbers(batch)
     usable = [batch for batch in batches if not batch.outside.any()]
-    plain = [fit for batch in usable for fit in _fits(batch, right(batch), _meant(batch))]
-    fitting = [fit for fit in plain if fit.within]
-    if fitting:
-        looked.append(f"the losses are those of {fitting[0].reading.says}{_reduced(fitting[0])}")
-        looked += _ambiguous(fitting[0].batch)
-        if fitting[0].batch.binary and not first.binary:
+    plain: list[Fit] = []
+    for fit in (fit for batch in usable for fit in _fits(batch, right(batch), _meant(batch))):
+        plain.append(fit)
+        if fit.within:
+            break
+    if plain and plain[-1].within:
+        last = plain[-1]
+        looked.append(f"the losses are those of {last.reading.says}{_reduced(last)}")
+        looked += _ambiguous(last.batch)
+        if last.batch.binary and not first.binary:
             # Each class has a label of its own: rows need not sum to 1.
             found = [each for each in found if each.misuse != "labels-not-normalised"]
         return found, looked

@@ -146,7 +146,8 @@ def _losses(
     if taken.operation == "kl_divergence":
         case = _as_divergence(case)
     form = None if taken.operation in FORMS else "log target"
-    arithmetic = arithmetic_of(taken.operation, batch.dtype, form)
+    # The gradient plays no part; "relative" is one form of it, where "any" would be several.
+    arithmetic = replace(arithmetic_of(taken.operation, batch.dtype, form), gradient="relative")
     with np.errstate(all="ignore"):
         value = to_float(truth(case, semantics).loss)
         error = bounds(case, semantics, arithmetic).loss
@@ -154,7 +155,8 @@ def _losses(
             error = error + _carried(taken, batch, case)
         # A factor 1 for the final rounding where the losses were stored once more.
         error = error + half_ulp(value + error, FORMATS[batch.dtype])
-    return Losses(value, error)
+    # A loss that is infinite is so exactly, in every format: the logarithm of 0.
+    return Losses(value, np.where(np.isinf(value), 0.0, error))
 
 
 def _as_divergence(case: Case) -> Case:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import math
+import sys
+from collections import Counter
 from dataclasses import FrozenInstanceError
 from typing import Any
 
@@ -17,8 +21,10 @@ from lossaudit.conformance.diagnosis.found import ADVICE
 from lossaudit.conformance.misuse import catalogue, forms
 from lossaudit.reference import api
 
-FEW = settings(max_examples=8)
+FEW = settings(max_examples=4)
 """Where all readings of a batch are computed, some fifty of them by the reference."""
+
+MANY = settings(max_examples=25)
 
 DTYPES = st.sampled_from([np.float32, np.float64])
 SEEDS = st.integers(0, 2**32)
@@ -78,6 +84,7 @@ def a_plain_batch(draw):
 # --- what is right --------------------------------------------------------------------------------
 
 
+@MANY
 @given(a_batch(), st.booleans())
 def test_an_honest_cross_entropy_shows_nothing(batch, reduced):
     z, y = batch
@@ -88,6 +95,7 @@ def test_an_honest_cross_entropy_shows_nothing(batch, reduced):
     assert "the losses are those of the cross-entropy" in str(found)
 
 
+@MANY
 @given(a_batch(), st.booleans())
 def test_nor_do_honest_probabilities(batch, reduced):
     z, y = batch
@@ -97,12 +105,14 @@ def test_nor_do_honest_probabilities(batch, reduced):
     assert not lossaudit.diagnose(p, y, losses.mean() if reduced else losses)
 
 
+@MANY
 @given(a_batch())
 def test_nor_do_probabilities_taken_for_logits_where_they_are_said_to_be_logits(batch):
     p = softmax(batch[0])
     assert not lossaudit.diagnose(p, batch[1], ce(p, batch[1]), given="logits")
 
 
+@MANY
 @given(a_batch(), st.sampled_from([0.05, 0.1, 0.3]), st.booleans())
 def test_nor_does_honest_smoothing(batch, eps, said):
     z, y = batch
@@ -111,6 +121,7 @@ def test_nor_does_honest_smoothing(batch, eps, said):
     assert not lossaudit.diagnose(z, y, losses, label_smoothing=eps if said else None)
 
 
+@MANY
 @given(a_batch(), SEEDS)
 def test_nor_do_class_weights_and_ignored_labels(batch, seed):
     z, y = batch
@@ -129,6 +140,7 @@ def test_nor_do_class_weights_and_ignored_labels(batch, seed):
     assert not over_rows
 
 
+@MANY
 @given(DTYPES, st.integers(1, 60), SEEDS, st.sampled_from([0.1, 1.0, 10.0]))
 def test_nor_do_binary_losses(dtype, n, seed, scale):
     rng = np.random.default_rng(seed)
@@ -328,6 +340,7 @@ def test_numbers_that_no_reading_gives_are_told_as_such(batch):
 # --- bounds ---------------------------------------------------------------------------------------
 
 
+@MANY
 @given(a_batch())
 def test_a_softmax_lies_within_its_bound(batch):
     z = batch[0]
@@ -478,6 +491,7 @@ def test_a_log_that_was_printed_with_few_decimals():
     assert "written to 0.0001" in str(found)
 
 
+@MANY
 @given(st.integers(2, 50), SEEDS, st.floats(0, 1), st.sampled_from([8, 32]))
 def test_logs_that_plateau_anywhere_show_nothing(k, seed, place, batch):
     """Noise around a plateau: nothing in it is exact."""
@@ -498,7 +512,7 @@ def test_what_a_diagnosis_says():
     assert only.misuse == "double-softmax"
     assert only.statement == "consistent with a softmax too many"
     assert "2 of 2 losses" in only.because
-    assert dict(only.figures)["right"] in ce(z, y)
+    assert np.isclose(dict(only.figures)["right"], ce(z, y), rtol=2.0**-50).any()
     assert str(found).startswith("[double-softmax] consistent with")
     assert found[0] is only
     assert found.looked
@@ -573,3 +587,67 @@ def test_what_cannot_be_diagnosed_is_refused_in_words(arguments, text):
     with pytest.raises(lossaudit.DiagnosisError, match=text) as told:
         lossaudit.diagnose(**arguments)
     assert isinstance(told.value, ValueError)
+
+
+# --- logs of real trainings ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def benchmark(repository):
+    """`benchmarks/diagnosis.py`, which made the logs, as a module."""
+    path = repository / "benchmarks" / "diagnosis.py"
+    spec = importlib.util.spec_from_file_location("diagnosis_of_trainings", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def trained(benchmark, repository):
+    """The trainings of torch, optax, TensorFlow and Keras that are kept."""
+    text = (repository / "docs" / "diagnosis" / "logs.json").read_text(encoding="utf-8")
+    return [benchmark.Trained(**each) for each in json.loads(text)]
+
+
+@pytest.fixture(scope="module")
+def said(benchmark, trained):
+    """The trainings with what is said by their logs and by their batches."""
+    return [benchmark.judged(each) for each in trained]
+
+
+def test_no_false_alarm_in_honest_trainings(said):
+    honest = [each for each in said if not each.trained.mistakes]
+    assert len(honest) >= 20
+    assert {(each.by_log, each.by_batch) for each in honest} == {((), ())}
+
+
+def test_every_mistake_of_a_training_is_named(said):
+    names: Counter[str] = Counter()
+    for judged in (judged for judged in said if judged.trained.mistakes):
+        each, by_log, by_batch = judged.trained, judged.by_log, judged.by_batch
+        names[each.mistakes[0]] += 1
+        # A log alone says nothing false, and often nothing.
+        assert set(by_log) <= set(each.mistakes), each.name
+        # For K = 3 an eps/(K-1) of 0.1 is an eps/K of 0.15, which may be meant if none was said.
+        if each.name != "eps/(K-1), K = 3, not said":
+            assert set(by_batch) & set(each.mistakes), each.name
+    assert min(names.values()) >= 2
+    assert {"torch", "jax", "keras"} <= {each.trained.framework for each in said}
+
+
+def test_the_table_in_the_docs_is_that_of_these_trainings(benchmark, said, repository):
+    kept = (repository / "docs" / "diagnosis" / "table.md").read_text(encoding="utf-8")
+    assert kept == benchmark.table(said) + "\n"
+
+
+@pytest.mark.frameworks
+def test_trainings_of_today_show_the_same(benchmark):
+    pytest.importorskip("torch", exc_type=ImportError)
+    names = ("zero weights, K = 10", "hidden layer, K = 10", "softmax over the batch, zero weights")
+    runs = [run for run in (*benchmark.HONEST, *benchmark.MISTAKEN) if run.name in names]
+    for run in (run for run in runs if run.framework == "torch"):
+        now = benchmark.diagnosed(benchmark.train(run))
+        assert [found.misuses for found in now] == [run.mistakes, run.mistakes]
