@@ -2,8 +2,8 @@
 
 Trains small models with the losses of torch, optax, TensorFlow and Keras, rightly and with each
 mistake, and diagnoses the log of every training and a batch of it. The logs are written to
-docs/diagnosis/logs.json, which the tests replay without a framework, and the table to
-docs/diagnosis/table.md. `--replay` makes the table of the logs that are there; `--honest 200` draws
+docs/diagnosis/logs.json, which the tests replay without a framework, and the table to the end of
+docs/diagnose.md. `--replay` makes the table of the logs that are there; `--honest 200` draws
 honest trainings at random and counts what is said of them.
 """
 
@@ -24,7 +24,11 @@ import numpy as np
 import lossaudit
 from lossaudit.conformance.diagnosis.found import Diagnosed
 
-HERE = Path(__file__).resolve().parent.parent / "docs" / "diagnosis"
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+LOGS, PAGE = DOCS / "diagnosis" / "logs.json", DOCS / "diagnose.md"
+MARK = "<!-- written by benchmarks/diagnosis.py -->"
+"""Where the table begins in the page."""
+
 KEPT = 120
 """Losses of a log that are kept, evenly spaced; the first and the last are."""
 
@@ -710,9 +714,8 @@ def main() -> None:
     if arguments.honest:
         print(drawn_alarms(arguments.honest))
         return
-    path = HERE / "logs.json"
     if arguments.replay:
-        found = [Trained(**each) for each in json.loads(path.read_text(encoding="utf-8"))]
+        found = [Trained(**each) for each in json.loads(LOGS.read_text(encoding="utf-8"))]
     else:
         found = []
         for run in (*HONEST, *MISTAKEN):
@@ -723,11 +726,12 @@ def main() -> None:
     text = table([judged(each) for each in found])
     print(text)
     if not arguments.replay and not arguments.only:
-        HERE.mkdir(exist_ok=True)
+        LOGS.parent.mkdir(exist_ok=True)
         lines = ",\n".join(json.dumps(vars(each), separators=(",", ":")) for each in found)
-        path.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+        LOGS.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
     if not arguments.only:
-        (HERE / "table.md").write_text(text + "\n", encoding="utf-8")
+        before, _, _ = PAGE.read_text(encoding="utf-8").partition(MARK)
+        PAGE.write_text(f"{before}{MARK}\n\n{text}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -95,7 +95,8 @@ def of_batch(batches: list[Batch]) -> tuple[list[Diagnosis], list[str]]:
         _demand_numbers(batch)
     usable = [batch for batch in batches if not batch.outside.any()]
     plain: list[Fit] = []
-    for fit in (fit for batch in usable for fit in _fits(batch, right(batch), _meant(batch))):
+    meant = [(batch, list(right(batch))) for batch in usable]
+    for fit in (fit for batch, readings in meant for fit in _fits(batch, readings, _meant(batch))):
         plain.append(fit)
         if fit.within:
             break
@@ -110,22 +111,25 @@ def of_batch(batches: list[Batch]) -> tuple[list[Diagnosis], list[str]]:
     if len(usable) < len(batches) and not usable:
         looked.append("a reduced loss with labels that are no class: no other reading was tried")
         return found, looked
-    return [*found, *_misuses(usable, plain, looked)], looked
+    return [*found, *_misuses(meant, plain, looked)], looked
 
 
-def _misuses(batches: list[Batch], plain: list[Fit], looked: list[str]) -> list[Diagnosis]:
+def _misuses(
+    meant: list[tuple[Batch, list[Reading]]], plain: list[Fit], looked: list[str]
+) -> list[Diagnosis]:
     """The readings with one mistake that fit, else those with two."""
+    mistaken = [(batch, list(wrong(batch))) for batch, _ in meant]
     honest = plain[0] if plain else None
-    reduced = [f for b in batches for f in _fits(b, right(b), _others(b))]
-    single = [f for b in batches for f in _fits(b, wrong(b), _meant(b))]
+    reduced = [f for b, each in meant for f in _fits(b, each, _others(b))]
+    single = [f for b, each in mistaken for f in _fits(b, each, _meant(b))]
     chosen = [f for f in (*single, *reduced) if f.shown and _apart(f, plain)]
     tried = len(reduced) + len(single)
     if not chosen:
-        double = [f for b in batches for f in _fits(b, wrong(b), _others(b))]
+        double = [f for b, each in mistaken for f in _fits(b, each, _others(b))]
         chosen = [f for f in double if f.shown and _apart(f, plain)]
         tried += len(double)
     looked.append(f"{len(plain)} right readings of the predictions, {tried} with a mistake")
-    if crossed := [b for b in batches if b.crossed]:
+    if crossed := [b for b, _ in meant if b.crossed]:
         chosen = chosen or [f for b in crossed for f in _broadcast(b) if f.shown]
     if not chosen:
         looked.append("no reading that is known gives these losses")

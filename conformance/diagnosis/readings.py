@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -125,7 +126,8 @@ class Taken:
         aim = batch.target if target is None else target
         told = batch.asked.label_smoothing or 0.0
         asked = _options(batch, aim, told if eps is None else eps)
-        return lambda: _losses(self, batch, aim, asked, smoothing)
+        # Kept, since they are reduced in several ways.
+        return cache(lambda: _losses(self, batch, aim, asked, smoothing))
 
 
 def _options(batch: Batch, target: NDArray[Any], eps: float) -> Options:
@@ -343,7 +345,7 @@ def _wrong_logits(batch: Batch) -> Iterator[Reading]:
     yield from _taken_for_probabilities(batch)
     if batch.index and 1 < batch.rows <= MOST_IN_BATCH and not batch.asked.label_smoothing:
         says = "-log of a softmax over the samples, at the column of each label"
-        yield Reading("wrong-axis", says, lambda: _over_batch(batch))
+        yield Reading("wrong-axis", says, cache(lambda: _over_batch(batch)))
     says = "minus the logit of the target, which is no log-probability"
     taken = Taken("", "kl_divergence", batch.x)
     yield Reading("logits-for-log-probabilities", says, taken.losses(batch))
