@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from .diagnosis import given as reading
 from .diagnosis.batch import of_batch
 from .diagnosis.found import Diagnosed, Diagnosis
@@ -74,5 +76,8 @@ def diagnose(
     else:
         if targets is None:
             raise DiagnosisError("logits_or_probs without targets: give the targets of the batch")
-        found, looked = of_batch(reading.batches(logits_or_probs, targets, losses, said))
+        batches = reading.batches(logits_or_probs, targets, losses, said)
+        # Infinite logits are read as what they are: masks, or what went wrong.
+        with np.errstate(all="ignore"):
+            found, looked = of_batch(batches)
     return Diagnosed(tuple(found), tuple(looked))

@@ -95,6 +95,9 @@ def of_batch(batches: list[Batch]) -> tuple[list[Diagnosis], list[str]]:
         _demand_numbers(batch)
     usable = [batch for batch in batches if not batch.outside.any()]
     plain: list[Fit] = []
+    if all(batch.ignored.all() for batch in usable) and usable:
+        looked.append("every row is ignored")
+        return found, looked
     meant = [(batch, list(right(batch))) for batch in usable]
     for fit in (fit for batch, readings in meant for fit in _fits(batch, readings, _meant(batch))):
         plain.append(fit)
@@ -130,19 +133,28 @@ def _misuses(
         tried += len(double)
     looked.append(f"{len(plain)} right readings of the predictions, {tried} with a mistake")
     if crossed := [b for b, _ in meant if b.crossed]:
-        chosen = chosen or [f for b in crossed for f in _broadcast(b) if f.shown]
+        chosen = chosen or [
+            f for b in crossed for f in _broadcast(b) if f.shown and _apart(f, plain)
+        ]
     if not chosen:
         looked.append("no reading that is known gives these losses")
     return [d for name, fits in _by_misuse(chosen) for d in _told(name, fits[0], honest)]
 
 
+NARROW = 2.0**-4
+"""A reading is evidence where its bounds leave, all losses together, at most a sixteenth of the way
+to the right reading: wider ones take in whatever came, such as the mean of saturated sigmoids."""
+
+
 def _apart(fit: Fit, plain: list[Fit]) -> bool:
     """Whether the bounds of a reading are too narrow for the right one, which it then is not."""
     right_ones = [each.value for each in plain if each.batch is fit.batch]
-    with np.errstate(invalid="ignore"):
-        return all(
-            bool((np.abs(value - fit.value) > fit.error)[fit.decided].any()) for value in right_ones
-        )
+    right_one = right_ones[0] if right_ones else np.zeros_like(fit.value)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        way = np.abs(right_one - fit.value)
+        left = np.where(fit.decided & ~np.isnan(way), np.minimum(fit.error / way, 1.0), 1.0)
+    # 0 / 0 is where both are the same.
+    return float(np.prod(np.nan_to_num(left, nan=1.0))) <= NARROW
 
 
 def _by_misuse(fits: Iterable[Fit]) -> list[tuple[str, list[Fit]]]:

@@ -19,6 +19,7 @@ monotone, and so is a guard: it lies between its values at p_j - delta and p_j +
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -327,9 +328,10 @@ def _wrong_probabilities(batch: Batch) -> Iterator[Reading]:
         yield from _taken_for_probabilities(batch)
         return
     yield from _acting(batch, _guarded(x, "the predictions"))
-    taken = Taken("", "kl_divergence", x)
-    says = "minus the probability of the target, which is no logarithm"
-    yield Reading("probabilities-for-logs", says, taken.losses(batch))
+    if _no_less_than_0(batch):
+        taken = Taken("", "kl_divergence", x)
+        says = "minus the probability of the target, which is no logarithm"
+        yield Reading("probabilities-for-logs", says, taken.losses(batch))
     if not batch.index and batch.target.min() >= 0.0 and batch.target.max() <= 1.0:
         for taken in _guarded(batch.target, "the targets"):
             says = f"the cross-entropy with the predictions for the target, of {taken.what}"
@@ -346,12 +348,19 @@ def _wrong_logits(batch: Batch) -> Iterator[Reading]:
     if batch.index and 1 < batch.rows <= MOST_IN_BATCH and not batch.asked.label_smoothing:
         says = "-log of a softmax over the samples, at the column of each label"
         yield Reading("wrong-axis", says, cache(lambda: _over_batch(batch)))
+    if not _no_less_than_0(batch):
+        return
     says = "minus the logit of the target, which is no log-probability"
     taken = Taken("", "kl_divergence", batch.x)
     yield Reading("logits-for-log-probabilities", says, taken.losses(batch))
     says = "minus the probability of the target, which is no logarithm"
     taken = Taken("", "kl_divergence", p, delta=delta)
     yield Reading("probabilities-for-logs", says, taken.losses(batch))
+
+
+def _no_less_than_0(batch: Batch) -> bool:
+    """Whether the targets have an entropy, which a divergence takes from the cross-entropy."""
+    return batch.index or bool((batch.target >= 0.0).all())
 
 
 def _acting(batch: Batch, guarded: Iterator[Taken]) -> Iterator[Reading]:
@@ -516,12 +525,17 @@ def _wrong_binary(batch: Batch) -> Iterator[Reading]:
     if not _binary_probabilities(batch):
         c = arithmetic_of(LOGITS_BCE, batch.dtype).c_sigmoid
         p = np.asarray(api.sigmoid(x))
+        # Where exp(-x) is below a quarter of the unit, 1 + exp(-x) rounds to 1, and so does p.
+        whole = x > -math.log(batch.unit / 4.0)
+        p = np.where(whole, 1.0, p)
         delta = (c + 1.0) * batch.unit * p + FORMATS[batch.dtype].least_normal
+        delta = np.where(whole, 0.0, delta)
         again = Taken("", LOGITS_BCE, p, delta=delta)
         says = plain + "sigmoid(predictions) taken for logits"
         yield Reading("double-sigmoid", says, again.losses(batch))
         # 1 - p is formed of the rounded p.
-        yield from _acting(batch, _guarded_binary(p, "sigmoid(predictions)", delta + batch.unit))
+        rest = np.where(whole, 0.0, delta + batch.unit)
+        yield from _acting(batch, _guarded_binary(p, "sigmoid(predictions)", rest))
     if not _within_0_1(x):
         for taken in _guarded_binary(np.clip(x, 0.0, 1.0), "the predictions"):
             says = f"{plain}{taken.what}, as if they were probabilities"

@@ -339,6 +339,27 @@ def test_numbers_that_no_reading_gives_are_told_as_such(batch):
     assert "no reading that is known gives these losses" in str(found)
 
 
+def test_infinite_logits_are_read_as_they_are():
+    z, y = np.array([[0.5, -np.inf, 1.0], [2.0, 0.25, -np.inf]]), np.array([0, 1])
+    assert not lossaudit.diagnose(z, y, ce(z, y))
+    assert not lossaudit.diagnose(z, [1, 2], [np.inf, np.inf])
+    assert lossaudit.diagnose(z, y, ce(softmax(z), y)).misuses == ("double-softmax",)
+    assert not lossaudit.diagnose(np.where(z < 0, np.inf, z), y, 1.0)
+
+
+def test_what_is_all_ignored_says_nothing():
+    z = np.arange(6.0).reshape(2, 3)
+    found = lossaudit.diagnose(z, [-100, -100], 0.0)
+    assert not found
+    assert "every row is ignored" in str(found)
+
+
+def test_bounds_that_take_in_whatever_came_are_no_evidence():
+    """The quotient by a sum that cancels has no digits, and then any loss would fit."""
+    z = np.array([[1.0, -1.0, 1e-7], [2.0, 1.0, 0.5]], np.float32)
+    assert not lossaudit.diagnose(z, [0, 1], np.float32(2.25))
+
+
 # --- bounds ---------------------------------------------------------------------------------------
 
 
