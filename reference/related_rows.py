@@ -118,19 +118,17 @@ def _divergence(case: Case, semantics: Semantics) -> Truth:
     given, target = case.inputs, np.asarray(case.target, dtype=np.float64)
     nan = np.asarray((np.isnan(given) | np.isnan(target)).any(axis=1))
     q, model, moved = np.where(nan[:, None], 1.0, target), np.where(nan[:, None], 1.0, given), None
-    reason = np.full(nan.shape, "")
-    if case.operation == "kl_divergence_probabilities":
-        if semantics.guard == "floor":
-            low = clip_bounds(semantics.guard_eps, case.dtype)[0]
-            moved = np.asarray((model < low) | (model > 1.0))
-            q, model = np.clip(q, low, 1.0), np.clip(model, low, 1.0)
-        outside = np.asarray(((model < 0.0) | (q < 0.0)).any(axis=1))
-        reason = np.where(outside, NOT_A_PROBABILITY, "")
-        model, q = np.where(outside[:, None], 1.0, model), np.where(outside[:, None], 1.0, q)
+    from_logs = case.operation == "kl_divergence"
+    if not from_logs and semantics.guard == "floor":
+        low = clip_bounds(semantics.guard_eps, case.dtype)[0]
+        moved = np.asarray((model < low) | (model > 1.0))
+        q, model = np.clip(q, low, 1.0), np.clip(model, low, 1.0)
+    outside = np.asarray(((q < 0.0) | ((model < 0.0) & (not from_logs))).any(axis=1))
+    reason = np.where(outside, NOT_A_PROBABILITY, "")
+    model, q = np.where(outside[:, None], 1.0, model), np.where(outside[:, None], 1.0, q)
     factor = Exact.from_float(q)
     own = multiplied(factor, log(Exact.from_float(np.where(q > 0.0, q, 1.0))))
     exact_model = Exact.from_float(model)
-    from_logs = case.operation == "kl_divergence"
     surprise = exact_model if from_logs else log(exact_model)
     cross = nothing_times(factor, surprise, multiplied(factor, surprise))
     terms = subtract(own, cross)

@@ -149,6 +149,20 @@ def test_no_weight_makes_a_value_of_nan() -> None:
     assert np.isnan(to_float(found.loss)).all()
 
 
+@pytest.mark.parametrize("operation", ["kl_divergence", "kl_divergence_probabilities"])
+@pytest.mark.parametrize("q", [-0.5, -1e-30])
+def test_a_negative_share_of_a_target_has_no_divergence(operation: str, q: float):
+    x = np.array([[0.25, 0.25, 0.5]] * 2)
+    x = np.log(x) if operation == "kl_divergence" else x
+    target = np.array([[q, 0.75, 0.5], [0.25, 0.25, 0.5]])
+    found = truth(Case(operation, "float64", x, target), Semantics())
+    assert found.undefined.tolist() == [True, False]
+    assert np.isnan(to_float(found.loss)[0])
+    assert np.isnan(to_float(found.gradient)[0]).all()
+    # Logarithms below 2 that are wrong by an ulp at most, times shares that sum to 1.
+    assert to_float(found.loss)[1] == pytest.approx(0.0, abs=2.0**-52)
+
+
 @pytest.mark.parametrize("near", [False, True])
 def test_divergence_from_log_probabilities(near: bool) -> None:
     p = probabilities()
