@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from .adapters.environments import Environment
     from .conformance.comparison import Comparison
@@ -725,19 +725,21 @@ def theory(
     details: Annotated[bool, typer.Option("--details", help="Every op and format.")] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
 ) -> None:
-    """Ask real ops what a textbook says: entropy, divergence, perplexity, smoothing, InfoNCE."""
+    """Ask real ops what a textbook says: entropy, divergence, perplexity, smoothing, InfoNCE.
+
+    Exit code 1 if a statement does not hold of an op, or a call that it needs did not return.
+    """
     from rich.console import Console
 
     from .conformance.theory.measure import answers
     from .reports.theory import print_theory, theory_markdown
 
-    heard, absent, code = _asked_plainly(backend, answers)
+    heard, absent, code = _asked_plainly(backend, answers, lambda answer: not answer.holds)
     if markdown:
         typer.echo(theory_markdown(heard, absent), nl=False)
     else:
         print_theory(heard, absent, Console(), details=details)
-    failed = code == NOTHING_NEW and not all(answer.holds for answer in heard)
-    raise typer.Exit(NEW_FINDINGS if failed else code)
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -748,13 +750,16 @@ def misuse(
     ] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
 ) -> None:
-    """Call ops as they are not meant: which raise, warn or stay silent, and how wrong they are."""
+    """Call ops as they are not meant: which raise, warn or stay silent, and how wrong they are.
+
+    Exit code 1 if a call was lost: the op crashed, hung, or was not asked any more.
+    """
     from rich.console import Console
 
     from .conformance.misuse.matrix import cells
     from .reports.misuse_matrix import matrix_markdown, print_matrix
 
-    heard, absent, code = _asked_plainly(backend, cells)
+    heard, absent, code = _asked_plainly(backend, cells, lambda cell: cell.behaviour == "lost")
     if markdown:
         typer.echo(matrix_markdown(heard, absent), nl=False)
     else:
@@ -763,25 +768,30 @@ def misuse(
 
 
 def _asked_plainly(
-    backend: list[str] | None, ask: Ask[Any]
+    backend: list[str] | None, ask: Ask, failed: Callable[[Any], bool]
 ) -> tuple[list[Any], list[Absence], int]:
-    """What frameworks said, those that are not there, and the exit code of that much."""
+    """What frameworks said, those that are not there, and the exit code."""
     from .conformance.plainly import ask_each
+    from .conformance.run import Absence
 
     heard: list[Any] = []
+    absent: list[Absence] = []
 
     def hear(answer: Any) -> None:
-        if all(answer.subject.home != other.subject.home for other in heard):
-            typer.echo(f"asking {answer.subject.home} ...", err=True)
-        heard.append(answer)
+        (absent if isinstance(answer, Absence) else heard).append(answer)
+
+    def begin(home: str) -> None:
+        typer.echo(f"asking {home} ...", err=True)
 
     frameworks = _frameworks(backend)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        absent = ask_each(frameworks, ask, hear)
+        ask_each(frameworks, ask, begin, hear)
     except KeyboardInterrupt:
         typer.echo("lossaudit: interrupted; this is what was heard until then", err=True)
-        return heard, [], INTERRUPTED
+        return heard, absent, INTERRUPTED
+    if any(map(failed, heard)):
+        return heard, absent, NEW_FINDINGS
     lost = absent if backend or not heard else ()
     return heard, absent, UNUSABLE if lost else NOTHING_NEW
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any
 
 from ..adapters.client import UnusableFramework, WorkerPool
+from ..adapters.registry import FRAMEWORKS
 from ..adapters.subject import PLAIN, Subject
 from .bench import Session
 from .engine import Patience, plan
 from .run import Absence
 
-T = TypeVar("T")
-Ask = Callable[[Session, Sequence[Subject]], Iterable[T]]
+Ask = Callable[[Session, Sequence[Subject]], Iterable[Any]]
 
 
 def plain(subjects: Iterable[Subject]) -> Iterator[Subject]:
@@ -20,17 +20,33 @@ def plain(subjects: Iterable[Subject]) -> Iterator[Subject]:
     return (s for s in subjects if s.mode in PLAIN and not (s.misuse or s.tensors))
 
 
-def ask_each(frameworks: Sequence[str], ask: Ask[T], emit: Callable[[T], None]) -> list[Absence]:
-    """Emit what `ask` says of the subjects of each framework; say which are not there."""
+def ask_each(
+    frameworks: Sequence[str],
+    ask: Ask,
+    begin: Callable[[str], None],
+    emit: Callable[[Any], None],
+) -> None:
+    """Emit what `ask` says of the subjects of each framework, and an Absence for each that is lost.
+
+    Args:
+        frameworks: their names.
+        ask: is given a session and the subjects of one framework. A call that fails is an Outcome
+            like any other, so what comes of it is for `ask` to say.
+        begin: hears whose turn it is.
+        emit: hears the rest.
+    """
     parts, absent = plan(frameworks, "quick")
+    for absence in absent:
+        emit(absence)
     for part in parts:
         if any(subject.compiled for subject in part.subjects):
             continue
+        home = part.subjects[0].home
+        begin(home)
         with WorkerPool(part.environment.python) as pool:
             try:
                 for answer in ask(Patience(pool, lambda _: None), part.subjects):
                     emit(answer)
             except UnusableFramework as error:
-                home = part.subjects[0].home
-                absent.append(Absence(framework=home, reason=error.reason, hint=""))
-    return absent
+                hint = FRAMEWORKS[part.subjects[0].framework].install
+                emit(Absence(framework=home, reason=error.reason, hint=hint))

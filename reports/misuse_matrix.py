@@ -45,16 +45,23 @@ def print_matrix(cells: Sequence[Cell], absent: Sequence[Absence], console: Cons
         console.print(Text(text.one_line(note, 300), style="dim"))
 
 
-_STYLES = {"SILENT": "bold red", "warns": "yellow", "raises": "green", "harmless": "green"}
+STATES = ("SILENT", "warns", "raises", "harmless", "no bound", "LOST")
+
+_STYLES = {
+    "SILENT": "bold red",
+    "LOST": "bold red",
+    "warns": "yellow",
+    "raises": "green",
+    "harmless": "green",
+}
 
 
 def matrix_markdown(cells: Sequence[Cell], absent: Sequence[Absence]) -> str:
     """A count for each misuse, then a table for each."""
     parts = _by_misuse(cells)
-    states = ("SILENT", "warns", "raises", "harmless")
-    head = ("misuse", *states)
-    counted = [(name, *(f"{_of(some, state)}" for state in states)) for name, some in parts.items()]
-    blocks = [markdown.table(head, counted)]
+    seen = [name for name in STATES if _of(cells, name)]
+    counted = [(name, *(f"{_of(some, each)}" for each in seen)) for name, some in parts.items()]
+    blocks = [markdown.table(("misuse", *seen), counted)]
     for name, some in parts.items():
         rows = [(e.did, e.home, ", ".join(e.ops), e.loss, e.said) for e in lines(some)]
         blocks += [f"### {markdown.escaped(name)}", markdown.table(_HEAD, rows, 600)]
@@ -79,12 +86,12 @@ def lines(cells: Iterable[Cell]) -> list[Line]:
 def state(cell: Cell) -> str:
     """In a word; what is silent and harmless is no matter."""
     if cell.behaviour == "silent":
-        return "harmless" if cell.harmless else "SILENT"
-    return cell.behaviour
+        return "no bound" if cell.harmless is None else "harmless" if cell.harmless else "SILENT"
+    return "LOST" if cell.behaviour == "lost" else cell.behaviour
 
 
 def _loss(cell: Cell) -> str:
-    if cell.behaviour == "raises" or cell.harmless:
+    if cell.behaviour in ("raises", "lost") or cell.harmless:
         return ""
     off = f"{cell.off:.3g}" if isfinite(cell.off) else "no number"
     return f"{cell.came:.4f}, meant {cell.right:.4f}; a row is off by up to {off}"
@@ -102,5 +109,5 @@ def _of(cells: Iterable[Cell], name: str) -> int:
 
 
 def _counts(cells: Sequence[Cell]) -> str:
-    parts = ((name, _of(cells, name)) for name in ("SILENT", "warns", "raises", "harmless"))
+    parts = ((name, _of(cells, name)) for name in STATES)
     return ", ".join(f"{number} {name}" for name, number in parts if number)

@@ -37,6 +37,7 @@ def print_theory(
     for absence in absent:
         note = f"not asked: {absence.framework}: {absence.reason}; {absence.hint}"
         console.print(Text(text.one_line(note, 300), style="dim"))
+    console.print(Text(counted(answers), style="bold"))
     failed = [answer for answer in answers if not answer.holds]
     if failed:
         print_heading(console, f"Does not hold ({len(failed)})")
@@ -54,9 +55,19 @@ def _print_each(answers: Iterable[Answer], console: Console) -> None:
             print_indented(console, text.one_line(line, 300), 6, "dim")
 
 
+def counted(answers: Sequence[Answer]) -> str:
+    """How many hold, do not, and say nothing."""
+    telling = [answer for answer in answers if answer.claims or answer.broken]
+    held = sum(answer.holds for answer in telling)
+    ops = len({answer.subject.name for answer in telling})
+    more = len(answers) - len(telling)
+    silent = f"; {more:,} more say nothing: not asked, or of too wide a bound" if more else ""
+    return f"{held:,} of {len(telling):,} answers hold, of {text.count(ops, 'op')}{silent}."
+
+
 def _lines(answer: Answer) -> list[str]:
     if not answer.claims:
-        return [f"not asked: {answer.reason}"]
+        return [answer.reason if answer.broken else f"says nothing: {answer.reason}"]
     return [f"{claim.of}: {_said(claim)}" for claim in answer.claims]
 
 
@@ -79,10 +90,8 @@ def theory_markdown(answers: Sequence[Answer], absent: Sequence[Absence]) -> str
         )
         for identity in _asked(answers)
     ]
-    held = sum(answer.holds for answer in answers if answer.claims)
-    asked = sum(1 for answer in answers if answer.claims)
     parts = [
-        f"{held:,} of {asked:,} answers hold, of {len({a.subject.name for a in answers})} ops.",
+        counted(answers),
         markdown.table(head, rows, 200),
         SHARE,
         *(f"Not asked: {absence.framework}, {absence.reason}." for absence in absent),
@@ -127,12 +136,12 @@ def _of(answers: Iterable[Answer], identity: Identity, home: str) -> list[Answer
 
 def _cell(found: Sequence[Answer]) -> str:
     """How many ops were asked, and how near the nearest to its bound came."""
-    asked = [answer for answer in found if answer.claims]
+    asked = [answer for answer in found if answer.claims or answer.broken]
     if not asked:
-        return "not asked" if found else NO_OP
+        return "says nothing" if found else NO_OP
     ops = len({answer.subject.op for answer in asked})
     failed = len({answer.subject.op for answer in asked if not answer.holds})
     if failed:
         return f"FAILS in {failed} of {text.count(ops, 'op')}"
-    worst = max(answer.worst.share for answer in asked if answer.worst)
+    worst = max((answer.worst.share for answer in asked if answer.worst), default=0.0)
     return f"{worst:.2f} ({text.count(ops, 'op')})"

@@ -15,22 +15,21 @@ import numpy as np
 from ...adapters.subject import Subject
 from ...reference import api
 from ...reference.bounds import bounds
-from ...reference.formats import FORMATS, round_to_format
+from ...reference.formats import FORMATS
 from ...reference.vocabulary import Case, Floats, Options
 from ..bench import Session
 from ..plainly import plain
 from ..stream import Stream
-from .ask import DTYPE, SAID
+from .ask import DTYPE, SAID, rounded
 
 SEED = 5
 SIZE = 8
 EPS = 0.125
 CE, CE_OF_P = "cross_entropy", "cross_entropy_probabilities"
 BCE, BCE_OF_P = "binary_cross_entropy_with_logits", "binary_cross_entropy"
-UNIT = 2.0**-24
-"""Half an ulp of DTYPE at most, relative."""
 
-Behaviour = Literal["raises", "warns", "silent"]
+Behaviour = Literal["raises", "warns", "silent", "lost"]
+"""Lost: the op crashed or hung, or was not asked any more after it did."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +65,10 @@ class Cell:
 
     Attributes:
         said: what it raised or warned.
-        came, right: mean losses, NaN where it raised.
+        came, right: mean losses, NaN where it raised or was lost.
         off: the largest error of a sample.
-        harmless: whether all of them lie within the op's bound of what was meant.
+        harmless: whether all of them lie within the op's bound of what was meant; None where it
+            has no bound to tell by.
     """
 
     misuse: str
@@ -78,7 +78,7 @@ class Cell:
     came: float
     right: float
     off: float
-    harmless: bool
+    harmless: bool | None
 
 
 def cells(session: Session, subjects: Sequence[Subject]) -> Iterator[Cell]:
@@ -96,7 +96,8 @@ def _cell(session: Session, subject: Subject, mistake: Mistake) -> Cell:
     right = float(call.right.mean())
     if not outcome.returned or outcome.loss is None:
         said = f"{outcome.status}: {' '.join(outcome.message.split())[:SAID]}"
-        return Cell(mistake.name, subject, "raises", said, np.nan, right, np.nan, harmless=False)
+        did: Behaviour = "raises" if outcome.status == "raised" else "lost"
+        return Cell(mistake.name, subject, did, said, np.nan, right, np.nan, harmless=False)
     said = "; ".join(outcome.warnings)[:SAID]
     loss = call.samples(outcome.loss)
     off = np.abs(loss - call.right)
@@ -109,27 +110,26 @@ def _cell(session: Session, subject: Subject, mistake: Mistake) -> Cell:
         float(loss.mean()),
         right,
         float(off.max()) if np.isfinite(off).all() else np.inf,
-        harmless=bool(np.all(off <= room)),
+        harmless=None if room is None else bool(np.all(off <= room)),
     )
 
 
-def _room(subject: Subject, case: Case, call: Call) -> Floats:
-    """How far the losses of a harmless call may be from what is right; no room without a bound."""
+def _room(subject: Subject, case: Case, call: Call) -> Floats | None:
+    """How far the losses of a harmless call may be from what is right; None without a bound."""
+    if case.options.reduction != "none":
+        return np.zeros(len(call.right))  # a sum is no mean, by any rounding
     arithmetic = subject.arithmetic.get(DTYPE)
-    if arithmetic is None or case.options.reduction != "none":
-        return np.zeros(len(call.right))
+    if arithmetic is None:
+        return None
     if case.target_kind != subject.target:
         case = replace(case, target=_target(subject))  # an op that takes both takes them alike
     with np.errstate(all="ignore"):
         found = bounds(case, subject.semantics, arithmetic).loss
-    return call.samples(found) + call.moved
+    room = call.samples(found) + call.moved
+    return room if np.isfinite(room).all() else None
 
 
 # --- what a user passes ---------------------------------------------------------------------------
-
-
-def rounded(values: Floats) -> Floats:
-    return round_to_format(np.asarray(values, np.float64), FORMATS[DTYPE])
 
 
 Z = rounded(2.0 * Stream("misuse matrix", SEED).normal(SIZE, SIZE))
@@ -226,7 +226,7 @@ def _may_smooth(subject: Subject) -> bool:
 
 
 # A log-probability is rounded by half an ulp of itself; all of a row move its loss by at most two.
-LOGS_MOVED = 2 * UNIT * float(np.abs(api.log_softmax(Z)).max())
+LOGS_MOVED = 2 * FORMATS[DTYPE].unit_roundoff * float(np.abs(api.log_softmax(Z)).max())
 
 MISTAKES = (
     Mistake("softmax before an op for logits", _of(CE), _given(api.softmax)),

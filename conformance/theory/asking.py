@@ -23,7 +23,11 @@ LIBM = 2 * UNIT
 
 
 class NotAsked(Exception):
-    """The op could not be asked; the reason is the message."""
+    """The statement is not about this op, or nothing bounds its answers; the message says why."""
+
+
+class NotReturned(Exception):
+    """A call that the statement needs raised, crashed or hung."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class Claim:
         right: the right side, not computed by any framework.
         room: by how much rounding alone may part them, derived.
         sense: how the two sides relate.
+        scale: how large a mistake would be; the right side's own size where it is not given.
     """
 
     of: str
@@ -56,6 +61,13 @@ class Claim:
     right: Floats
     room: Floats
     sense: Literal["=", ">=", "<="] = "="
+    scale: Floats | float | None = None
+
+    @property
+    def tells(self) -> bool:
+        """Whether most entries have a room in which a mistake would be seen."""
+        scale = np.abs(self.right) if self.scale is None else self.scale
+        return bool(np.mean(self.room < scale) > 0.5)  # more than half of them
 
     @property
     def off(self) -> Floats:
@@ -67,10 +79,14 @@ class Claim:
 
     @property
     def _parts(self) -> Floats:
-        """Which part of its room each entry takes; NaN, which never holds, is infinite."""
+        """Which part of its room each entry takes; what is no number never holds, and is infinite.
+
+        An entry without a bound says nothing, and takes none.
+        """
         with np.errstate(divide="ignore", invalid="ignore"):
             part = np.where(self.off == 0.0, 0.0, self.off / self.room)
-        return np.where(np.isnan(part), np.inf, part)
+        part = np.where(np.isnan(part), np.inf, part)
+        return np.where(np.isinf(self.room) & np.isfinite(self.value), 0.0, part)
 
     @property
     def share(self) -> float:
@@ -104,13 +120,15 @@ class Asking:
         """Loss and gradient of rows; inputs and targets hold values of the format.
 
         Raises:
-            NotAsked: if the call did not return, or nobody declares how the op computes.
+            NotAsked: if the op does not take such a call, or nobody declares how it computes.
+            NotReturned: if the call raised, or the worker was lost.
         """
         subject = self.subject
         case = Case(subject.operation, self.dtype, inputs, target, options or Options())
         outcome = self.session.ask(subject, case)
         if not outcome.returned or outcome.loss is None:
-            raise NotAsked(f"{outcome.status}: {outcome.message.strip()[:200]}")
+            said = f"{outcome.status}: {' '.join(outcome.message.split())[:200]}"
+            raise NotAsked(said) if outcome.status == "unsupported" else NotReturned(said)
         found = self._bounds(case)
         gradient, gradient_room = np.zeros(0), np.zeros(0)
         if outcome.gradient is not None:

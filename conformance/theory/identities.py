@@ -17,9 +17,9 @@ import numpy as np
 
 from ...adapters.subject import Subject
 from ...reference import api
-from ...reference.distributions import cross_entropy_distributions, entropy
+from ...reference.distributions import cross_entropy_distributions, entropy, kl_divergence
 from ...reference.vocabulary import Floats, Options
-from ..misuse.forms import converted, share_of, smoothed
+from ..misuse.forms import converted, share_of, smoothed, smoothed_floor
 from ..stream import Stream
 from .asking import LIBM, UNIT, Asking, Claim, NotAsked
 
@@ -29,7 +29,9 @@ ROWS, CLASSES = 64, 8
 
 PARTS = 64
 EPS = 0.125
-TEMPERATURE = 2.0**8
+WARM, HOT = 2.0, 2.0**8
+"""A temperature that people use, and one at which the first order leaves out a few hundredths."""
+
 LOG_CLASSES = math.log(CLASSES)
 
 CE, CE_OF_P = "cross_entropy", "cross_entropy_probabilities"
@@ -120,25 +122,27 @@ def decomposition(asking: Asking) -> Iterator[Claim]:
 def gibbs(asking: Asking) -> Iterator[Claim]:
     """The divergence of log-probabilities that are rounded is that of softmax(x), plus lse(x)."""
     q, other = distributions("target"), distributions("model")
+    differing = kl_divergence(q, other)
     for of, p in (("P and Q differ", other), ("P = Q", q)):
         x, moved = as_inputs(asking, p)
         found = asking.ask(x, q)
         shift = api.logsumexp(x) if asking.subject.operation == KL else np.zeros(ROWS)
         room = found.room + noise(3, found.loss, shift)
         value = found.loss + shift
-        yield Claim(of, value, np.zeros(ROWS), room, ">=")
+        zero = np.zeros(ROWS)
+        yield Claim(f"at least 0 where {of}", value, zero, room, ">=", differing)
         if p is q:
             # KL(Q || softmax(log Q + e)) <= (max e - min e)^2 / 8 (Hoeffding's lemma), e by d.
-            yield Claim(of, value, np.zeros(ROWS), room + moved**2 / 8)
+            yield Claim(f"0 where {of}", value, zero, room + moved**2 / 8, "=", differing)
 
 
 def entropy_bounds(asking: Asking) -> Iterator[Claim]:
-    """0 <= H(Q) <= log K, with equality on the right for an even Q."""
+    """0 <= H(Q) <= log K, with equality on the right for an even Q; for the room see `gibbs`."""
     for of, q in (("some Q", distributions("target")), ("an even Q", EVEN)):
         z, moved = as_inputs(asking, q)
         found = asking.ask(z, q)
         h = entropy(q)
-        room = found.room + moved + noise(2, h)
+        room = found.room + moved**2 / 8 + noise(2, h)
         yield Claim(f"CE(Q, Q) against H(Q), {of}", found.loss, h, room)
         top = np.full(ROWS, LOG_CLASSES)
         yield Claim(f"CE(Q, Q) against log K, {of}", found.loss, top, room + noise(2, top), "<=")
@@ -179,11 +183,11 @@ def perplexity(asking: Asking) -> Iterator[Claim]:
     z, y = logits(asking, "perplexity"), labels("perplexity")
     for of, given in (("random logits", z), ("equal logits", np.zeros_like(z))):
         mean, room = _reduced(asking, given, y, "mean")
-        value = math.exp(mean)
+        value = float(np.exp(mean))
         logs = np.log(_shares(given, y))  # of rounded shares: each wrong by a rounding and an ulp
         right = math.exp(-math.fsum(logs) / len(logs))
         wrong = (UNIT + LIBM * np.abs(logs)).mean() + noise(2, abs(mean))
-        room = np.array(value * (math.expm1(room + wrong) + 2 * LIBM))
+        room = np.array(right * (np.expm1(room + wrong) + 2 * LIBM))
         yield Claim(f"exp(mean loss), {of}", np.array(value), np.array(right), room)
         if not given.any():
             yield Claim(
@@ -207,23 +211,34 @@ def distillation(asking: Asking) -> Iterator[Claim]:
     (r / T)^2 e^(r / T) / (2 K): the second derivative of softmax along x is
     p_j ((x_j - m)^2 - v), m and v mean and variance of x under p, and p_j <= e^(r / T) / K.
     The soft target is rounded to the format, which moves q - p by its rounding and by p times
-    what its sum misses of 1.
+    what its sum misses of 1. Bounds of narrow formats grow with T, and tell nothing at a large one.
     """
-    z, t = logits(asking, "student"), logits(asking, "teacher")
-    exact = np.asarray(api.softmax(t / TEMPERATURE))
-    q = asking.rounded(exact)
-    found = asking.ask(z / TEMPERATURE, q)
-    if not found.gradient.size:
+    if not asking.subject.gradients:
         raise NotAsked("it has no gradient")
-    value = TEMPERATURE * found.gradient
-    missed = np.abs(q - exact)
-    room = TEMPERATURE * (found.gradient_room + missed + missed.sum(axis=1, keepdims=True))
-    p = np.asarray(api.softmax(z / TEMPERATURE))
-    right = TEMPERATURE * (p - exact)
-    room = room + noise(3, TEMPERATURE * p, TEMPERATURE * exact)
-    yield Claim("T (p - q)", value, right, room)
+    warm, hot = (_softened(asking, temperature) for temperature in (WARM, HOT))
+    for temperature, (value, right, room) in ((WARM, warm), (HOT, hot)):
+        yield Claim(f"T (p - q), T = {temperature:g}", value, right, room)
+    z, t = _logits_at(asking, HOT), logits(asking, "teacher")
+    value, _, room = hot
     even = (_centred(z) - _centred(t)) / CLASSES
     yield Claim("(z - t) / K, centred, as T grows", value, even, room + _beyond(z) + _beyond(t))
+
+
+def _logits_at(asking: Asking, temperature: float) -> Floats:
+    """The student's logits z, so that z / T is a number of the format."""
+    return temperature * asking.rounded(logits(asking, "student") / temperature)
+
+
+def _softened(asking: Asking, temperature: float) -> tuple[Floats, Floats, Floats]:
+    """T times the op's gradient at z / T, T (p - q), and the room between them."""
+    x = _logits_at(asking, temperature) / temperature
+    exact = np.asarray(api.softmax(logits(asking, "teacher") / temperature))
+    q, p = asking.rounded(exact), np.asarray(api.softmax(x))
+    found = asking.ask(x, q)
+    missed = np.abs(q - exact)
+    moved = missed + p * missed.sum(axis=1, keepdims=True)
+    room = temperature * (found.gradient_room + moved + noise(3, p, exact))
+    return temperature * found.gradient, temperature * (p - exact), room
 
 
 def _centred(x: Floats) -> Floats:
@@ -233,7 +248,7 @@ def _centred(x: Floats) -> Floats:
 def _beyond(x: Floats) -> Floats:
     """T times what the first order leaves out, and a dozen roundings of the order itself."""
     r = np.ptp(x, axis=1, keepdims=True)
-    second = r**2 * np.exp(r / TEMPERATURE) / (2 * CLASSES * TEMPERATURE)
+    second = r**2 * np.exp(r / HOT) / (2 * CLASSES * HOT)
     return second + noise(12, np.abs(x).max(axis=1, keepdims=True))
 
 
@@ -280,7 +295,7 @@ def info_nce(asking: Asking) -> Iterator[Claim]:
         top = np.full(ROWS, LOG_CLASSES)
         yield Claim(f"log N - loss of {of}, against log N", gain, top, room, "<=")
         if given is not z:
-            yield Claim(f"log N - loss of {of}", gain, np.zeros(ROWS), room)
+            yield Claim(f"log N - loss of {of}", gain, np.zeros(ROWS), room, "=", top)
 
 
 def multi_label(asking: Asking) -> Iterator[Claim]:
@@ -322,27 +337,29 @@ def smoothing(asking: Asking) -> Iterator[Claim]:
     other = next(name for name in CONVENTIONS if name != convention)
     same = _of_other(convention)
     moved = asking.ask(z, target, Options(label_smoothing=float(asking.rounded(np.array(same)))))
-    # eps' is rounded to the format, and the loss moves with it by at most the range of z.
-    rounding = abs(float(asking.rounded(np.array(same))) - same) * np.ptp(z, axis=1) * 2
+    # eps' is rounded to the format; the loss moves with it by L_y less a mean of others' losses,
+    # which is at most the range of z.
+    rounding = abs(float(asking.rounded(np.array(same))) - same) * np.ptp(z, axis=1)
     room = moved.room + rounding + noise(8, each[other])
     yield Claim(f"eps' = {same:.6g} gives {other}", moved.loss, each[other], room)
 
 
 def _of_other(convention: str) -> float:
     """The eps of a convention that is EPS of the other."""
-    return converted(EPS, CLASSES) if convention == "eps/K" else EPS * (CLASSES - 1) / CLASSES
+    return converted(EPS, CLASSES) if convention == "eps/K" else share_of(EPS, CLASSES, "eps/K")
 
 
 def _at_the_best(
     asking: Asking, convention: str, y: np.ndarray, target: np.ndarray
 ) -> Iterator[Claim]:
     """The least loss is the entropy of the smoothed target, where the gradient is 0."""
-    own, others = (float(part) for part in smoothed(share_of(EPS, CLASSES, convention), CLASSES))
+    share = share_of(EPS, CLASSES, convention)
+    own, others = (float(part) for part in smoothed(share, CLASSES))
     q = np.where(np.arange(CLASSES) == y[:, None], own, others)
     z = asking.rounded(np.log(q))
     d = np.max(np.abs(z - np.log(q)) + LIBM * np.abs(np.log(q)))
     found = asking.ask(z, target, Options(label_smoothing=EPS))
-    least = -(own * math.log(own) + (CLASSES - 1) * others * math.log(others))
+    least = float(smoothed_floor(share, CLASSES))
     # KL(q || softmax(log q + e)) <= (2 d)^2 / 8; some ten roundings in the entropy.
     room = found.room + d**2 / 2 + noise(10, least + 1.0)
     yield Claim(
@@ -351,13 +368,16 @@ def _at_the_best(
     if found.gradient.size:
         # softmax(log q + e)_j - q_j <= q_j (e^(2 d) - 1).
         room = found.gradient_room + q * np.expm1(2 * d) + noise(4, q)
-        yield Claim("gradient there", found.gradient, np.zeros_like(q), room)
+        yield Claim("gradient there", found.gradient, np.zeros_like(q), room, "=", q)
 
 
 def binary_smoothing(asking: Asking) -> Iterator[Claim]:
     """y (1 - eps) + eps/2: the loss at a smoothed label, and where that is best."""
-    if asking.subject.semantics.smoothing != "toward 1/2":
-        raise NotAsked("it does not smooth binary labels")
+    x, on = logits(asking, "binary smoothing")[:, :1], np.tile([[1.0], [0.0]], (ROWS // 2, 1))
+    first = asking.ask(x, on, Options(label_smoothing=EPS))
+    due = api.binary_cross_entropy_with_logits(x, on * (1 - EPS) + EPS / 2, reduction="none")
+    due = np.asarray(due).reshape(-1)
+    yield Claim("loss of y (1 - eps) + eps / 2", first.loss, due, first.room + noise(1, due))
     best = math.log((1 - EPS / 2) / (EPS / 2))
     y = np.tile([[1.0], [0.0]], (ROWS // 2, 1))
     z = asking.rounded(np.where(y == 1.0, best, -best))
@@ -370,7 +390,7 @@ def binary_smoothing(asking: Asking) -> Iterator[Claim]:
     yield Claim(f"least loss toward 1/2, H = {least:.6g}", found.loss, np.full(ROWS, least), room)
     if found.gradient.size:
         room = found.gradient_room + d / 4 + noise(2, 1.0)
-        yield Claim("gradient there", found.gradient, np.zeros_like(z), room)
+        yield Claim("gradient there", found.gradient, np.zeros_like(z), room, "=", EPS / 2)
 
 
 # --- all of them ----------------------------------------------------------------------------------

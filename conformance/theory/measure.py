@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
+from ...adapters.client import UnusableFramework
 from ...adapters.subject import Subject
 from ..bench import Session
 from ..plainly import plain
-from .asking import Asking, Claim, NotAsked
+from .asking import Asking, Claim, NotAsked, NotReturned
 from .identities import IDENTITIES, Identity
 
 
@@ -19,8 +22,9 @@ class Answer:
     """What came of one identity asked of one subject in one format.
 
     Attributes:
-        claims: empty where it could not be asked.
-        reason: why not.
+        claims: empty where it could not be asked, or the bounds are too wide to tell anything.
+        reason: why.
+        broken: whether a call that it needs did not return.
     """
 
     identity: Identity
@@ -28,10 +32,11 @@ class Answer:
     dtype: str
     claims: tuple[Claim, ...]
     reason: str = ""
+    broken: bool = False
 
     @property
     def holds(self) -> bool:
-        return all(claim.holds for claim in self.claims)
+        return not self.broken and all(claim.holds for claim in self.claims)
 
     @property
     def worst(self) -> Claim | None:
@@ -49,9 +54,19 @@ def answers(session: Session, subjects: Sequence[Subject]) -> Iterator[Answer]:
 
 
 def _answer(identity: Identity, asking: Asking) -> Answer:
+    blank = partial(Answer, identity, asking.subject, asking.dtype, ())
     try:
-        with np.errstate(over="ignore", under="ignore"):
+        with np.errstate(all="ignore"):
             claims = tuple(identity.claims(asking))
     except NotAsked as reason:
-        return Answer(identity, asking.subject, asking.dtype, (), str(reason))
-    return Answer(identity, asking.subject, asking.dtype, claims)
+        return blank(str(reason))
+    except NotReturned as said:
+        return blank(str(said), broken=True)
+    except UnusableFramework:
+        raise
+    except Exception:  # noqa: BLE001 - the other statements must be asked all the same
+        return blank(f"internal: {traceback.format_exc(limit=-3)}", broken=True)
+    telling = tuple(claim for claim in claims if claim.tells or not claim.holds)
+    if not telling:
+        return blank("rounding in this format may hide any mistake")
+    return Answer(identity, asking.subject, asking.dtype, telling)

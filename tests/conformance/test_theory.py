@@ -23,7 +23,7 @@ from lossaudit.reference.exact import round_exact
 from lossaudit.reference.formats import FORMATS
 from lossaudit.reference.rows import reduce_truth, truth
 from lossaudit.reference.vocabulary import Case, Floats
-from lossaudit.reports.theory import print_theory, theory_markdown
+from lossaudit.reports.theory import counted, print_theory, theory_markdown
 
 Function = Callable[[Case], tuple[Floats, Floats]]
 OPS = (
@@ -70,8 +70,10 @@ def test_right_ops_keep_every_identity_in_every_format():
     assert {answer.identity.name for answer in found if answer.claims} == {
         identity.name for identity in IDENTITIES
     }
+    silent = {(a.identity.name, a.dtype, a.reason) for a in found if not a.claims}
+    wide = "rounding in this format may hide any mistake"
+    assert silent <= {("Gibbs", "bfloat16", wide), ("perplexity", "bfloat16", wide)}
     assert {answer.dtype for answer in found} == {"float64", "float32", "bfloat16", "float16"}
-    assert all(answer.claims for answer in found), [a.reason for a in found if not a.claims]
 
 
 def losses(change: Callable[[Case, Floats], Floats]) -> Callable[[Subject], Function]:
@@ -142,12 +144,27 @@ MISTAKES: dict[str, tuple[str, Callable[[Subject], Function], set[str]]] = {
 }
 
 
+SMALL = ("rows in float16", "labels that hang together", "smoothing of no convention")
+"""Mistakes within the roundings of bfloat16."""
+
+
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_breaks_the_identities_that_it_should(mistake: str):
     op, wrong, due = MISTAKES[mistake]
-    ops = torch_ops("float32")
-    functions = {s.op: wrong(s) if s.op == op else right(s) for s in ops}
-    assert due <= failed(heard(functions, ops))
+    ops = torch_ops("float32", *(("bfloat16",) if mistake not in SMALL else ()))
+    found = heard({s.op: wrong(s) if s.op == op else right(s) for s in ops}, ops)
+    for dtype in ops[0].dtypes:
+        mine = [answer for answer in found if answer.dtype == dtype]
+        assert due <= failed(mine) | {a.identity.name for a in mine if not a.claims}, dtype
+        assert failed(mine)
+
+
+def test_a_gradient_of_the_wrong_sign_is_seen_in_every_format():
+    ops = [s for s in torch_ops() if s.op == "cross_entropy.probabilities"]
+    wrong = slopes(lambda _, gradient: -gradient)
+    found = heard({s.op: wrong(s) for s in ops}, ops)
+    bad = {a.dtype for a in found if a.identity.name == "distillation" and not a.holds}
+    assert bad == set(ops[0].dtypes)
 
 
 def test_the_convention_of_smoothing_is_measured_and_not_read():
@@ -167,12 +184,32 @@ def test_an_inequality_that_holds_takes_no_room_and_nan_never_holds():
     assert not Claim("", np.nan * one, one, one).holds
 
 
-def test_what_cannot_be_asked_says_why():
+def test_an_entry_without_a_bound_says_nothing_and_alone_is_no_evidence():
+    one, void = np.ones(4), np.array([1.0, np.inf, np.inf, np.inf])
+    claim = Claim("", one, 9 * one, void)
+    assert claim.share == 8.0
+    assert not claim.tells
+    assert Claim("", one, 9 * one, one).tells
+    assert not Claim("", one, 9 * one, 10 * one).tells
+    assert Claim("", one, 0 * one, one / 2, "=", 1.0).tells
+
+
+def test_a_call_that_does_not_return_is_no_statement_that_holds():
     def raises(_: Case) -> tuple[Floats, Floats]:
         raise ValueError("no such thing")
 
     found = heard({s.op: raises for s in torch_ops()})
     assert all(not answer.claims and "no such thing" in answer.reason for answer in found)
+    assert all(answer.broken and not answer.holds for answer in found)
+    assert counted(found).startswith("0 of ")
+
+
+def test_losses_that_no_exponential_holds_break_their_identity_alone():
+    ops = torch_ops("float64")
+    wrong = losses(lambda _, loss: loss * 1e4)
+    found = heard({s.op: wrong(s) for s in ops}, ops)
+    assert "perplexity" in failed(found)
+    assert not [answer for answer in found if "internal" in answer.reason]
 
 
 def test_it_is_printed_and_written_with_what_fails(absent: Absence):
