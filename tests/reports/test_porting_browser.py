@@ -124,7 +124,9 @@ def test_without_scripts_one_pair_is_there(open_page: Opener, report: str):
     assert page.locator("#ports-list li").count() > 3
 
 
-@pytest.mark.parametrize(("size", "theme"), [("wide", "light"), ("phone", "dark")])
+@pytest.mark.parametrize(
+    ("size", "theme"), [("wide", "light"), pytest.param("phone", "dark", marks=pytest.mark.slow)]
+)
 def test_it_fits_and_axe_finds_nothing_serious(
     open_page: Opener, report: str, size: str, theme: str
 ):
