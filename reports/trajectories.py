@@ -349,7 +349,7 @@ MARKED = 10
 def _distance(result: Trajectories) -> alt.TopLevelMixin | None:
     """The loss as it is meant: from the reference of the same format, with the derived bound."""
     rows, bounds = [], []
-    right = [t for t in _ordered(result.trainings) if t.recipe == RIGHT]
+    right = [t for t in _ordered(result.trainings) if t.recipe == RIGHT and not t.failed]
     for dtype in DTYPES:
         mine = [t for t in right if t.dtype == dtype and t.way != REFERENCE and t.distance]
         own = next((t for t in right if (t.way, t.dtype) == (REFERENCE, dtype)), None)

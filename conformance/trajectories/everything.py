@@ -309,23 +309,36 @@ def recorded(
     """The record of a training: its head, and what is measured of its path."""
     n = len(data.y)
     ends = path.parameters[n::n]
-    z = np.einsum("ekf,nf->enk", ends, data.x)
+    with np.errstate(over="ignore", invalid="ignore"):  # of what `lost` says
+        z = np.einsum("ekf,nf->enk", ends, data.x)
     head.reported = numbers(path.loss.reshape(-1, n).mean(axis=1), LOSS_DIGITS)
     head.true = numbers((float(api.cross_entropy(one, data.y)) for one in z), LOSS_DIGITS)
     right = (one.argmax(axis=1) == data.y for one in z)
     head.accuracy = [round(float(one.mean()), DIGITS) for one in right]
-    moved = (np.diff(path.parameters, axis=0) != 0.0).any(axis=(1, 2))
+    moved = (path.parameters[1:] != path.parameters[:-1]).any(axis=(1, 2))
     head.moved = [round(float(share), DIGITS) for share in moved.reshape(-1, n).mean(axis=1)]
     head.parameters = [numbers(one.ravel(), EXACT) for one in ends]
     head.seconds = round(seconds, 3)
     recipe = named(head.recipe)
-    if recipe.smoothing is not None and np.isfinite(path.parameters).all():
+    head.failed = lost(path)
+    if recipe.smoothing is not None and not head.failed:
         found = judge.judge(data, recipe, path.parameters, subject, head.dtype)
         head.drift = numbers(found.drift[n - 1 :: n])
         # Of a program the loss as it is meant is an op alone; so it is in the other two ways.
-        if head.recipe == RIGHT and np.isfinite(found.room).any():
+        # Where a step has no bound nothing can be said of all; but one outside of its own is.
+        if head.recipe == RIGHT and (np.isfinite(found.room).all() or not found.share <= 1.0):
             head.share = found.share
     return head
+
+
+def lost(path: Path) -> str:
+    """Why nothing can be said of the steps of a path, "" if something can."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        sizes = np.linalg.norm(path.parameters.reshape(len(path.parameters), -1), axis=1)
+    steps = np.flatnonzero(~np.isfinite(sizes))
+    if not steps.size:
+        return ""
+    return f"the norm of the parameters is not finite from step {steps[0]} of {len(sizes) - 1} on"
 
 
 def numbers(values: Iterable[float], digits: int = DIGITS) -> list[float | None]:

@@ -97,8 +97,9 @@ class Judged:
 
     @property
     def share(self) -> float:
-        """The largest share of its room that a step took."""
-        return float((self.residual / self.room).max(initial=0.0))
+        """The largest share of its room that a step took, of the steps that have one."""
+        bounded = np.isfinite(self.room)
+        return float((self.residual[bounded] / self.room[bounded]).max(initial=0.0))
 
 
 def judge(

@@ -22,14 +22,15 @@ class Training(msgspec.Struct, kw_only=True):
         parameters: the weights and biases, row by row; in a file after the last epoch alone.
         drift: at most the distance to the training in exact numbers; empty where the loss is not
             convex.
-        share: the largest share of its bound that a step took; None where there is no bound.
+        share: the largest share of its bound that a step took; None where a step has no bound and
+            no other is outside of its own.
         distance: to the reference of the same recipe in the same format, in the 2-norm; this and
             what follows is empty where there is no such reference.
         relative: the same over the norm of the reference's parameters.
         ulps: the largest difference of a parameter, in ulps of the reference's largest parameter.
         from_float64: as `relative`, to the reference in float64.
         seconds: of the training; without the start of a process.
-        failed: why there is none.
+        failed: why there is none, or why nothing can be said of its steps.
     """
 
     way: str

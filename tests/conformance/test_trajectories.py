@@ -227,8 +227,39 @@ def test_numbers_that_are_none_do_not_end_a_training():
     assert trained.reported == trained.true == [None]
     assert trained.drift == []
     assert trained.share is None
+    assert trained.failed == "the norm of the parameters is not finite from step 1 of 10 on"
     compare([trained, trained])
     assert trained.distance == []
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan, 1e200])
+@pytest.mark.parametrize("recipe", [RIGHT, "sigmoids"])
+def test_parameters_that_are_not_finite_are_a_training_that_failed(value: float, recipe: str):
+    """Whatever the recipe; and so are those whose squares overflow, of which nothing is said."""
+    data = some(10)
+    path = by_the_reference(data, named(recipe), "float64")
+    path.parameters[4:, 0, 0] = value
+    head = Training(way="alone", dtype="float64", recipe=recipe, framework="torch")
+    trained = recorded(data, path, head, 1.0)
+    assert "from step 4 of 10 on" in trained.failed
+    assert len(trained.true) == 1
+
+
+class SometimesUnbounded(judge.Judged):
+    """Two steps, of which only the second has a bound."""
+
+    def __init__(self, residual: float) -> None:
+        super().__init__(np.array([1.0, residual]), np.array([np.inf, 1.0]))
+
+
+def test_a_step_without_a_bound_takes_no_share_of_it(right, monkeypatch):
+    head = Training(way="op", dtype="float32", recipe=RIGHT)
+    for residual, share in ((0.5, None), (2.0, 2.0)):
+        found = SometimesUnbounded(residual)
+        monkeypatch.setattr(judge, "judge", lambda *_, found=found: found)
+        head.share = None
+        trained = recorded(some(2), Path(right["float32"].parameters[:3], np.zeros(2)), head, 1.0)
+        assert trained.share == share  # a step outside of its bound is outside, whatever the others
 
 
 def test_an_op_that_raises_is_said(monkeypatch):

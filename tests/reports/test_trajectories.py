@@ -101,6 +101,17 @@ def test_what_went_wrong_is_said(result: Trajectories):
     assert "absent: tensorflow: not installed" in shown
 
 
+def test_a_training_of_nan_is_said_and_does_not_end_the_plots(result: Trajectories):
+    lost = training("alone", "right", "float32", "torch", failed="the parameters are not finite")
+    lost.distance = lost.relative = lost.ulps = [None, None]
+    lost.drift = []
+    result.trainings = [t for t in result.trainings if t.dtype == "float64"]
+    result.trainings += [training("reference", "right", "float32"), lost]
+    assert "failed: torch alone float32 right: the parameters are not finite" in printed(result)
+    rows = specs(result)["distance"]["data"]["values"]
+    assert {row["dtype"] for row in rows} == {"float64"}
+
+
 def test_a_result_without_trainings_has_words_and_no_plot():
     empty = Trajectories(lossaudit="1", setting="nothing", epochs=1, sharpness=0.5)
     assert specs(empty) == {}
