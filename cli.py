@@ -1,10 +1,10 @@
 """The verbs of lossaudit: parse, call, print. Nothing here computes.
 
 Exit codes: 0 nothing new; 1 new findings, or a known one that is gone, or a replayed one that is
-still there, or a training with a step outside of its bound; 2 wrong use or unreadable input; 3 a
-framework, an environment or a device asked for by name cannot be used; 10 an upgrade moved values
-within bounds only; 11 an upgrade regressed; 70 internal error; 130 interrupted, with a valid
-partial run.
+still there, or a training that failed or has a step outside of its bound; 2 wrong use or
+unreadable input; 3 a framework, an environment or a device asked for by name cannot be used; 10 an
+upgrade moved values within bounds only; 11 an upgrade regressed; 70 internal error; 130
+interrupted, with a valid partial run.
 """
 
 from __future__ import annotations

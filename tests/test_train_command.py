@@ -13,7 +13,15 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from lossaudit.adapters.client import WorkerPool
+from lossaudit.adapters.registry import FRAMEWORKS
 from lossaudit.cli import app
+from lossaudit.conformance.trajectories import everything
+from lossaudit.conformance.trajectories.everything import Task, recorded
+from lossaudit.conformance.trajectories.points import Points
+from lossaudit.conformance.trajectories.recipes import named
+from lossaudit.conformance.trajectories.records import Training
+from lossaudit.conformance.trajectories.recursion import by_the_reference
 
 
 @pytest.mark.parametrize(
@@ -43,6 +51,39 @@ def test_wrong_use_is_exit_code_2_without_a_traceback():
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1
     assert "Traceback" not in done.stderr
+
+
+def test_a_training_of_nan_is_exit_code_1_and_is_written(monkeypatch, tmp_path):
+    def alone(data: Points, task: Task) -> list[Training]:
+        path = by_the_reference(data, named("right"), task.dtype)
+        path.parameters[5:] = float("nan")
+        head = Training(way="alone", dtype=task.dtype, recipe="right", framework="torch")
+        return [recorded(data, path, head, 1.0)]
+
+    monkeypatch.setattr(everything, "availability", lambda *_: "")
+    monkeypatch.setattr(everything, "_alone", alone)
+    monkeypatch.setattr(everything, "by_op", _killed)
+    monkeypatch.setattr(everything, "WorkerPool", NoWorker)
+    out, plots = tmp_path / "t.json", tmp_path / "plots"
+    command = ["train", "-b", "torch", "--dtype", "float64", "--recipe", "right", "--epochs", "1"]
+    command += ["--jobs", "1", "--out", str(out), "--plots", str(plots)]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 1, done.output
+    assert "2 trainings failed." in done.output
+    written = {one["way"]: one for one in json.loads(out.read_text())["trainings"]}
+    assert "not finite from step 5 of 180 on" in written["alone"]["failed"]
+    assert written["op"]["failed"] == "MemoryError: no more of it"
+    assert written["reference"]["share"] <= 1
+    assert (plots / "moved.png").exists()
+
+
+def _killed(*_: object) -> Training:
+    raise MemoryError("no more of it")
+
+
+class NoWorker(WorkerPool):
+    def versions(self, framework: str) -> dict[str, str]:
+        return dict.fromkeys(FRAMEWORKS[framework].packages, "1")
 
 
 @pytest.mark.frameworks

@@ -5,14 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path as File
-from typing import NoReturn
 
 import numpy as np
 
@@ -27,6 +25,7 @@ from ...reference.formats import FORMATS
 from ...reference.vocabulary import Case, Floats
 from ..bench import Session
 from . import judge
+from .alone import START_SECONDS, NotTrained, run_alone, subject_of
 from .points import CENTRES, RATE, SAMPLES, SEED, SIGMA, Points, points
 from .recipes import EPS, RECIPES, RIGHT, Labels, named
 from .records import Training, Trajectories
@@ -40,18 +39,12 @@ MODES = {"torch": "eager", "tensorflow": "function", "jax": "jit"}
 
 REFERENCE, OP, ALONE = "reference", "op", "alone"
 
-START_SECONDS = 300.0
-"""Of a program, to import its framework; as the worker pool allows."""
-
 EXACT, LOSS_DIGITS, DIGITS = 17, 9, 4
 """Significant digits that are kept: of float64 itself, of losses, and of distances and shares."""
 
-EPOCH_SECONDS = 60.0
-"""Of a program, for each epoch and recipe: they take a fraction of a second."""
-
-
-class NotTrained(Exception):
-    """A training came to nothing; the text says why."""
+EPOCH_SECONDS = 5.0
+"""Of a program, for each epoch and recipe: the slowest that docs/trajectories.md measured, torch in
+bfloat16, took a third of one. That leaves machines that are fifteen times as slow or as busy."""
 
 
 @dataclass(frozen=True)
@@ -146,22 +139,68 @@ def train_all(
 
 
 def _trained(wanted: Sequence[Task], jobs: int) -> Iterator[tuple[Task, list[Training]]]:
-    """What each task trained, as they end."""
+    """What each task trained, as they end; of one that came to nothing, why."""
     if jobs <= 1:
-        yield from ((task, train(task)) for task in wanted)
+        yield from ((task, _what_came(task, lambda task=task: train(task))) for task in wanted)
         return
     context = multiprocessing.get_context("spawn")
     before = set(multiprocessing.active_children())
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_obey) as pool:
-        begun = {pool.submit(_work, task): task for task in wanted}
         try:
+            with _interruptions_later():
+                begun = {_submitted(pool, task): task for task in wanted}
             for future in as_completed(begun):
-                yield begun[future], future.result()
+                yield begun[future], _what_came(begun[future], future.result)
         except BaseException:  # Ctrl-C above all: nobody waits for what is left
             pool.shutdown(wait=False, cancel_futures=True)
             for child in set(multiprocessing.active_children()) - before:
                 child.terminate()
             raise
+
+
+def _what_came(task: Task, result: Callable[[], list[Training]]) -> list[Training]:
+    """The trainings of a task; whatever went wrong ends them alone, and what came is kept."""
+    try:
+        return result()
+    except BrokenProcessPool:
+        return failed(task, "a process of the trainings ended: it crashed, or it was killed")
+    except Exception as error:  # noqa: BLE001 - said, with its kind, and exit code 1
+        return failed(task, f"{type(error).__name__}: {error}")
+
+
+def failed(task: Task, why: str) -> list[Training]:
+    """The records of trainings that there are not."""
+    return [
+        Training(way=task.way, dtype=task.dtype, recipe=r, framework=task.framework, failed=why)
+        for r in task.recipes
+    ]
+
+
+def _submitted(pool: ProcessPoolExecutor, task: Task) -> Future[list[Training]]:
+    """What the pool will give; a process of it may have ended by now."""
+    try:
+        return pool.submit(_work, task)
+    except BrokenProcessPool as error:
+        future: Future[list[Training]] = Future()
+        future.set_exception(error)
+        return future
+
+
+@contextmanager
+def _interruptions_later() -> Iterator[None]:
+    """Ctrl-C waits; and it never reaches the processes that begin here, from their first moment."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+_at_work = False
+"""In a process of the pool: a task is being trained."""
 
 
 def _obey() -> None:
@@ -170,14 +209,22 @@ def _obey() -> None:
     signal.signal(signal.SIGTERM, _interrupted)
 
 
-def _interrupted(*_: object) -> NoReturn:
+def _interrupted(*_: object) -> None:
+    """A task closes what it has started; a process that waits for one has nothing to close."""
+    if not _at_work:
+        os._exit(1)
     raise KeyboardInterrupt
 
 
 def _work(task: Task) -> list[Training]:
+    global _at_work  # noqa: PLW0603 - a signal handler is told in no other way
     try:
-        return train(task)
-    except KeyboardInterrupt:  # what it had started is closed; the pool would go on with the next
+        try:
+            _at_work = True
+            return train(task)
+        finally:
+            _at_work = False
+    except KeyboardInterrupt:  # the pool would go on with the next
         os._exit(1)
 
 
@@ -193,20 +240,7 @@ def train(task: Task) -> list[Training]:
                 return [by_op(data, pool, subject_of(task.framework), task.dtype, version)]
         return _alone(data, task)
     except (NotTrained, UnusableFramework) as error:
-        why = str(error)
-        return [
-            Training(way=task.way, dtype=task.dtype, recipe=r, framework=task.framework, failed=why)
-            for r in task.recipes
-        ]
-
-
-def subject_of(framework: str, mode: str = "eager") -> Subject:
-    """The cross-entropy of logits with class indices that a framework's users call."""
-    return next(
-        s
-        for s in FRAMEWORKS[framework].subjects
-        if (s.operation, s.target, s.mode) == ("cross_entropy", "index", mode) and not s.misuse
-    )
+        return failed(task, str(error))
 
 
 # --- the three ways -------------------------------------------------------------------------------
@@ -249,41 +283,23 @@ def by_op(
 
 def _alone(data: Points, task: Task) -> list[Training]:
     """All recipes by a program of the framework alone."""
-    first = subject_of(task.framework)
-    _, environment = FRAMEWORKS[task.framework].worker(first, task.dtype)
-    with tempfile.TemporaryDirectory(prefix="lossaudit-train-") as folder:
-        given, came = File(folder) / "task.npz", File(folder) / "result.npz"
-        np.savez(
-            given,
-            x=data.x[:, :-1],
-            y=data.y,
-            order=data.order,
-            start=data.start,
-            rate=RATE,
-            eps=EPS,
-            recipes=np.array(task.recipes),
-        )
-        command = [task.python, "-I", train_alone.__file__]
-        command += [task.framework, task.dtype, str(given), str(came)]
-        seconds = START_SECONDS + EPOCH_SECONDS * data.epochs * len(task.recipes)
-        try:
-            done = subprocess.run(
-                command,
-                env={**os.environ, **environment},
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=seconds,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as late:
-            raise NotTrained(f"{task.framework} alone: no end after {seconds:.0f} s") from late
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-            raise NotTrained(f"{task.framework} alone: {last}")
-        with np.load(came) as file:
-            found = {name: file[name] for name in file.files}
-    return [_of_a_program(data, task, recipe, found) for recipe in task.recipes]
+    arrays = {
+        "x": data.x[:, :-1],
+        "y": data.y,
+        "order": data.order,
+        "start": data.start,
+        "rate": RATE,
+        "eps": EPS,
+        "recipes": np.array(task.recipes),
+    }
+    seconds = START_SECONDS + EPOCH_SECONDS * data.epochs * len(task.recipes)
+    program = train_alone.__file__
+    found = run_alone(task.python, program, task.framework, task.dtype, arrays, seconds)
+    try:
+        return [_of_a_program(data, task, recipe, found) for recipe in task.recipes]
+    except KeyError as error:
+        why = f"{error.args[0]} is not in its result"
+        raise NotTrained(f"{task.framework} alone: {why}") from error
 
 
 def _of_a_program(data: Points, task: Task, recipe: str, found: dict[str, np.ndarray]) -> Training:

@@ -31,23 +31,17 @@ here, and their own errors are counted by u + 2^-53 in place of u.
 
 from __future__ import annotations
 
-import os
-import subprocess
-import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ...adapters import squared_alone
-from ...adapters.registry import FRAMEWORKS
-from ...adapters.subject import Subject
 from ...reference.bounds import bounds
 from ...reference.formats import FORMATS, round_to_format
 from ...reference.vocabulary import Case, Floats
 from ..stream import Stream
+from .alone import START_SECONDS, run_alone, subject_of
 
 TRAINED = tuple(squared_alone.FRAMEWORKS)
 ANY = TRAINED[0]
@@ -84,30 +78,10 @@ def asked(framework: str, dtype: str, python: str) -> Gradients:
     """What a framework answers.
 
     Raises:
-        subprocess.CalledProcessError: its program failed.
+        NotTrained: its program gave nothing.
     """
-    _, environment = FRAMEWORKS[framework].worker(_binary(framework), dtype)
-    with tempfile.TemporaryDirectory(prefix="lossaudit-squared-") as folder:
-        given, came = Path(folder) / "task.npz", Path(folder) / "result.npz"
-        numbers: dict[str, Any] = dict(task(dtype))
-        np.savez(given, **numbers)
-        subprocess.run(
-            [python, "-I", squared_alone.__file__, framework, dtype, str(given), str(came)],
-            env={**os.environ, **environment},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=True,
-        )
-        with np.load(came) as file:
-            return {name: file[name] for name in file.files}
-
-
-def _binary(framework: str) -> Subject:
-    return next(
-        s
-        for s in FRAMEWORKS[framework].subjects
-        if (s.operation, s.mode) == ("binary_cross_entropy_with_logits", "eager") and not s.misuse
-    )
+    program = squared_alone.__file__
+    return run_alone(python, program, framework, dtype, task(dtype), START_SECONDS)
 
 
 # --- closed forms ---------------------------------------------------------------------------------
@@ -196,7 +170,7 @@ def allowed(framework: str, dtype: str) -> dict[str, Near]:
     """Each gradient by its closed form, and how far the framework's may be from it."""
     t = task(dtype)
     z, y, p = t["z"], t["y"], t["p"]
-    subject = _binary(framework)
+    subject = subject_of(framework, operation="binary_cross_entropy_with_logits", target="binary")
     arithmetic = subject.arithmetic[dtype]
     rounding = Rounding(FORMATS[dtype].unit_roundoff + 2.0**-53, arithmetic.c_sigmoid)
 
