@@ -47,7 +47,8 @@ all the same.
 
 For smoothed labels and for a log_softmax before the loss the distance holds too. The bound of one
 step is said of the loss as it is meant alone: the ops that make up the others declare nothing of
-what they make up.
+what they make up. For independent sigmoids and a softmax over the batch, which are convex too,
+nothing is derived here.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def sharpness(data: Points) -> float:
 
 @dataclass(frozen=True)
 class Judged:
-    """Of each step of a training on a convex loss.
+    """Of each step of a training on a loss of which a bound is derived.
 
     Attributes:
         residual: how far the step ended from the exact one, at most.
@@ -110,7 +111,7 @@ def judge(
     `subject` is the op that gave the gradients; without one they are held to half an ulp.
     """
     if recipe.smoothing is None:
-        raise ValueError(f"{recipe.name} has no exact step that does not expand")
+        raise ValueError(f"of {recipe.name} no bound is derived")
     before, after = parameters[:-1], parameters[1:]
     x, y = data.x[data.steps], data.y[data.steps]
     z = np.einsum("skf,sf->sk", before, x)

@@ -38,7 +38,7 @@ class Recipe:
         losses: (z, y) of many rows -> their losses, in float64.
         slopes: (z, y, dtype) of one row -> its gradient by z.
         smoothing: how much the label is smoothed; None where the loss is no cross-entropy of z
-            with a label. Where it is one, the loss is convex in the parameters.
+            with a label. Where it is one, `judge.py` derives a bound.
     """
 
     name: str

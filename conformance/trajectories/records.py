@@ -20,8 +20,8 @@ class Training(msgspec.Struct, kw_only=True):
         accuracy: share of the samples whose largest logit is then that of their class.
         moved: share of the steps that changed a parameter.
         parameters: the weights and biases, row by row; in a file after the last epoch alone.
-        drift: at most the distance to the training in exact numbers; empty where the loss is not
-            convex.
+        drift: at most the distance to the training in exact numbers; empty where no bound is
+            derived.
         share: the largest share of its bound that a step took; None where a step has no bound and
             no other is outside of its own.
         distance: to the reference of the same recipe in the same format, in the 2-norm; this and
