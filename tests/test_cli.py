@@ -19,7 +19,16 @@ from typer.testing import CliRunner
 
 from lossaudit.adapters.in_process import InProcess
 from lossaudit.adapters.registry import FRAMEWORKS, subjects
-from lossaudit.cli import INTERNAL, INTERRUPTED, NEW_FINDINGS, NOTHING_NEW, UNUSABLE, app, exit_code
+from lossaudit.cli import (
+    INTERNAL,
+    INTERRUPTED,
+    NEW_FINDINGS,
+    NOTHING_NEW,
+    UNUSABLE,
+    app,
+    exit_code,
+    main,
+)
 from lossaudit.conformance.engine import Settings
 from lossaudit.conformance.recorder import Recorder
 from lossaudit.conformance.run import (
@@ -74,6 +83,39 @@ def test_wrong_use_is_one_clear_line_and_exit_code_2(arguments, said):
     assert said in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("claim = { loss = 0.4, probabilities = 0.5 }", "'probabilities' must hold 2 numbers"),
+        ("claim = { loss = 0.4, probabilities = [0.5] }", "'probabilities' must hold 2 numbers"),
+        ("claim = { loss = [0.4], probabilities = [0.3, 0.7] }", "must hold one number"),
+        ('operation = ["a"]', "'operation' must be a text"),
+        (f"claim = {{ loss = 1e{'9' * 20} }}", "a number in it is too long"),
+        (f"claim = {{ loss = {'9' * 5000} }}", "a number in it is too long"),
+    ],
+)
+def test_an_example_that_cannot_be_read_is_one_clear_line_and_exit_code_2(
+    monkeypatch, tmp_path, capsys, wrong, said
+):
+    right = {
+        "id": '"M1"',
+        "operation": '"cross_entropy"',
+        "logits": "[1.0, 2.0]",
+        "target": "1",
+        "claim": "{}",
+    }
+    name, _, value = wrong.partition(" = ")
+    lines = [f"{field} = {text}" for field, text in {**right, name: value}.items()]
+    path = tmp_path / "mine.toml"
+    path.write_text('[sources]\nM = "Mine"\n[[example]]\n' + "\n".join(lines))
+    monkeypatch.setattr(sys, "argv", ["lossaudit", "examples", "--file", str(path), "-b", "jax"])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert stopped.value.code == 2, line
+    assert said in line
 
 
 def test_two_adapters_of_one_name_are_wrong_use_and_one_given_twice_is_one(tmp_path):

@@ -27,8 +27,8 @@ def adjudicated(examples: Iterable[Example]) -> list[ExampleFigure]:
 
 def adjudicate(example: Example) -> list[ExampleFigure]:
     """The figures of one example; one without a name where it has none."""
+    found = figures(example)  # which says what does not fit; the claims have their shapes after it
     answers = [*computed(example).answers, *contradictions(example)]
-    found = figures(example)
     if not found:
         return [_record(example, None, answers)]
     return [_record(example, figure, answers) for figure in found]

@@ -214,6 +214,11 @@ def load(path: Path = FILE) -> tuple[Example, ...]:
         raise ExamplesError(f"cannot read {path}: {error.strerror or error}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ExamplesError(f"cannot read {path}: {error}") from error
+    except (
+        ValueError,
+        ArithmeticError,
+    ) as error:  # digits or an exponent that Python does not take
+        raise ExamplesError(f"cannot read {path}: a number in it is too long") from error
     sources, entries = data.get("sources", {}), data.get("example", [])
     if unknown := sorted(data.keys() - {"sources", "example"}):
         raise ExamplesError(f"{path}: {unknown[0]!r} is neither [sources] nor [[example]]")
@@ -247,6 +252,8 @@ def _example(
         known = ", ".join(sources) or "none"
         raise ExamplesError(f"{where}: an id is letters of [sources] ({known}) and a number")
     operation = entry["operation"]
+    if not isinstance(operation, str):
+        raise ExamplesError(f"{where}: 'operation' must be a text")
     if operation not in operations:
         raise ExamplesError(
             f"{where}: operation {operation!r} is not known; there are: {', '.join(operations)}"
@@ -316,7 +323,9 @@ def _printed_before(example: Example, every: list[Example]) -> tuple[Printed, ..
 
 
 def shown(value: Any) -> str:
-    """A value of a file as it is written there."""
+    """A value of a file as it is written there; the largest integers by their first digits."""
     if isinstance(value, list):
         return f"[{', '.join(map(shown, value))}]"
+    if isinstance(value, int) and abs(value) >= 10**LARGEST:
+        return f"{Decimal(value):.3E}"
     return repr(value) if isinstance(value, (str, bool)) else str(value)

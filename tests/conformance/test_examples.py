@@ -159,6 +159,14 @@ GOOD = '[[example]]\nid = "X1"\noperation = "cross_entropy"\nlogits = [1.0, 2.0]
         ("", "there is no [[example]] in it"),
         ("[[examples]]\n", "'examples' is neither [sources] nor [[example]]"),
         ("[[example]\n", "cannot read"),
+        (GOOD + "claim = { loss = 0.5, probabilities = 0.5 }", "must hold 2 numbers for each case"),
+        (GOOD + "claim = { loss = 0.5, probabilities = [0.5] }", "must hold 2 numbers for each"),
+        (GOOD + "claim = { probabilities = [0.3, 0.7], loss = [0.3] }", "must hold one number"),
+        (GOOD + "claim = { probabilities = [[0.3, 0.7]], loss = 0.3 }", "must hold 2 numbers"),
+        (GOOD.replace('"cross_entropy"', '["a"]') + "claim = {}", "'operation' must be a text"),
+        (GOOD.replace("2.0]", f"1e{'9' * 20}]") + "claim = {}", "a number in it is too long"),
+        (GOOD.replace("2.0]", f"{'9' * 5000}]") + "claim = {}", "a number in it is too long"),
+        (GOOD.replace("2.0]", f"0x{'9' * 5000}]") + "claim = {}", "not [1.0, 2.388E+6020]"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_said(read, body: str, message: str):
