@@ -254,6 +254,9 @@ mistake that gives exactly what is printed, where the search finds one: it tries
 figure, unit and convention that the example itself suggests, a division left out, and digits cut
 off, at most two of them together. Nothing is known to it beforehand.
 
+A framework confirms a figure if its own rounds to the right one at the digits shown. Of a format
+that holds fewer (float32: 6) those are asked, for the inputs as it holds them.
+
 Ulps are of what the op returned, from the correctly rounded value for the inputs as the format
 holds them: float64 / float32. A vector has those of its largest number.
 

@@ -6,17 +6,18 @@ that it has. Calls of one shape go together: JAX compiles its primitives for eve
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
 
 from ...adapters.subject import PLAIN, Subject
 from ...reference.exact import round_exact
-from ...reference.formats import FORMATS, round_to_format, ulp_exponent
+from ...reference.formats import FORMATS, Format, round_to_format, ulp_exponent
 from ...reference.rows import reduce_truth, truth
-from ...reference.vocabulary import Case, Floats, Outcome
+from ...reference.vocabulary import Case, Floats, Outcome, Semantics
 from ..bench import Session
 from ..misuse.ask import Lost, said_of
 from ..profiles import COMPILES_SHAPES
@@ -163,14 +164,8 @@ def _batch(question: Question) -> tuple[object, ...]:
 
 def _ask(session: Session, batch: Sequence[Question]) -> Iterator[Came | Outcome]:
     """What came for each question of a batch: numbers, or an outcome without any."""
-    subject, dtype, ask = batch[0].subject, batch[0].dtype, batch[0].ask
-    fmt = FORMATS[dtype]
-    inputs = round_to_format(np.concatenate([q.ask.inputs for q in batch]), fmt)
-    target = np.concatenate([_target(q) for q in batch])
-    target = target if target.dtype.kind in "iu" else round_to_format(target, fmt)
-    # An option is a number of the framework's interface, not of the format.
-    case = Case(subject.operation, dtype, inputs, target, ask.options)
-    if ask.options.reduction != "none":
+    subject, case = batch[0].subject, _case(batch)
+    if case.options.reduction != "none":
         yield _came(session, subject, case)
         return
     parts = [_part(session, subject, case, start) for start in range(0, case.rows, ROWS)]
@@ -180,6 +175,17 @@ def _ask(session: Session, batch: Sequence[Question]) -> Iterator[Came | Outcome
         rows = slice(start, start + len(question.ask.inputs))
         start = rows.stop
         yield failed if failed is not None else _joined(parts).take(rows)
+
+
+def _case(batch: Sequence[Question]) -> Case:
+    """The one call of a batch, its numbers as the format holds them."""
+    subject, dtype, ask = batch[0].subject, batch[0].dtype, batch[0].ask
+    fmt = FORMATS[dtype]
+    inputs = round_to_format(np.concatenate([q.ask.inputs for q in batch]), fmt)
+    target = np.concatenate([_target(q) for q in batch])
+    target = target if target.dtype.kind in "iu" else round_to_format(target, fmt)
+    # An option is a number of the framework's interface, not of the format.
+    return Case(subject.operation, dtype, inputs, target, ask.options)
 
 
 def _target(question: Question) -> np.ndarray:
@@ -212,15 +218,17 @@ def _came(session: Session, subject: Subject, case: Case) -> Came | Outcome:
         raise Lost(f"{subject.name} {outcome.status}: {outcome.message}")
     if not outcome.returned or outcome.loss is None:
         return outcome
-    fmt = FORMATS[case.dtype]
-    exact = truth(case, subject.semantics)
+    gradient = np.full(case.inputs.shape, np.nan) if outcome.gradient is None else outcome.gradient
+    return Came(outcome.loss, gradient, *_right(case, subject.semantics), said_of(outcome))
+
+
+def _right(case: Case, semantics: Semantics) -> tuple[Floats, Floats]:
+    """The correctly rounded loss and gradient of a case."""
+    exact, fmt = truth(case, semantics), FORMATS[case.dtype]
     loss, slope = exact.loss, exact.gradient
     if case.options.reduction != "none":
-        loss, slope = reduce_truth(exact, case, subject.semantics)
-    gradient = np.full(case.inputs.shape, np.nan) if outcome.gradient is None else outcome.gradient
-    return Came(
-        outcome.loss, gradient, round_exact(loss, fmt), round_exact(slope, fmt), said_of(outcome)
-    )
+        loss, slope = reduce_truth(exact, case, semantics)
+    return round_exact(loss, fmt), round_exact(slope, fmt)
 
 
 # --- answers --------------------------------------------------------------------------------------
@@ -238,19 +246,50 @@ def _answer(question: Question, came: Came | Outcome) -> ExampleAnswer:
     )
     if isinstance(came, Outcome):
         return msgspec.structs.replace(record, said=said_of(came))
-    value = np.asarray(question.ask.read(came.loss, came.gradient)) * question.figure.scale
-    if question.figure.selector.form == "_magnitude":
-        value = np.abs(value)
+    value = _value(question, came.loss, came.gradient)
     given, right = came.loss, came.right_loss
     if question.ask.reads == GRADIENT:
         given, right = came.gradient, came.right_gradient
     return msgspec.structs.replace(
         record,
         value=[repr(float(v)) for v in np.atleast_1d(value)],
-        agrees=question.figure.confirmed_by(value),
+        agrees=question.figure.confirmed_by(value) or _is_right(question, given),
         ulps=steps(given, right, question.dtype),
         said=came.said,
     )
+
+
+def _value(question: Question, loss: Floats, gradient: Floats) -> Floats:
+    """The figure, as it is read in a loss and a gradient."""
+    value = np.asarray(question.ask.read(loss, gradient)) * question.figure.scale
+    return np.abs(value) if question.figure.selector.form == "_magnitude" else value
+
+
+def _is_right(question: Question, given: Floats) -> bool:
+    """Whether an op returned what is right for its inputs, at all digits that the format holds.
+
+    Its inputs are those of the example as the format holds them; a guard of the op is its own, and
+    not of the figure. What is asked must be the figure, which float64 tells.
+    """
+    subject, dtype = question.subject, question.dtype
+    semantics = replace(subject.semantics, guard="none", guard_gradient="exact", renormalise="no")
+    case = _case([question])
+    exact = _case([replace(question, dtype="float64")])
+    if not question.figure.confirmed_by(_value(question, *_right(exact, semantics))):
+        return False
+    loss, gradient = _right(case, semantics)
+    right = gradient if question.ask.reads == GRADIENT else loss
+    return steps(given, right, dtype) <= steps_of_digits(FORMATS[dtype])
+
+
+def steps_of_digits(fmt: Format) -> float:
+    """Half of the last decimal digit that every number of a format holds, in steps at the least.
+
+    Those are floor((p - 1) log10 2) significant digits (C11, 5.2.4.2.2, FLT_DIG), 6 of float32 and
+    15 of float64; a step is largest beside a digit just below a power of ten.
+    """
+    digits = math.floor((fmt.precision - 1) * math.log10(2.0))
+    return 2.0 ** (fmt.precision - 1) / 10.0**digits / 2.0
 
 
 def steps(given: Floats, right: Floats, dtype: str) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
+from dataclasses import replace
 from decimal import Decimal, localcontext
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from lossaudit.conformance.examples.operations import OPERATIONS
 from lossaudit.conformance.recorder import Recorder
 from lossaudit.conformance.run import ExampleAnswer, ExampleFigure, Incident
 from lossaudit.reference.exact import round_exact
-from lossaudit.reference.formats import FORMATS
+from lossaudit.reference.formats import FORMATS, next_up
 from lossaudit.reference.rows import truth
 from lossaudit.reference.vocabulary import Case, Floats, Outcome
 
@@ -606,6 +607,78 @@ def test_an_op_that_is_wrong_is_told_by_digits_and_ulps():
     assert found["loss"].ulps > 2**49
     assert found["probability"].agrees
     assert found["gradient"].agrees
+
+
+def moved(subject: Subject, steps: int):
+    """The right loss, some numbers of the format further."""
+
+    def call(case: Case) -> tuple[Floats, Floats]:
+        loss, gradient = by_the_reference(subject)(case)
+        for _ in range(steps):
+            loss = next_up(loss, FORMATS[case.dtype])
+        return loss, gradient
+
+    return call
+
+
+def eager(framework: str, op: str) -> Subject:
+    (found,) = [s for s in subjects([framework], "quick") if (s.op, s.mode) == (op, "eager")]
+    return found
+
+
+@pytest.mark.parametrize(("steps", "agrees"), [(0, True), (4, True), (5, False)])
+def test_more_digits_than_a_format_holds_ask_for_those_that_it_holds(read, steps, agrees):
+    """Six in float32: half of the sixth is 4.2 ulps at least, where an ulp is the largest."""
+    (example,) = read(
+        '[[example]]\nid = "X1"\noperation = "cross_entropy"\nlogits = [1.0, 2.0]\ntarget = 0\n'
+        "claim = { loss = 1.31326168752 }\n"
+    )
+    (record,) = adjudicated([example])
+    assert record.verdict == RIGHT
+    op = eager("jax", "softmax_cross_entropy_with_integer_labels")
+    found = {a.dtype: a for a in answers(InProcess(moved(op, steps)), [op], [example])}
+    assert found["float32"].ulps == steps
+    assert found["float32"].agrees is agrees
+    assert found["float64"].agrees  # its digits are more than those that are printed
+
+
+def test_an_op_is_not_blamed_for_inputs_that_its_format_does_not_hold(read):
+    (example,) = read(
+        '[[example]]\nid = "X1"\noperation = "cross_entropy"\nlogits = [1000.1, 1000.2]\n'
+        "target = 0\nclaim = { loss = 0.7443967 }\n"
+    )
+    (record,) = adjudicated([example])
+    assert record.verdict == RIGHT
+    op = eager("jax", "softmax_cross_entropy_with_integer_labels")
+    found = {a.dtype: a for a in answers(InProcess(by_the_reference(op)), [op], [example])}
+    assert found["float32"].value == ["0.7444158792495728"]
+    assert found["float32"].agrees
+    assert found["float64"].agrees
+
+
+def test_an_op_that_is_right_does_not_confirm_what_it_is_not_asked_for(read, monkeypatch):
+    (example,) = read(GOOD + 'claim = {}\nproduce = ["loss"]\n')
+    (figure,) = figures(example)
+    (ask, *_) = figure.ways
+    other = replace(figure, ways=(replace(ask, target=1 - ask.target),))
+    monkeypatch.setattr("lossaudit.conformance.examples.ask.figures", lambda _: [other])
+    op = eager("jax", "softmax_cross_entropy_with_integer_labels")
+    found = list(answers(InProcess(by_the_reference(op)), [op], [example]))
+    assert [a.ulps for a in found] == [0, 0]
+    assert not any(a.agrees for a in found)
+
+
+def test_a_guard_of_an_op_is_another_figure(read):
+    (example,) = read(
+        '[[example]]\nid = "X1"\noperation = "binary_cross_entropy"\np = [0.0]\ny = [1]\n'
+        'claim = {}\nproduce = ["loss"]\n'
+    )
+    every = [s for s in subjects(["keras"], "quick") if s.operation == "binary_cross_entropy"]
+    session = InProcess({s.name: by_the_reference(s) for s in every})
+    for answer in answers(session, every, [example]):
+        assert answer.ulps == 0
+        assert float(answer.value[0]) < 40
+        assert not answer.agrees
 
 
 def test_what_raises_is_said_and_a_lost_worker_is_an_incident():
