@@ -5,6 +5,7 @@ Subjects are data, so that every room can list and filter them without importing
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Callable, Dict, FrozenSet, Optional, Tuple  # noqa: UP035
 
@@ -230,3 +231,11 @@ class Framework:
     placed: Callable[[Framework, str], Framework] = the_same
     idioms: Optional[Idioms] = None
     call: Callable[[Subject], OpCall] = no_call
+
+
+def plain(subjects: Iterable[Subject]) -> Iterator[Subject]:
+    """Ops that are called as they are meant, without compiling, mapping or casting.
+
+    Of a function of a user nobody has said what it is meant for.
+    """
+    return (s for s in subjects if s.mode in PLAIN and not (s.misuse or s.tensors))

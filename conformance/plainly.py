@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ..adapters.client import UnusableFramework, WorkerPool
 from ..adapters.registry import FRAMEWORKS
-from ..adapters.subject import PLAIN, Subject
+from ..adapters.subject import Subject, plain
 from .bench import Session
 from .engine import Patience, plan
 from .run import Absence
 
+__all__ = ["Ask", "ask_each", "plain"]
+
 Ask = Callable[[Session, Sequence[Subject]], Iterable[Any]]
-
-
-def plain(subjects: Iterable[Subject]) -> Iterator[Subject]:
-    """Ops that are called as they are meant, without compiling, mapping or casting."""
-    return (s for s in subjects if s.mode in PLAIN and not (s.misuse or s.tensors))
 
 
 def ask_each(

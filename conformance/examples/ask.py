@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import msgspec
 import numpy as np
 
-from ...adapters.subject import PLAIN, Subject
+from ...adapters.subject import Subject, plain
 from ...reference.exact import round_exact
 from ...reference.formats import FORMATS, Format, round_to_format, ulp_exponent
 from ...reference.rows import reduce_truth, truth
@@ -110,12 +110,12 @@ def questions(
     subjects: Sequence[Subject], examples: Sequence[Example], extent: Extent = WHOLE
 ) -> Iterator[Question]:
     """Each figure with the subjects that it is asked of: one of a framework in each dtype."""
-    plain = [s for s in subjects if s.mode in PLAIN and not (s.misuse or s.tensors or _dear(s))]
+    asked = [s for s in plain(subjects) if not _dear(s)]
     for example in examples:
         for figure in figures(example):
             for dtype in extent.dtypes:
                 for ask in filter(extent.has, figure.ways):
-                    subject = _first(plain, ask, dtype)
+                    subject = _first(asked, ask, dtype)
                     if subject is not None:
                         yield Question(example, figure, subject, dtype, ask)
                         break

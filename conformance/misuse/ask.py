@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...adapters.subject import PLAIN, Subject
+from ...adapters.subject import PLAIN, Subject, plain
 from ...reference.formats import FORMATS, round_to_format
 from ...reference.vocabulary import Case, Floats, Options, Outcome
 from ..bench import Session
@@ -59,12 +59,7 @@ class Asked:
         return None
 
     def _plain(self) -> Iterable[Subject]:
-        return (
-            s
-            for s in self.subjects
-            # Of a function of a user nobody has said what it is meant for.
-            if DTYPE in s.dtypes and s.mode in PLAIN and not (s.misuse or s.tensors)
-        )
+        return (s for s in plain(self.subjects) if DTYPE in s.dtypes)
 
     def composed(self, misuse: str) -> Subject | None:
         """The subject that makes the mistake itself, where a framework has one."""

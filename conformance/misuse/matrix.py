@@ -12,13 +12,12 @@ from typing import Literal
 
 import numpy as np
 
-from ...adapters.subject import Subject
+from ...adapters.subject import Subject, plain
 from ...reference import api
 from ...reference.bounds import bounds
 from ...reference.formats import FORMATS
 from ...reference.vocabulary import Case, Floats, Options
 from ..bench import Session
-from ..plainly import plain
 from ..stream import Stream
 from .ask import DTYPE, SAID, rounded
 
