@@ -18,8 +18,6 @@ from . import text
 from .conventions import WIDTH, print_wrapped
 from .markdown import escaped
 
-DTYPES = ("float64", "float32")
-
 
 @dataclass(frozen=True)
 class Cell:

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from ...reference.vocabulary import Floats
+from ..misuse.forms import CONVENTIONS
 
 FILE = Path(__file__).with_name("worked_examples.toml")
 
 NATS, BITS = "nats", "bits"
-CONVENTIONS = ("eps/K", "eps/(K-1)")
 REDUCTIONS = ("none", "mean")
 
 MOST_CLASSES = 2**17

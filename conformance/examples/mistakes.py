@@ -15,7 +15,8 @@ from decimal import Decimal
 import numpy as np
 
 from ...reference.vocabulary import Floats
-from .entries import BITS, CONVENTIONS, NATS, Example, ExamplesError
+from ..misuse.forms import CONVENTIONS
+from .entries import BITS, NATS, Example, ExamplesError
 from .figures import PER_BIT, Figure, computed, cut_to, rounds_to, scale_of
 from .operations import OPERATIONS
 from .quantities import Quantity

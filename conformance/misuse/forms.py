@@ -58,6 +58,9 @@ from numpy.typing import ArrayLike
 from ...reference.probability_rows import clip_bounds
 from ...reference.vocabulary import Floats
 
+CONVENTIONS = ("eps/K", "eps/(K-1)")
+"""Of label smoothing: what eps is spread over."""
+
 
 def softmax_floor(classes: ArrayLike) -> Floats:
     """The least loss with a softmax too many: log(1 + (K-1)/e)."""
