@@ -7,12 +7,10 @@ from typing import Any
 
 from ..adapters.client import UnusableFramework, WorkerPool
 from ..adapters.registry import FRAMEWORKS
-from ..adapters.subject import Subject, plain
+from ..adapters.subject import Subject
 from .bench import Session
 from .engine import Patience, plan
 from .run import Absence
-
-__all__ = ["Ask", "ask_each", "plain"]
 
 Ask = Callable[[Session, Sequence[Subject]], Iterable[Any]]
 

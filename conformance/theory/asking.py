@@ -8,12 +8,11 @@ from typing import Literal
 
 import numpy as np
 
-from ...adapters.subject import Subject
+from ...adapters.subject import Subject, plain
 from ...reference.bounds import Bounds, bounds, reduced
 from ...reference.formats import FORMATS, round_to_format
 from ...reference.vocabulary import Arithmetic, Case, Floats, Options
 from ..bench import Session
-from ..plainly import plain
 
 UNIT = 2.0**-53
 """A rounding of float64, relative: the arithmetic here, and the reference's results."""

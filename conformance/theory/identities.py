@@ -19,7 +19,7 @@ from ...adapters.subject import Subject
 from ...reference import api
 from ...reference.distributions import cross_entropy_distributions, entropy, kl_divergence
 from ...reference.vocabulary import Floats, Options
-from ..misuse.forms import converted, share_of, smoothed, smoothed_floor
+from ..misuse.forms import CONVENTIONS, converted, share_of, smoothed, smoothed_floor
 from ..stream import Stream
 from .asking import LIBM, UNIT, Asking, Claim, NotAsked
 
@@ -309,9 +309,6 @@ def multi_label(asking: Asking) -> Iterator[Claim]:
     value, rooms = found.loss.reshape(samples).sum(axis=1), found.room.reshape(samples).sum(axis=1)
     room = rooms + noise(CLASSES, value) + 2 * CLASSES * UNIT + LIBM * right
     yield Claim("sum over labels", value, right, room)
-
-
-CONVENTIONS = ("eps/K", "eps/(K-1)")
 
 
 def smoothing(asking: Asking) -> Iterator[Claim]:

@@ -10,9 +10,8 @@ from functools import partial
 import numpy as np
 
 from ...adapters.client import UnusableFramework
-from ...adapters.subject import Subject
+from ...adapters.subject import Subject, plain
 from ..bench import Session
-from ..plainly import plain
 from .asking import Asking, Claim, NotAsked, NotReturned
 from .identities import IDENTITIES, Identity
 
