@@ -117,7 +117,14 @@ def usable(pool: WorkerPool, framework: Framework) -> None:
         pytest.skip(str(error))
 
 
+FAST_OR_NOT = [
+    pytest.param(name, marks=[pytest.mark.slow] if name == "jax" else []) for name in FRAMEWORKS
+]
+"""Eager JAX compiles every primitive of every script."""
+
+
 @pytest.mark.frameworks
+@pytest.mark.parametrize("framework", FAST_OR_NOT, indirect=True)
 def test_scripts_print_what_the_worker_returned(
     pool: WorkerPool, framework: Framework, tmp_path: Path
 ):

@@ -41,6 +41,7 @@ def seen(run):
     }
 
 
+@pytest.mark.slow
 def test_pytest_sees_what_the_command_line_sees(by_command_line, tmp_path):
     path = tmp_path / "run.json"
     command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
