@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import fnmatch
+import importlib.util
 import os
 import signal
+import sys
+import time
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -13,7 +16,8 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
+    from types import ModuleType
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
@@ -39,6 +43,50 @@ def pytest_configure() -> None:
 def repository() -> Path:
     """The root of the checkout, which is the package `lossaudit` as well."""
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def loaded() -> Callable[[str, Path], ModuleType]:
+    """Load a file as a module of a name of its own; what lies in no package no import finds."""
+
+    def load(name: str, path: Path) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+@pytest.fixture
+def left_behind() -> Callable[[int], list[str]]:
+    """Processes of a session that still live, after a while in which they may end.
+
+    What Python keeps beside its processes sees the end of their pipe, and then ends by itself.
+    """
+
+    def look(session: int) -> list[str]:
+        deadline = time.monotonic() + 30
+        while (left := _living(session)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return left
+
+    return look
+
+
+def _living(session: int) -> list[str]:
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text(encoding="utf-8").rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) == session and fields[0] != "Z":
+            found.append(stat.parent.name)
+    return found
 
 
 # --- in CI a skip needs a reason that was agreed on -----------------------------------------------

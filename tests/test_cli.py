@@ -9,9 +9,7 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -295,7 +293,7 @@ def audited_torch_finding():
 
 @pytest.mark.frameworks
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "kill"])
-def test_interruption_leaves_a_valid_partial_run(tmp_path, sign):
+def test_interruption_leaves_a_valid_partial_run(tmp_path, sign, left_behind):
     run_file, page = tmp_path / "run.json", tmp_path / "report.html"
     command = [sys.executable, "-m", "lossaudit", "run", "--backend", "torch", "--depth", "quick"]
     process = subprocess.Popen(
@@ -318,24 +316,7 @@ def test_interruption_leaves_a_valid_partial_run(tmp_path, sign):
     assert not run.complete
     assert run.tallies
     assert "PARTIAL" in page.read_text(encoding="utf-8")
-    # What Python keeps beside its processes sees the end of their pipe, and then ends by itself.
-    deadline = time.monotonic() + 30
-    while (left := _left_behind(process.pid)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not left
-
-
-def _left_behind(session: int) -> list[str]:
-    """Processes of the session that still live."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text(encoding="utf-8").rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[3]) == session and fields[0] != "Z":
-            found.append(stat.parent.name)
-    return found
+    assert not left_behind(process.pid)
 
 
 @pytest.mark.frameworks

@@ -7,8 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -108,7 +106,7 @@ def test_a_training_is_written_and_drawn(tmp_path):
 
 
 @pytest.mark.frameworks
-def test_an_interruption_leaves_what_was_trained(tmp_path):
+def test_an_interruption_leaves_what_was_trained(tmp_path, left_behind):
     out = tmp_path / "t.json"
     command = [sys.executable, "-m", "lossaudit", "train", "-b", "torch", "--dtype", "float32"]
     process = subprocess.Popen(
@@ -129,20 +127,4 @@ def test_an_interruption_leaves_what_was_trained(tmp_path):
     written = json.loads(out.read_text())
     assert not written["complete"]
     assert written["trainings"]
-    deadline = time.monotonic() + 30
-    while (left := _left_behind(process.pid)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not left
-
-
-def _left_behind(session: int) -> list[str]:
-    """Processes of the session that still live."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text(encoding="utf-8").rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[3]) == session and fields[0] != "Z":
-            found.append(stat.parent.name)
-    return found
+    assert not left_behind(process.pid)

@@ -194,7 +194,7 @@ def array(name: str, value: Any) -> NDArray[Any]:
         found = np.asarray(detach() if callable(detach) else value)
         if found.dtype.kind not in "biuf" and "float" not in found.dtype.name:
             found = found.astype(np.float64)
-    except Exception as error:
+    except Exception as error:  # whatever the library of the array raises
         raise DiagnosisError(
             f"{name} cannot be read as an array of numbers ({type(error).__name__}: {error}); of a "
             "tensor give .detach().cpu().numpy(), in 16 bits with .float() before"

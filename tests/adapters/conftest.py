@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-import importlib.util
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -19,16 +18,10 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session")
-def faulty() -> ModuleType:
+def faulty(loaded: Callable[[str, Path], ModuleType]) -> ModuleType:
     """The module `faulty_adapter`, which no import finds: tests/ is not a package."""
     path = Path(__file__).with_name("faulty_adapter.py")
-    spec = importlib.util.spec_from_file_location("faulty_adapter", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return loaded("faulty_adapter", path)
 
 
 @pytest.fixture

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -387,16 +385,10 @@ def widened(subject: Subject) -> Function:
 
 
 @pytest.fixture(scope="session")
-def faulty() -> ModuleType:
+def faulty(loaded: Callable[[str, Path], ModuleType]) -> ModuleType:
     """The framework whose ops go wrong in every way, which runs in real workers."""
     path = Path(__file__).parents[1] / "adapters" / "faulty_adapter.py"
-    spec = importlib.util.spec_from_file_location("faulty_for_the_engine", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return loaded("faulty_for_the_engine", path)
 
 
 @dataclass(frozen=True)

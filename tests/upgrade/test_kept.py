@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
 
@@ -20,17 +19,12 @@ SMALL = 1_000_000
 
 
 @pytest.fixture(scope="module")
-def keep_upgrade():
+def keep_upgrade(loaded):
     sys.path.insert(0, str(DOCS))  # it imports its neighbour, as a script does
     try:
-        spec = importlib.util.spec_from_file_location("keep_upgrade", DOCS / "keep_upgrade.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        return loaded("keep_upgrade", DOCS / "keep_upgrade.py")
     finally:
         sys.path.remove(str(DOCS))
-    return module
 
 
 def test_there_are_kept_upgrades():
