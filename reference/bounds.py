@@ -42,7 +42,17 @@ from .formats import FORMATS, Format, round_to_format
 from .probability_rows import DENOMINATOR_FLOOR, clip_bounds
 from .related_rows import focal_labels, focal_weight
 from .rows import mean_denominator, present
-from .vocabulary import LOGITS, PROBABILITIES, Arithmetic, Case, Floats, Semantics, inputs_of
+from .vocabulary import (
+    FUNCTIONS,
+    LOGITS,
+    PROBABILITIES,
+    Arithmetic,
+    Case,
+    Floats,
+    Options,
+    Semantics,
+    inputs_of,
+)
 
 SLACK = 1.0 + 2.0**-40
 """The float64 evaluation of a bound takes fewer than 2^10 roundings of 2^-53 each per row and
@@ -208,6 +218,23 @@ def bounds(
     return each[0] if len(each) == 1 else _largest(each)
 
 
+def one_bound(case: Case, semantics: Semantics, arithmetic: Arithmetic, output: str) -> Floats:
+    """One output of `bounds`; "loss" or "gradient". Cheaper where the two have little in common."""
+    plain = (
+        case.operation == "binary_cross_entropy_with_logits"
+        and case.options == Options()
+        and case.sample_weight is case.cotangent is case.direction is None
+        and case.inputs.size > 0
+    )
+    if not plain or arithmetic.form in ALTERNATIVES or arithmetic.gradient == "any":
+        return getattr(bounds(case, semantics, arithmetic), output)
+    label = _Label.of(case, semantics)
+    with np.errstate(all="ignore"):
+        if output == "loss":
+            return _cleaned(_binary_loss(case, label, arithmetic)[0][:, 0])
+        return _cleaned(_sigmoid_gradient(case.inputs, label, arithmetic, FORMATS[case.dtype])[0])
+
+
 def _largest(each: list[Bounds]) -> Bounds:
     """The largest of several bounds, entry by entry."""
     sizes = Sizes(
@@ -236,6 +263,8 @@ def _bounds(case: Case, semantics: Semantics, arithmetic: Arithmetic, temperatur
             found = _one_share(case, arithmetic)
         elif case.operation == "logsumexp":
             found = _log_of_sum(case, arithmetic)
+        elif case.operation in FUNCTIONS:
+            found = _function(case, semantics, arithmetic)
         elif case.operation.startswith("kl"):
             found = _divergence(case, semantics, arithmetic)
         elif "focal" in case.operation:
@@ -815,10 +844,17 @@ def _softmax_gradient(
 
 def _binary_with_logits(case: Case, semantics: Semantics, arithmetic: Arithmetic) -> Bounds:
     """Bounds for softplus forms; y, the positive weight w and z are exact."""
+    label = _Label.of(case, semantics)
+    loss, exact = _binary_loss(case, label, arithmetic)
+    gradient = _sigmoid_gradient(case.inputs, label, arithmetic, FORMATS[case.dtype])
+    return Bounds(loss[:, 0], gradient[0], Sizes(exact[:, 0], *gradient[1:]))
+
+
+def _binary_loss(case: Case, label: _Label, arithmetic: Arithmetic) -> tuple[Floats, Floats]:
+    """(N, 1) the bound of the loss of each row, and its magnitude."""
     work, out = FORMATS[arithmetic.working], FORMATS[case.dtype]
     u, eta = work.unit_roundoff, _eta(work, arithmetic.flush)
     z = case.inputs
-    label = _Label.of(case, semantics)
     y, other, w, roundings = label.y, label.other, label.w, label.roundings
     tail = np.log1p(np.exp(-np.abs(z)))
     up, down = np.maximum(z, 0.0) + tail, np.maximum(-z, 0.0) + tail  # softplus(z), softplus(-z)
@@ -851,9 +887,7 @@ def _binary_with_logits(case: Case, semantics: Semantics, arithmetic: Arithmetic
         error = error + both * error_tail
     error = error + label.slip(arithmetic) * up
     error = error + half_ulp(exact + error, work)
-    loss = _finish(exact, error, arithmetic, out)
-    gradient = _sigmoid_gradient(z, label, arithmetic, out)
-    return Bounds(loss[:, 0], gradient[0], Sizes(exact[:, 0], *gradient[1:]))
+    return _finish(exact, error, arithmetic, out), exact
 
 
 def _log_sigmoid_error(z: Floats, label: _Label, arithmetic: Arithmetic, size: Floats) -> Floats:
@@ -872,6 +906,62 @@ def _log_sigmoid_error(z: Floats, label: _Label, arithmetic: Arithmetic, size: F
         lost = lost + arithmetic.c_log * u * (np.abs(np.log(value)) + lost)
         total = total + np.where(weight == 0, 0.0, np.abs(weight) * lost)
     return total
+
+
+def _function(case: Case, semantics: Semantics, arithmetic: Arithmetic) -> Bounds:
+    """Those of a function of one logit and of its derivative."""
+    if case.operation == "sigmoid":
+        return _sigmoid_itself(case.inputs, arithmetic, FORMATS[case.dtype])
+    target = np.full(case.inputs.shape, float(case.operation == "log_sigmoid"))
+    binary = replace(case, operation="binary_cross_entropy_with_logits", target=target)
+    found = _binary_with_logits(binary, semantics, arithmetic)
+    if arithmetic.form != "log1p exp":
+        return found
+    work, out = FORMATS[arithmetic.working], FORMATS[case.dtype]
+    loss = _log_of_one_and_exp(case.inputs, found.sizes.losses[:, None], arithmetic)
+    loss = loss + half_ulp(found.sizes.losses[:, None] + loss, work)
+    finished = _finish(found.sizes.losses[:, None], loss, arithmetic, out)
+    return replace(found, loss=finished[:, 0])
+
+
+LINEAR_FROM = 20.0
+"""Above it torch's softplus is z itself (the default of its argument `threshold`)."""
+
+
+def _log_of_one_and_exp(z: Floats, exact: Floats, arithmetic: Arithmetic) -> Floats:
+    """Absolute error of log1p(exp(z)), or of z itself where that is larger than 20.
+
+    The error of exp(z) is relative to it, and the logarithm takes over sigmoid(z) of it.
+    """
+    work = FORMATS[arithmetic.working]
+    u, eta = work.unit_roundoff, _eta(work, arithmetic.flush)
+    share = 1.0 / (1.0 + np.exp(-z))
+    functions = (arithmetic.c_exp + arithmetic.c_log1p) * u
+    error = arithmetic.c_exp * u * share + arithmetic.c_log1p * u * exact
+    # log1p(e^x) is convex: past the first order there is at most half the square of the error.
+    error = error * (1.0 + functions) + 2 * eta
+    return np.where(z > LINEAR_FROM, np.maximum(error, np.exp(-LINEAR_FROM)), error)
+
+
+def _sigmoid_itself(z: Floats, arithmetic: Arithmetic, out: Format) -> Bounds:
+    """Of p = sigmoid(z) and of p (1 - p), which forms that cancel make of the rounded p."""
+    work = FORMATS[arithmetic.working]
+    u, eta = work.unit_roundoff, _eta(work, arithmetic.flush)
+    p, q, error_p = _sigmoids(z, arithmetic)
+    value = error_p + half_ulp(p + error_p, work)
+    if arithmetic.gradient == "relative":
+        error = _growth(2, arithmetic.c_sigmoid * u) * (1 + _growth(3, u)) + _growth(3, u)
+        error = error * p * q + 4 * eta
+    else:
+        error_q = error_p * (1.0 + u) + u * q + eta
+        error = (p + error_p) * error_q + q * error_p + _growth(2, u) * (p * q) + 4 * eta
+    error = error + half_ulp(p * q + error, work)
+    slope = p * q
+    return Bounds(
+        _finish(p, value, arithmetic, out)[:, 0],
+        _finish(slope, error, arithmetic, out),
+        Sizes(p[:, 0], slope, slope),
+    )
 
 
 CLAMP = 100.0

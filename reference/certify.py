@@ -18,7 +18,7 @@ from typing import Optional
 import numpy as np
 
 from .decimals import Triple, decided_between
-from .exact import Booleans, Exact, copied
+from .exact import Booleans, Exact, between, copied
 
 # Every formula of this room's double-double code is accurate to 2**-95 of the terms it names; the
 # test leaves a factor of 8.
@@ -43,7 +43,7 @@ def uncertain(value: Exact, size: Optional[Exact] = None) -> Booleans:
         error = np.abs(value.hi) * 2.0**_RELATIVE
         empty = value.hi == 0.0
     else:
-        power = np.clip(size.exponent - value.exponent + _RELATIVE, -3000, 900)
+        power = between(size.exponent - value.exponent + _RELATIVE, -3000, 900)
         # Where this underflows to 0 the term itself is in `lo` at most as the sticky number, with
         # the right sign; then any lo but 0 is clear of the boundary at 0.
         error = np.ldexp(np.abs(size.hi), power.astype(np.int32))

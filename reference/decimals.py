@@ -7,6 +7,7 @@ Additions, products and quotients are rounded outward. exp and ln of the standar
 from __future__ import annotations
 
 import decimal
+import math
 from collections.abc import Callable
 from decimal import Context, Decimal
 from fractions import Fraction
@@ -167,18 +168,28 @@ def decided_between(low: Fraction, high: Fraction) -> Optional[Triple]:
 
 def triple(value: Fraction) -> Triple:
     """(hi, lo, exponent) of a rational number: hi nearest to 53 bits, lo rounded to odd."""
-    if value == 0:
+    # In integers: a Fraction would be reduced at each step.
+    top, bottom = abs(value.numerator), value.denominator
+    if top == 0:
         return 0.0, 0.0, 0
-    exponent = abs(value.numerator).bit_length() - value.denominator.bit_length()
-    scaled = value / Fraction(2) ** exponent
-    # Now 1/2 < |scaled| < 2.
-    if abs(scaled) >= 1:
-        scaled, exponent = scaled / 2, exponent + 1
-    whole = round(scaled * 2**_BITS)
-    rest = scaled - Fraction(whole, 2**_BITS)
-    if abs(whole) == 2**_BITS:
-        whole, rest, exponent = whole // 2, rest / 2, exponent + 1
-    return float(Fraction(whole, 2**_BITS)), _to_odd(rest), exponent
+    exponent = top.bit_length() - bottom.bit_length()
+    top, bottom = _times(top, bottom, -exponent)
+    # Now 1/2 < top / bottom < 2.
+    if top >= bottom:
+        bottom, exponent = 2 * bottom, exponent + 1
+    whole, rest = divmod(top << _BITS, bottom)
+    if 2 * rest > bottom or (2 * rest == bottom and whole % 2):
+        whole, rest = whole + 1, rest - bottom
+    bottom <<= _BITS
+    if whole == 2**_BITS:
+        whole, bottom, exponent = whole // 2, 2 * bottom, exponent + 1
+    sign = 1 if value > 0 else -1
+    return math.ldexp(sign * whole, -_BITS), _to_odd(Fraction(sign * rest, bottom)), exponent
+
+
+def _times(top: int, bottom: int, power: int) -> tuple[int, int]:
+    """top / bottom * 2**power."""
+    return (top << power, bottom) if power >= 0 else (top, bottom << -power)
 
 
 def _to_odd(rest: Fraction) -> float:
@@ -190,14 +201,12 @@ def _to_odd(rest: Fraction) -> float:
     exponent = size.numerator.bit_length() - size.denominator.bit_length()
     if exponent < -950:
         return sign * 5e-324
-    units = size * Fraction(2) ** (_BITS - exponent)
-    whole = int(units)
-    while whole >= 2**_BITS:
-        units, exponent = units / 2, exponent + 1
-        whole = int(units)
-    if whole != units:
-        whole |= 1
-    return sign * float(Fraction(whole) * Fraction(2) ** (exponent - _BITS))
+    top, bottom = _times(size.numerator, size.denominator, _BITS - exponent)
+    whole, left = divmod(top, bottom)
+    if whole >= 2**_BITS:
+        whole, left = whole // 2, left or whole % 2
+        exponent += 1
+    return sign * math.ldexp(whole | bool(left), exponent - _BITS)
 
 
 def _context(digits: int, rounding: str) -> Context:

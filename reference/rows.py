@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from .derivatives import (
     cross_entropy_by_target,
     cross_entropy_hessian_product,
 )
-from .exact import Exact, divided, scale, weighted_sum
+from .exact import Exact, divided, negate, scale, weighted_sum
 from .probability_rows import (
     binary_cross_entropy_truth,
     clip_bounds,
@@ -29,7 +30,7 @@ from .probability_rows import (
 from .related_rows import RELATED, related_truth
 from .softmax_rows import cross_entropy_truth, log_softmax, logsumexp, softmax
 from .truth import Factor, Truth, nothing_times
-from .vocabulary import Case, Floats, Semantics
+from .vocabulary import FUNCTIONS, Case, Floats, Options, Semantics
 
 __all__ = [
     "Truth",
@@ -42,6 +43,7 @@ __all__ = [
     "log_sigmoid",
     "log_softmax",
     "logsumexp",
+    "read",
     "reduce_truth",
     "sigmoid",
     "softmax",
@@ -54,6 +56,39 @@ MEANS = ("weights", "valid", "rows")
 """What `Semantics.mean` may say here."""
 
 
+_OF_CALLS = ("mean", "all_ignored", "label_policy", "output")
+_OF_PROBABILITIES = (
+    *("guard", "guard_eps", "guard_floor", "guard_gradient", "renormalise"),
+    *("gamma", "alpha"),
+)
+
+
+def read(case: Case, semantics: Semantics) -> Semantics:
+    """The conventions that the truths of a case depend on, and the rest as it is by default.
+
+    So one truth serves all who would compute the same: what a mean divides by, labels that nobody
+    gives, smoothing that is not asked for, and the like are not read.
+    """
+    unread: list[str] = [*_OF_CALLS]
+    if case.operation in ("cross_entropy", "binary_cross_entropy_with_logits"):
+        unread += _OF_PROBABILITIES
+    if not case.options.label_smoothing:
+        unread.append("smoothing")
+    if case.target.ndim == 1:
+        unread.append("soft_gradient")
+    if case.options.ignore_index is not None or not np.any(case.target == semantics.ignore_index):
+        unread.append("ignore_index")
+    if not np.isposinf(case.inputs).any():
+        unread.append("plus_inf")
+    return _without(semantics, tuple(unread))
+
+
+@lru_cache(maxsize=1024)
+def _without(semantics: Semantics, names: tuple[str, ...]) -> Semantics:
+    default = Semantics()
+    return replace(semantics, **{name: getattr(default, name) for name in names})
+
+
 def truth(case: Case, semantics: Semantics) -> Truth:
     """The exact loss and gradient of every row of a case under a Semantics, unreduced.
 
@@ -64,6 +99,8 @@ def truth(case: Case, semantics: Semantics) -> Truth:
     Raises:
         ValueError: the operation is unknown, or the case is invalid (a label out of range, ...).
     """
+    if case.operation in FUNCTIONS:
+        return _function(case, semantics)
     if case.operation in RELATED:
         if case.direction is not None:
             raise ValueError(f"{case.operation} has no second derivative here")
@@ -76,6 +113,24 @@ def truth(case: Case, semantics: Semantics) -> Truth:
     pulled = weights if case.cotangent is None else [*weights, case.cotangent]
     along = _truth if case.direction is None else _hessian_product
     return replace(found, gradient=along(case, semantics, pulled).gradient)
+
+
+def _function(case: Case, semantics: Semantics) -> Truth:
+    """A function of one logit: its value as the loss, and its derivative.
+
+    softplus(z) is the binary cross-entropy of z for y = 0, log_sigmoid(z) minus that for y = 1;
+    sigmoid(z) and its derivative are the first and the second derivative of softplus.
+    """
+    target = np.full(case.inputs.shape, float(case.operation == "log_sigmoid"))
+    given = case.inputs, target, semantics, Options()
+    found = binary_cross_entropy_with_logits_truth(*given)
+    if case.operation == "log_sigmoid":
+        return replace(found, loss=negate(found.loss), gradient=negate(found.gradient))
+    if case.operation == "softplus":
+        return found
+    ones = np.ones(case.inputs.shape)
+    curvature = binary_hessian_product(case.inputs, target, ones, semantics, Options(), Factors())
+    return replace(found, loss=found.gradient.reshape(-1), gradient=curvature.gradient)
 
 
 def _weighed(found: Truth, case: Case) -> Truth:

@@ -20,15 +20,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import functions
-from .exact import Booleans, Exact, round_exact, ulp_error
+from .exact import (
+    Booleans,
+    Exact,
+    add,
+    multiplied,
+    round_exact,
+    shift,
+    subtract,
+    ulp_error,
+)
 from .formats import FORMATS, Format, round_to_format
 from .vocabulary import Floats
 
-_U = 2.0**-53
+UNIT = 2.0**-53
 # Half as much again as the derivations need; also room for evaluating the bound itself.
-_ROOM = 1.5
+ROOM = 1.5
 # Every exp may have underflowed: K of them by 2**-1075 each. Below every format but float64.
-_UNDERFLOW = 2.0**-1000
+UNDERFLOW = 2.0**-1000
 # Entries per pass.
 _PASS = 16384
 # The error of exp and log1p that the bounds allow for, in ulps.
@@ -38,21 +47,36 @@ _LEAST_FACTOR, _LARGEST_FACTOR = 2.0**-60, 2.0**60
 
 Exactly = Callable[[NDArray[np.intp]], Exact]
 
-# The two functions of the platform that this tier calls.
-_exp, _log1p = np.exp, np.log1p
+# The functions of the platform that this tier and the curves call.
+exp, expm1, log, log1p = np.exp, np.expm1, np.log, np.log1p
 
 
 @lru_cache(maxsize=1)
-def _trusted() -> bool:
-    """Whether exp and log1p keep to 4 ulps, at fixed points of all magnitudes that occur."""
+def trusted() -> bool:
+    """Whether those functions keep to 4 ulps, at fixed points of all magnitudes that occur."""
     steps = np.arange(1.0, 2048.0)
     decades = np.ldexp(1.0 + steps / 4096.0, -(steps.astype(np.int32) % 64))
     below = -np.concatenate([steps * (744.0 / 2048.0), decades])
     above = np.concatenate([steps / 64.0, decades, np.ldexp(decades, -900), np.ldexp(decades, 80)])
     double = FORMATS["float64"]
-    exp_error = ulp_error(_exp(below), functions.exp(Exact.from_float(below)), double)
-    log_error = ulp_error(_log1p(above), functions.log1p_any(Exact.from_float(above)), double)
-    return bool(exp_error.max() <= _ULPS and log_error.max() <= _ULPS)
+    shares = np.concatenate([decades, 1.0 - decades / 2.0, np.ldexp(decades, -140)])
+    one = Exact.from_float(np.asarray(1.0))
+    # The difference exp - 1 of pairs of 106 bits leaves more than 53 above this.
+    near, tiny, half = below[below < -(2.0**-40)], np.ldexp(decades, -60), decades / 2.0
+    left = np.ldexp(1.0 + steps / 4096.0, -1 - (steps.astype(np.int32) % 24))
+    small = Exact.from_float(-tiny)
+    checked = (
+        (exp(below), functions.exp(Exact.from_float(below))),
+        (expm1(near), subtract(functions.exp(Exact.from_float(near)), one)),
+        (log1p(above), functions.log1p_any(Exact.from_float(above))),
+        # Below, the third term of x + x^2/2 + ... is less than 2^-120 of it.
+        (expm1(-tiny), add(small, shift(multiplied(small, small), -1))),
+        # 1 - p is exact: the rest that a probability next to 1 leaves.
+        (log1p(left - 1.0), functions.log(Exact.from_float(left))),
+        (log1p(-half), functions.log(subtract(one, Exact.from_float(half)))),
+        (log(shares), functions.log(Exact.from_float(shares))),
+    )
+    return all(bool(ulp_error(*pair, double).max() <= _ULPS) for pair in checked)
 
 
 def takes(factor: float) -> bool:
@@ -80,26 +104,27 @@ def cross_entropy_loss(
     step = max(1, _PASS // classes)
     for start in range(0, rows, step):
         part = slice(start, start + step)
-        value, bound = _loss(logits[part], target[part])
+        value, bound = loss_values(logits[part], target[part])
         result[part], unsure[part] = _decide(value, bound, fmt)
     return _filled(result, unsure, fmt, exactly)
 
 
-def _loss(logits: Floats, target: NDArray[Any]) -> tuple[Floats, Floats]:
+def loss_values(logits: Floats, target: NDArray[Any]) -> tuple[Floats, Floats]:
+    """(N,) the losses of `cross_entropy_loss` in float64, and what they may be off by."""
     index = np.arange(logits.shape[0])
     top = logits.argmax(axis=1)
     with np.errstate(invalid="ignore", over="ignore"):
         below = logits - logits[index, top][:, None]
-        growth = _exp(below)
+        growth = exp(below)
         growth[index, top] = 0.0
         others = growth.sum(axis=1)
         # inf * 0 where a logit is -inf or far away: such a row goes to the exact tier.
         spread = -np.einsum("ij,ij->i", growth, below)
         gap = -below[index, target]
-        curved = _log1p(others)
+        curved = log1p(others)
         value = gap + curved
         slope = (16.0 + logits.shape[1]) * curved + spread
-        bound = _ROOM * _U * (slope + gap + value) + _UNDERFLOW
+        bound = ROOM * UNIT * (slope + gap + value) + UNDERFLOW
     return value, bound
 
 
@@ -124,18 +149,19 @@ def cross_entropy_gradient(
     step = max(1, _PASS // classes)
     for start in range(0, rows, step):
         part = slice(start, start + step)
-        value, bound = _gradient(logits[part], target[part], factor)
+        value, bound = gradient_values(logits[part], target[part], factor)
         result[part], doubtful = _decide(value, bound, fmt)
         unsure[part] = doubtful.any(axis=1)
     return _filled(result, unsure, fmt, exactly)
 
 
-def _gradient(logits: Floats, target: NDArray[Any], factor: float) -> tuple[Floats, Floats]:
+def gradient_values(logits: Floats, target: NDArray[Any], factor: float) -> tuple[Floats, Floats]:
+    """(N, K) the gradients of `cross_entropy_gradient` in float64, and what they may be off by."""
     index, classes = np.arange(logits.shape[0]), logits.shape[1]
     top = logits.argmax(axis=1)
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         below = logits - logits[index, top][:, None]
-        growth = _exp(below)
+        growth = exp(below)
         # inf * 0 where a logit is -inf or far away: such a row goes to the exact tier.
         spread = -np.einsum("ij,ij->i", growth, below)
         own = growth[index, target]
@@ -150,7 +176,7 @@ def _gradient(logits: Floats, target: NDArray[Any], factor: float) -> tuple[Floa
         slope = (24.0 + classes + spread / whole)[:, None] - below
         slope[index, target] = 24.0 + 2 * classes + spread / whole + spread / rest
         slope[index, target] = np.where(rest == 0.0, 0.0, slope[index, target])
-        bound = _ROOM * _U * np.abs(value) * slope + _UNDERFLOW
+        bound = ROOM * UNIT * np.abs(value) * slope + UNDERFLOW
     return value, bound
 
 
@@ -166,9 +192,9 @@ def binary_loss(logits: Floats, target: Floats, fmt: Format, exactly: Exactly) -
         z, y = logits[part], target[part]
         size = np.abs(z)
         with np.errstate(invalid="ignore", over="ignore"):
-            value = np.where(z < 0.0, y, 1.0 - y) * size + _log1p(_exp(-size))
-            bound = np.where((y >= 0.0) & (y <= 1.0), _ROOM * 20 * _U * value, np.inf)
-        result[part], unsure[part] = _decide(value, bound + _UNDERFLOW, fmt)
+            value = np.where(z < 0.0, y, 1.0 - y) * size + log1p(exp(-size))
+            bound = np.where((y >= 0.0) & (y <= 1.0), ROOM * 20 * UNIT * value, np.inf)
+        result[part], unsure[part] = _decide(value, bound + UNDERFLOW, fmt)
     return _filled(result, unsure, fmt, exactly)
 
 
@@ -193,7 +219,7 @@ def binary_gradient(
         part = slice(start, start + _PASS)
         z, y = logits[part], target[part]
         with np.errstate(invalid="ignore", over="ignore"):
-            growth, other = _exp(-np.abs(z)), 1.0 - y
+            growth, other = exp(-np.abs(z)), 1.0 - y
             up = z > 0.0
             rise, fall = np.where(up, other, other * growth), np.where(up, y * growth, y)
             scale = factor / (1.0 + growth)
@@ -201,8 +227,8 @@ def binary_gradient(
             value = np.where((rise == 0.0) & (y > 0.0), -fall, rise - fall) * scale
             size = (rise + fall) * np.abs(scale)
             usable = (y >= 0.0) & (y <= 1.0) & np.isfinite(z)
-            bound = np.where(usable, _ROOM * 24 * _U * size, np.inf)
-        result[part], unsure[part] = _decide(value, bound + _UNDERFLOW, fmt)
+            bound = np.where(usable, ROOM * 24 * UNIT * size, np.inf)
+        result[part], unsure[part] = _decide(value, bound + UNDERFLOW, fmt)
     return _filled(result, unsure, fmt, exactly)
 
 
@@ -210,7 +236,7 @@ def _decide(value: Floats, bound: Floats, fmt: Format) -> tuple[Floats, Booleans
     """The value rounded, and where the bound leaves a choice (or is no number)."""
     with np.errstate(invalid="ignore", over="ignore"):
         low, high = round_to_format(value - bound, fmt), round_to_format(value + bound, fmt)
-    sure = (low == high) & np.isfinite(low) & _trusted()
+    sure = (low == high) & np.isfinite(low) & trusted()
     # A zero keeps the sign of the value.
     return np.where(low == 0.0, np.copysign(low, value), low), ~sure
 

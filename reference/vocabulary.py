@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any, Dict, Optional, Tuple  # noqa: UP035 - evaluated by workers on Python 3.9
 
 import numpy as np
@@ -30,6 +31,14 @@ OPERATIONS: Dict[str, str] = {  # noqa: UP006
     "binary_focal": "w (1 - p_t)^gamma (-log p_t), p_1 = sigmoid(z)",
     "binary_focal_probabilities": "w (1 - p_t)^gamma (-log p_t), from a probability p_1",
 }
+
+FUNCTIONS: Dict[str, str] = {  # noqa: UP006
+    "sigmoid": "1 / (1 + exp(-z))",
+    "log_sigmoid": "-log(1 + exp(-z))",
+    "softplus": "log(1 + exp(z))",
+}
+"""Functions of one logit that cross-entropies are made of. They have no target (that of a case is 0
+and plays no part), and what is called the loss is their value. Sweeps alone look at them."""
 
 TARGETS = ("index", "distribution", "binary")
 
@@ -238,8 +247,24 @@ class Case:
 
     def case_id(self) -> str:
         """Hash of the row ids and the shape: the same in every run for the same bits."""
+        return self._case_id
+
+    @cached_property
+    def _case_id(self) -> str:
         text = "|".join((*self.row_ids(), str(self.inputs.shape)))
         return hashlib.blake2b(text.encode() + _hash_head(self), digest_size=8).hexdigest()
+
+    @cached_property
+    def digest(self) -> bytes:
+        """A key for the bits of the call in this process, much cheaper than its row ids."""
+        shapes = (self.inputs.shape, self.target.shape)
+        head = (self.operation, self.dtype, self.options, shapes, self.by_target, self.layout)
+        h = hashlib.blake2b(repr(head).encode(), digest_size=16)
+        h.update(self.inputs.tobytes())
+        h.update(self.target.tobytes())
+        for more in (getattr(self, name) for name in BY_ROW[2:]):
+            h.update(b"none" if more is None else more.tobytes())
+        return h.digest()
 
 
 def _canonical(array: NDArray[np.generic]) -> NDArray[np.generic]:
