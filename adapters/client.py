@@ -15,16 +15,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..reference import formats
-from ..reference.vocabulary import BY_ROW, Case, Outcome
+from ..reference.vocabulary import BY_ROW, Case, Options, Outcome
+from .blocks import Ended, Layout, SharedMemory, Target, written_targets
 from .protocol import (
     BITS,
     HEADS_KEPT,
@@ -41,6 +42,8 @@ from .protocol import (
 )
 from .runtime import options_to_fields
 from .subject import Framework, Subject
+
+T = TypeVar("T")
 
 WORKER = Path(__file__).with_name("worker.py")
 NARROW = {
@@ -66,6 +69,10 @@ class UnusableFramework(Exception):
         super().__init__(f"{framework} cannot be used: {reason}")
         self.framework = framework
         self.reason = reason
+
+    def __reduce__(self) -> tuple[type[UnusableFramework], tuple[str, str]]:
+        """Made anew where another process has raised it: exceptions are copied by their message."""
+        return type(self), (self.framework, self.reason)
 
 
 class AbsentFramework(UnusableFramework):
@@ -306,6 +313,44 @@ class WorkerPool:
             frame = call_bytes(framework, subject, case)
             return self._outcome(name, worker, frame)
 
+    def ask_block(
+        self,
+        subject: Subject,
+        dtype: str,
+        memory: SharedMemory,
+        layout: Layout,
+        targets: Sequence[Target],
+        rows: int,
+    ) -> list[Ended]:
+        """How the calls for each target ended, on the inputs that lie in the memory.
+
+        Each call has `rows` of them, of which the layout has a multiple.
+        `nanoseconds` is then the processor time that the worker spent on them.
+        """
+        with self._lock:
+            self.nanoseconds = 0
+            framework = self._frameworks[subject.framework]
+            name, worker = self._ready(framework, subject, dtype)
+            fields = {
+                "module": framework.module,
+                "op": subject.op,
+                "mode": subject.mode,
+                "device": subject.device,
+                "dtype": dtype,
+                "options": options_to_fields(Options()),
+                "path": memory.path,
+                "serial": memory.serial,
+                "rows": layout.rows,
+                "classes": layout.classes,
+                "slice": rows,
+                "targets": written_targets(targets),
+            }
+            answer = self._answer(name, worker, pack(Frame("block", fields)), _ended)
+            if isinstance(answer, Outcome):
+                return [Ended(answer.status, answer.message)] * len(targets)
+            ended, self.nanoseconds = answer
+            return ended
+
     def versions(self, framework: str) -> dict[str, str]:
         """Versions of a framework's packages in the interpreter of the subjects; loads it."""
         return dict(self._loaded_frame(framework).fields["versions"])
@@ -394,9 +439,18 @@ class WorkerPool:
         return worker
 
     def _outcome(self, name: str, worker: Worker, frame: bytes) -> Outcome:
+        answer = self._answer(name, worker, frame, _timed_outcome)
+        if isinstance(answer, Outcome):
+            return answer
+        outcome, self.nanoseconds = answer
+        return outcome
+
+    def _answer(
+        self, name: str, worker: Worker, frame: bytes, read: Callable[[Frame], T]
+    ) -> T | Outcome:
+        """What is read from the worker's answer, or what became of the worker instead."""
         try:
-            answer = worker.ask(frame, self._call_seconds)
-            outcome = outcome_from_frame(answer)
+            return read(worker.ask(frame, self._call_seconds))
         except _TimedOut:
             self._discard(name)
             return Outcome("timed out", message=f"no answer after {self._call_seconds:g} s")
@@ -413,13 +467,23 @@ class WorkerPool:
                 message = f"killed by lossaudit: what the worker answers cannot be read: {error}"
                 return Outcome("crashed", message=message)
             raise
-        self.nanoseconds = int(answer.arrays["nanoseconds"].bits)
-        return outcome
 
     def _discard(self, name: str) -> None:
         worker = self._workers.pop(name, None)
         if worker is not None:
             worker.kill()
+
+
+def _timed_outcome(frame: Frame) -> tuple[Outcome, int]:
+    """The outcome of a call, and the nanoseconds that it took."""
+    return outcome_from_frame(frame), int(frame.arrays["nanoseconds"].bits)
+
+
+def _ended(frame: Frame) -> tuple[list[Ended], int]:
+    """How the calls of a block ended, and the nanoseconds that they took."""
+    if frame.kind != "block":
+        raise ProtocolError(f"a worker answered a block with {frame.kind!r}")
+    return [Ended(*each) for each in frame.fields["ended"]], int(frame.fields["nanoseconds"])
 
 
 def _described(worker: Worker) -> dict[str, Any]:

@@ -135,6 +135,17 @@ def _sigmoid(dtype: str) -> Arithmetic:
     return _arithmetic(dtype, "split", "exp logp", extra)
 
 
+def _sigmoid_itself(dtype: str) -> Arithmetic:
+    """lax.logistic; its derivative is p (1 - p)."""
+    extra = "; logistic is 1 / (1 + exp(-z)), and its derivative p (1 - p) of the rounded p"
+    return _arithmetic(dtype, "split", "sigmoid product", extra)
+
+
+def _softplus(dtype: str) -> Arithmetic:
+    """logaddexp(z, 0), and log_sigmoid(z) = -softplus(-z): as in the binary cross-entropy."""
+    return _sigmoid(dtype)
+
+
 def _share(dtype: str) -> Arithmetic:
     """exp(z - max) / sum; backward p_j (g_j - sum(p g))."""
     return _arithmetic(dtype, "log softmax", "softmax product")
@@ -297,6 +308,15 @@ OPS: dict[str, _Op] = {
         "optax.sigmoid_focal_loss({x}, {y}{factors})",
     ),
 }
+FUNCTIONS: dict[str, _Op] = {
+    name: _Op(name, "binary", frozenset(), Semantics(), arithmetic, f"jax.nn.{name}({{x}})")
+    for name, arithmetic in (
+        ("sigmoid", _sigmoid_itself),
+        ("log_sigmoid", _softplus),
+        ("softplus", _softplus),
+    )
+}
+"""Functions of one logit: sweeps alone ask them."""
 # Those that are audited in eager mode alone.
 ONLY_EAGER = ("softmax", "logsumexp", "kl_divergence", LOG_TARGETS, "sigmoid_focal_loss")
 # What people map over rows or differentiate forward: the losses themselves.
@@ -396,7 +416,7 @@ def _expression(subject: Subject, case: Case, x: str, y: str) -> str:
         shape = "where" if options.axis == -1 else "where[:, None]"
         masked = {"where": f"jnp.broadcast_to({shape}, {x}.shape)"}
     more = arguments({**({} if options.axis == -1 else {"axis": str(options.axis)}), **masked})
-    expression = OPS[subject.op].expression.format(
+    expression = {**OPS, **FUNCTIONS}[subject.op].expression.format(
         x=x,
         y=target,
         more=more,
@@ -515,6 +535,9 @@ FRAMEWORK = Framework(
     on=cuda_too,
     idioms=JAX,
     call=_call,
+    functions=tuple(
+        _subject(name, op, mode) for mode in ("eager", "jit") for name, op in FUNCTIONS.items()
+    ),
 )
 
 # ---------------------------------------------------------------------- in the worker
@@ -716,6 +739,8 @@ class JaxRuntime:
             return lambda z, t: logsumexp(z) - self._picked(z, t, options.axis)
         if op == "logsumexp":  # which has no default axis
             return lambda z, _: self._jax.nn.logsumexp(z, options.axis)
+        if op in FUNCTIONS:
+            return lambda z, _: getattr(self._jax.nn, op)(z)
         axis = {} if options.axis == -1 else {"axis": options.axis}
         if op == "softmax":
             return lambda z, t: self._picked(self._jax.nn.softmax(z, **axis), t, options.axis)

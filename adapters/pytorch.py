@@ -279,6 +279,22 @@ def _divergence_from_logs(dtype: str) -> Arithmetic:
     return replace(plain, form="log target", gradient="target", origin=origin)
 
 
+def _sigmoid(dtype: str) -> Arithmetic:
+    """1 / (1 + exp(-z)); backward is (1 - p) p of the stored p."""
+    binary = _binary_logits(dtype)
+    note = "; its derivative is g (1 - p) p (BinaryOpsKernel.cpp)"
+    return replace(binary, gradient="sigmoid product", origin=binary.origin + note)
+
+
+def _softplus(dtype: str) -> Arithmetic:
+    """log1p(exp(z)), or z itself above 20; backward is e^z / (e^z + 1)."""
+    binary = _binary_logits(dtype)
+    note = "; log1p(exp(z)), z > 20 being taken as it is (Activation.cpp), and its derivative"
+    return replace(
+        binary, form="log1p exp", gradient="two terms", origin=binary.origin + note, flush=True
+    )
+
+
 def _of_sigmoid(dtype: str) -> Arithmetic:
     """A stored sigmoid, then the clamped logs of binary_cross_entropy."""
     binary = _binary_logits(dtype)
@@ -561,6 +577,27 @@ OPS: dict[str, _Op] = {
 }
 
 
+FUNCTIONS: dict[str, _Op] = {
+    name: _Op(
+        name,
+        "binary",
+        frozenset(),
+        Semantics(),
+        arithmetic,
+        *called,
+        UNREDUCED,
+        modes=("compile",),
+        interface=UNDECLARED,
+    )
+    for name, arithmetic, called in (
+        ("sigmoid", _sigmoid, ops.SIGMOID),
+        ("log_sigmoid", _logsigmoid, ops.LOG_SIGMOID),
+        ("softplus", _softplus, ops.SOFTPLUS),
+    )
+}
+"""Functions of one logit: sweeps alone ask them."""
+
+
 def _declared(
     dtypes: tuple[str, ...], arithmetic: Callable[[str], Arithmetic]
 ) -> dict[str, Arithmetic]:
@@ -678,10 +715,10 @@ MAKERS = {
 }
 
 
-def _subjects() -> tuple[Subject, ...]:
-    eager = [_eager(name, op) for name, op in OPS.items()]
+def _subjects(ops: dict[str, _Op]) -> tuple[Subject, ...]:
+    eager = [_eager(name, op) for name, op in ops.items()]
     others = [
-        make(name, op) for mode, make in MAKERS.items() for name, op in OPS.items()
+        make(name, op) for mode, make in MAKERS.items() for name, op in ops.items()
         if mode in op.modes
     ]  # fmt: skip
     return (*eager, *others)
@@ -711,7 +748,7 @@ def _on(subject: Subject, device: str) -> Subject | None:
 
 
 def _snippet(subject: Subject, case: Case) -> str:
-    return script(subject, case, OPS[subject.op].text)
+    return script(subject, case, {**OPS, **FUNCTIONS}[subject.op].text)
 
 
 PASSED = {
@@ -734,12 +771,13 @@ FRAMEWORK = Framework(
     module="pytorch",
     packages=("torch",),
     install="pip install torch",
-    subjects=_subjects(),
+    subjects=_subjects(OPS),
     worker=_worker,
     snippet=_snippet,
     on=_on,
     idioms=TORCH,
     call=_call,
+    functions=_subjects(FUNCTIONS),
 )
 
 # ---------------------------------------------------------------------- in the worker
@@ -941,7 +979,8 @@ class TorchRuntime:
         return self._programs[key]
 
     def _make(self, call: Call) -> Any:
-        torch, op, axis = self._torch, OPS[call.op], call.options.axis
+        torch, axis = self._torch, call.options.axis
+        op = {**OPS, **FUNCTIONS}[call.op]
         keywords = self._keywords(call, op)
 
         def loss(inputs: Any, target: Any, *weights: Any) -> Any:

@@ -6,6 +6,7 @@ target, and the keywords that the op itself takes. Nothing here imports torch.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from .runtime import Unsupported
@@ -250,6 +251,27 @@ def logsigmoid(torch: Any, z: Any, y: Any, axis: int) -> Any:
 def logsigmoid_text(z: str, y: str, axis: int, keywords: str) -> str:
     del axis, keywords
     return f"-({y} * F.logsigmoid({z}) + (1 - {y}) * F.logsigmoid(-{z}))"
+
+
+def function(
+    call: Callable[[Any, Any], Any], text: str
+) -> tuple[Callable[..., Any], Callable[[str, str, int, str], str]]:
+    """A function of one logit as an op is called, and how a script writes it."""
+
+    def loss(torch: Any, z: Any, y: Any, axis: int) -> Any:
+        del y, axis
+        return call(torch, z)
+
+    def written(z: str, y: str, axis: int, keywords: str) -> str:
+        del y, axis, keywords
+        return text.format(z=z)
+
+    return loss, written
+
+
+SIGMOID = function(lambda torch, z: torch.sigmoid(z), "torch.sigmoid({z})")
+LOG_SIGMOID = function(lambda torch, z: torch.nn.functional.logsigmoid(z), "F.logsigmoid({z})")
+SOFTPLUS = function(lambda torch, z: torch.nn.functional.softplus(z), "F.softplus({z})")
 
 
 def _wide(array: Any) -> Any:

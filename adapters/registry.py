@@ -15,7 +15,7 @@ from importlib.metadata import EntryPoint
 from ..reference.vocabulary import Case
 from . import modules
 from .idioms import OpCall
-from .subject import Framework, Subject
+from .subject import PLAIN, Framework, Subject, compiles_shapes
 
 MODULES: dict[str, str] = {
     "torch": "pytorch",
@@ -32,6 +32,13 @@ MODULES: dict[str, str] = {
 FAMILIES: dict[str, tuple[str, ...]] = {
     "keras": ("keras", "keras-jax", "keras-torch", "keras-numpy"),
 }
+
+EVERYTHING = "all"
+"""What names all frameworks where they are chosen."""
+
+LEFT_TO_DEEP = ("keras-jax", "keras-torch", "keras-numpy")
+"""What an audit of less than the deepest depth leaves out, unless it is named: the code of Keras
+again, over kernels that are audited under the name of their own framework."""
 
 DEPTHS = ("quick", "standard", "deep")
 
@@ -80,8 +87,17 @@ FRAMEWORKS = Frameworks()
 
 def members(names: Iterable[str]) -> list[str]:
     """Names of frameworks, each that means several replaced by these."""
-    every = (member for name in names for member in FAMILIES.get(name, (name,)))
+    every = (member for name in names for member in _meant(name))
     return list(dict.fromkeys(every))
+
+
+def _meant(name: str) -> Iterable[str]:
+    return FRAMEWORKS if name == EVERYTHING else FAMILIES.get(name, (name,))
+
+
+def usual(depth: str) -> list[str]:
+    """The frameworks that are audited at a depth where none is named."""
+    return [name for name in FRAMEWORKS if depth == "deep" or name not in LEFT_TO_DEEP]
 
 
 def script(subject: Subject, case: Case) -> str:
@@ -129,6 +145,28 @@ def offered(framework: Framework, depth: str, device: str = "cpu") -> tuple[Subj
     if depth == "standard":
         return tuple(_plain(subject) if subject.compiled else subject for subject in every)
     return every
+
+
+BRIEF_DTYPES = ("float32", "bfloat16")
+"""A wide format and a narrow one, in which a quick audit looks at an op; where every shape is
+compiled for each format, the first alone."""
+
+
+def audited(framework: Framework, depth: str, device: str = "cpu") -> tuple[Subject, ...]:
+    """The subjects of one framework as an audit of a depth looks at them; see `offered`.
+
+    A quick one looks at ops called as they are, in two formats; what a user declares, in all.
+    """
+    every = offered(framework, depth, device)
+    if depth != "quick":
+        return every
+    return tuple(_brief(s) for s in every if s.tensors or s.mode in PLAIN)
+
+
+def _brief(subject: Subject) -> Subject:
+    wanted = BRIEF_DTYPES[:1] if compiles_shapes(subject) else BRIEF_DTYPES
+    few = tuple(dtype for dtype in subject.dtypes if dtype in wanted)
+    return subject if subject.tensors or not few else replace(subject, dtypes=few)
 
 
 def on_device(framework: Framework, device: str) -> tuple[Subject, ...]:

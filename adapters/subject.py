@@ -18,6 +18,10 @@ COMPILED = ("compile", "function", "xla", "jit")
 PLAIN = ("eager", "session")
 """Modes that call an op as it is, without compiling, mapping or casting."""
 
+COMPILES_SHAPES = ("jax", "keras-jax")
+"""Frameworks, and libraries of functions of users, of which every new shape costs most of a second
+in eager mode too: each primitive of an op is compiled for it."""
+
 SECOND = "second"
 """The mode in which an op is differentiated twice: a Hessian times a vector."""
 
@@ -217,6 +221,7 @@ class Framework:
             of a user declares may depend on what it finds.
         idioms: how code of one's own is written with it, or None.
         call: subject -> its op called without a reduction, for those that a user calls as they are.
+        functions: subjects of FUNCTIONS, which sweeps alone ask.
     """
 
     name: str
@@ -231,6 +236,12 @@ class Framework:
     placed: Callable[[Framework, str], Framework] = the_same
     idioms: Optional[Idioms] = None
     call: Callable[[Subject], OpCall] = no_call
+    functions: Tuple[Subject, ...] = ()  # noqa: UP006
+
+
+def compiles_shapes(subject: Subject) -> bool:
+    """Whether every shape is compiled anew, op by op: not where one program of one shape is."""
+    return subject.framework in COMPILES_SHAPES and not subject.compiled
 
 
 def plain(subjects: Iterable[Subject]) -> Iterator[Subject]:

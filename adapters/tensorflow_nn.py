@@ -186,6 +186,26 @@ def _weighted_arithmetic(dtype: str, xla: bool) -> Arithmetic:
     return replace(sigmoid_arithmetic(dtype, xla), form="torch", gradient="separate terms")
 
 
+def _sigmoid_arithmetic(dtype: str, xla: bool) -> Arithmetic:
+    """Eigen's or XLA's logistic function; backward is p (1 - p) of the stored p."""
+    base = sigmoid_arithmetic(dtype, xla)
+    note = "; the derivative of a sigmoid is g p (1 - p) (cwise_ops_gradients.h)"
+    return replace(base, gradient="sigmoid product", origin=base.origin + note)
+
+
+def _softplus_arithmetic(dtype: str, xla: bool) -> Arithmetic:
+    """log1p(exp(z)), between -+(log(eps) + 2), z above and exp(z) below; backward is a sigmoid.
+
+    Beyond these, what is left out is at most e^2 eps = 15 u of an ulp's neighbourhood of z, or
+    e^2 eps / 2 of exp(z): with eps = 2 u, 7.4 u relative, which c = 10 holds.
+    """
+    base = sigmoid_arithmetic(dtype, xla)
+    note = "; log1p(exp(z)), cut off where it differs little from z or exp(z) (softplus_op.h)"
+    return replace(
+        base, form="log1p exp", gradient="two terms", c_log1p=10.0, origin=base.origin + note
+    )
+
+
 @dataclass(frozen=True)
 class _Op:
     """The declaration of one op, apart from its mode.
@@ -323,6 +343,17 @@ OPS: dict[str, _Op] = {
 }
 
 
+FUNCTIONS: dict[str, _Op] = {
+    name: _Op(name, "binary", Semantics(), Semantics(), arithmetic, f"tf.math.{name}({{x}})")
+    for name, arithmetic in (
+        ("sigmoid", _sigmoid_arithmetic),
+        ("log_sigmoid", _softplus_arithmetic),
+        ("softplus", _softplus_arithmetic),
+    )
+}
+"""Functions of one logit: sweeps alone ask them."""
+
+
 def _arithmetic(op: _Op, dtype: str, mode: str) -> Arithmetic:
     found = op.arithmetic(dtype, mode == "xla")
     if mode != "forward":
@@ -357,9 +388,9 @@ def _subject(name: str, op: _Op, mode: str) -> Subject:
     )
 
 
-def _subjects() -> Iterator[Subject]:
+def _subjects(ops: dict[str, _Op]) -> Iterator[Subject]:
     for mode in ("eager", *LOSS_MODES):
-        for name, op in OPS.items():
+        for name, op in ops.items():
             if mode == "eager" or mode in op.modes:
                 yield _subject(name, op, mode)
 
@@ -475,7 +506,7 @@ def _snippet(subject: Subject, case: Case) -> str:
 
 
 def _expression(subject: Subject, case: Case, x: str, y: str) -> str:
-    text, options = OPS[subject.op].expression, case.options
+    text, options = {**OPS, **FUNCTIONS}[subject.op].expression, case.options
     if subject.op.endswith(".multilabel"):
         shape = labelled(case.rows)
         loss = text.format(x=f"tf.reshape({x}, {shape})", y=f"tf.reshape({y}, {shape})")
@@ -512,12 +543,13 @@ FRAMEWORK = Framework(
     module="tensorflow_nn",
     packages=("tensorflow",),
     install="pip install tensorflow",
-    subjects=tuple(_subjects()),
+    subjects=tuple(_subjects(OPS)),
     worker=_worker,
     snippet=_snippet,
     on=on_tensorflow,
     idioms=TENSORFLOW,
     call=_call,
+    functions=tuple(_subjects(FUNCTIONS)),
 )
 
 # ---------------------------------------------------------------------- in the worker
@@ -628,6 +660,8 @@ class TensorFlowRuntime:
         }
         if op in losses:
             return losses[op]
+        if op in FUNCTIONS:
+            return lambda z, _: getattr(tf.math, op)(z)
         function = getattr(nn, op)
         if options.axis == -1:
             return lambda z, y: function(labels=y, logits=z)

@@ -160,7 +160,7 @@ class Server:
     """Answers frames; holds the frameworks that were loaded."""
 
     def __init__(self) -> None:
-        from lossaudit.adapters import protocol, runtime
+        from lossaudit.adapters import blocks, protocol, runtime
         from lossaudit.reference import vocabulary
 
         self._protocol = protocol
@@ -168,6 +168,7 @@ class Server:
         self._inputs_changed = vocabulary.INPUTS_CHANGED
         self._loaded: dict[str, Runtime] = {}
         self._warnings = Warnings()
+        self._blocks = blocks.Blocks()
 
     def hold(self, name: str, runtime: Runtime) -> None:
         """Serve the calls of a module with a runtime that is there already."""
@@ -177,6 +178,8 @@ class Server:
         """The packed answer to a frame."""
         if frame.kind == "call":
             return self._call(frame)
+        if frame.kind == "block":
+            return self._block(frame)
         if frame.kind == "load":
             return self._pack(*self._load(str(frame.fields.get("module", ""))))
         return self.refusal(f"unknown kind of frame {frame.kind!r}")
@@ -206,6 +209,14 @@ class Server:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             return self.refusal(f"a call that cannot be understood: {describe(error)}")
         return self._outcome(runtime, call, frame)
+
+    def _block(self, frame: Frame) -> bytes:
+        try:
+            runtime = self._loaded[frame.fields["module"]]
+            ended = self._blocks.answer(runtime, frame.fields, describe)
+        except (KeyError, TypeError, ValueError, OSError) as error:
+            return self.refusal(f"a block that cannot be understood: {describe(error)}")
+        return self._pack("block", ended)
 
     def _outcome(self, runtime: Runtime, call: Call, frame: Frame) -> bytes:
         status, message, result = "returned", "", None
