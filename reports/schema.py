@@ -1,4 +1,4 @@
-"""The JSON Schemas of a run file and of a comparison file, published beside this module."""
+"""The JSON Schemas of the files of runs, comparisons and sweeps, published beside this module."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import msgspec
 
 from ..conformance import comparison
 from ..conformance.run import FORMAT, Run
+from ..conformance.sweep import record
 
 PUBLISHED = Path(__file__).with_name("run.schema.json")
 COMPARISON_PUBLISHED = Path(__file__).with_name("comparison.schema.json")
+SWEEP_PUBLISHED = Path(__file__).with_name("sweep.schema.json")
 
 
 def run_schema() -> dict[str, Any]:
@@ -26,6 +28,14 @@ def comparison_schema() -> dict[str, Any]:
     return _schema(comparison.Comparison, title)
 
 
+def sweep_schema() -> dict[str, Any]:
+    """The schema of `conformance.sweep.record.Sweep`, derived from its types."""
+    schema = _schema(record.Sweep, f"lossaudit sweep file, format {record.FORMAT}")
+    # The version that is here, which is none of the file's.
+    del schema["$defs"]["Job"]["properties"]["lossaudit"]["default"]
+    return schema
+
+
 def schema_text() -> str:
     """What `run.schema.json` holds."""
     return _text(run_schema())
@@ -34,6 +44,11 @@ def schema_text() -> str:
 def comparison_schema_text() -> str:
     """What `comparison.schema.json` holds."""
     return _text(comparison_schema())
+
+
+def sweep_schema_text() -> str:
+    """What `sweep.schema.json` holds."""
+    return _text(sweep_schema())
 
 
 def _schema(kind: type, title: str) -> dict[str, Any]:
@@ -51,3 +66,4 @@ def _text(schema: dict[str, Any]) -> str:
 if __name__ == "__main__":  # python -m lossaudit.reports.schema, after a change of the types
     PUBLISHED.write_text(schema_text(), encoding="utf-8")
     COMPARISON_PUBLISHED.write_text(comparison_schema_text(), encoding="utf-8")
+    SWEEP_PUBLISHED.write_text(sweep_schema_text(), encoding="utf-8")
