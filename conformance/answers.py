@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,7 +20,7 @@ from ..reference.formats import Format, decode, encode, round_to_format
 from ..reference.rows import Truth, reduce_truth, target_truth, truth
 from ..reference.vocabulary import Case, Floats, Outcome, Semantics
 from .bench import Bench, Failed
-from .law import NOT_JUDGED, Law
+from .law import NOT_JUDGED, Law, Verdict
 from .laws.contract import LABELS
 from .laws.pullbacks import HESSIAN, TARGET_GRADIENT, directions
 from .laws.value import GRADIENT, VALUE
@@ -85,8 +85,8 @@ class Asked:
         self._bench, self._law = bench, law
         self.calls: list[Call] = []
 
-    def see(self, plan: Plan, drawn: Case) -> None:
-        """Keep what came of the case of a plan, which the law has asked before."""
+    def see(self, plan: Plan, drawn: Case, verdicts: Sequence[Verdict]) -> None:
+        """Keep what came of the case of a plan, of which the law has said its verdicts."""
         asking = ASKING.get(self._law.name)
         if asking is None or self._bench.subject.misuse:
             return
@@ -94,7 +94,10 @@ class Asked:
         outcome = self._bench.outcome(case)
         # Of a wrong label a law says whether it is right to raise.
         graded = outcome.returned or (self._law is LABELS and outcome.status == "raised")
-        letters = dict(_letters(self._bench, drawn, asking.graded_by)) if graded else {}
+        letters = dict[str, str]()
+        for law in asking.graded_by if graded else ():
+            said = verdicts if law is self._law else _verdicts(self._bench, drawn, law)
+            letters |= _letters(law, said)
         self.calls.append(_written(self._bench, plan, case, outcome, self._law, letters))
 
     def said(self) -> Answers:
@@ -107,18 +110,21 @@ class Asked:
         )
 
 
-def _letters(bench: Bench, drawn: Case, laws: tuple[Law, ...]) -> Iterator[tuple[str, str]]:
+def _verdicts(bench: Bench, drawn: Case, law: Law) -> Sequence[Verdict]:
+    if not law.applies(bench.subject):
+        return ()
+    try:
+        return law.verdicts(bench, drawn)
+    except Failed:  # it returned, but not this output
+        return ()
+
+
+def _letters(law: Law, verdicts: Sequence[Verdict]) -> Iterator[tuple[str, str]]:
     """The grades of each output, as `Call` has them."""
-    for law in laws:
-        if law.applies(bench.subject):
-            try:
-                verdicts = law.verdicts(bench, drawn)
-            except Failed:  # it returned, but not this output
-                continue
-            for verdict in verdicts:
-                output = "target_gradient" if law is TARGET_GRADIENT else verdict.output
-                letters = (LETTERS[g] if g != NOT_JUDGED else NO_GRADE for g in verdict.grade)
-                yield output, " ".join(packed(letters, 1))
+    for verdict in verdicts:
+        output = "target_gradient" if law is TARGET_GRADIENT else verdict.output
+        letters = (LETTERS[g] if g != NOT_JUDGED else NO_GRADE for g in verdict.grade)
+        yield output, " ".join(packed(letters, 1))
 
 
 def _written(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -14,8 +13,8 @@ import numpy as np
 from ..adapters.subject import Subject
 from ..reference.bounds import Bounds, bounds, demanded, target_bounds, unbounded
 from ..reference.formats import FORMATS, Format
-from ..reference.rows import Truth, target_truth, truth
-from ..reference.vocabulary import BY_ROW, Arithmetic, Case, Floats, Outcome, Semantics
+from ..reference.rows import Truth, read, target_truth, truth
+from ..reference.vocabulary import Arithmetic, Case, Floats, Outcome, Semantics
 from .regions import Plan, make_case
 
 T = TypeVar("T")
@@ -72,16 +71,49 @@ class Memory:
         return result
 
 
-def digest(case: Case) -> bytes:
-    """A key for the bits of a case, much cheaper than its row ids."""
-    shapes = (case.inputs.shape, case.target.shape)
-    head = repr((case.operation, case.dtype, case.options, shapes, case.by_target, case.layout))
-    h = hashlib.blake2b(head.encode(), digest_size=16)
-    h.update(case.inputs.tobytes())
-    h.update(case.target.tobytes())
-    for more in (getattr(case, name) for name in BY_ROW[2:]):
-        h.update(b"none" if more is None else more.tobytes())
-    return h.digest()
+_drawn = lru_cache(maxsize=1024)(make_case)
+_demanded = lru_cache(maxsize=256)(demanded)
+
+
+@lru_cache(maxsize=256)
+def _anonymous(arithmetic: Arithmetic) -> Arithmetic:
+    """What is computed, wherever that was read."""
+    return replace(arithmetic, origin="")
+
+
+_READ = Memory(4 * CACHE)
+
+
+def _read(case: Case, semantics: Semantics) -> Semantics:
+    """As `read`, which is asked for each truth and bound of a case."""
+    return _READ.get((case.digest, semantics), lambda: read(case, semantics))
+
+
+def asked_among(session: Session, subject: Subject, case: Case, rows: int) -> Outcome:
+    """What a subject does with a case; fewer rows than so many are asked among copies of them.
+
+    Only where each of them has a loss: the others are asked as they are.
+    """
+    if 0 < case.rows < rows and _by_rows(case):
+        return _among(session, subject, case, rows)
+    return session.ask(subject, case)
+
+
+def _among(session: Session, subject: Subject, case: Case, rows: int) -> Outcome:
+    outcome = session.ask(subject, case.take(np.resize(np.arange(case.rows), rows)))
+    if not outcome.returned:
+        return outcome
+    found = {name: getattr(outcome, name) for name in ("loss", "gradient", "target_gradient")}
+    return replace(
+        outcome, **{name: None if a is None else a[: case.rows] for name, a in found.items()}
+    )
+
+
+def _by_rows(case: Case) -> bool:
+    """Whether a case is one of (N, K) inputs, a target of each row, and a loss of each."""
+    labels = case.target_kind == "index" and case.target.shape == case.inputs.shape[:1]
+    alike = case.target.shape == case.inputs.shape or labels
+    return alike and case.inputs.ndim == 2 and case.options.reduction == "none"
 
 
 @dataclass
@@ -92,8 +124,10 @@ class Bench:
         others: finds another subject of the same framework, mode and device by its op, or the
             same op in another mode.
         truths: shared between benches, since subjects share cases.
-        tried: the same for bounds of other forms than the declared ones.
+        tried: the same for bounds, of the declared forms and of others.
         large: shared too, for whatever large cases lead to.
+        rows: of the batch in which fewer rows are asked, where each of them has a loss; 0 for as
+            many as they are.
     """
 
     subject: Subject
@@ -104,10 +138,10 @@ class Bench:
     truths: Memory
     tried: Memory = field(default_factory=Memory)
     large: Memory = field(default_factory=lambda: Memory(KEPT_LARGE))
+    rows: int = 0
 
     def __post_init__(self) -> None:
         self._outcomes = Memory()
-        self._bounds = Memory()
         self._siblings: dict[tuple[str, str], Bench] = {}
 
     @cached_property
@@ -134,6 +168,7 @@ class Bench:
                 self.truths,
                 self.tried,
                 self.large,
+                self.rows,
             )
         return self._siblings[key]
 
@@ -146,7 +181,7 @@ class Bench:
 
     def _kept(self, memory: Memory, kind: str, case: Case, make: Callable[[], T]) -> T:
         """What is remembered of this subject; of a large case not for long."""
-        key: tuple[object, ...] = (kind, digest(case))
+        key: tuple[object, ...] = (kind, case.digest)
         if case.inputs.size > LARGE:
             key = (self.subject.name, *key)  # other subjects share that memory
         return self._memory(case, memory).get(key, make)
@@ -160,16 +195,13 @@ class Bench:
 
     def _ask(self, case: Case) -> Outcome:
         shape = self.subject.shape
-        if shape is None or case.inputs.shape == shape:
+        if shape is None:
+            return asked_among(self.session, self.subject, case, self.rows)
+        if case.inputs.shape == shape:
             return self.session.ask(self.subject, case)
         if case.rows == 0 or case.rows > shape[0] or case.options.reduction != "none":
             return Outcome("unsupported", message=f"compiled for the shape {shape} only")
-        padded = case.take(np.resize(np.arange(case.rows), shape[0]))
-        outcome = self.session.ask(self.subject, padded)
-        if not outcome.returned or outcome.loss is None:
-            return outcome
-        gradient = None if outcome.gradient is None else outcome.gradient[: case.rows]
-        return replace(outcome, loss=outcome.loss[: case.rows], gradient=gradient)
+        return _among(self.session, self.subject, case, shape[0])
 
     def outputs(self, case: Case) -> tuple[Floats, Floats]:
         """Loss and gradient.
@@ -191,13 +223,15 @@ class Bench:
         return outcome.loss, gradient
 
     def drawn(self, plan: Plan) -> Case:
-        """The large case of a plan, which many subjects share."""
-        return self.large.get((plan,), lambda: make_case(plan))
+        """The case of a plan, which many subjects and laws share."""
+        if plan.region.vocabulary:
+            return self.large.get((plan,), lambda: make_case(plan))
+        return _drawn(plan)
 
     def truth(self, case: Case, semantics: Semantics | None = None) -> Truth:
         meant = semantics or self.semantics
         memory = self._memory(case, self.truths)
-        return memory.get((digest(case), meant), lambda: truth(case, meant))
+        return memory.get((case.digest, _read(case, meant)), lambda: truth(case, meant))
 
     def target_gradient(self, case: Case) -> Floats:
         """The gradient with respect to the target.
@@ -213,7 +247,7 @@ class Bench:
         return outcome.target_gradient
 
     def target_truth(self, case: Case) -> Truth:
-        key = ("target", digest(case), self.semantics)
+        key = ("target", case.digest, _read(case, self.semantics))
         return self.truths.get(key, lambda: target_truth(case, self.semantics))
 
     def target_bounds(self, case: Case) -> tuple[Floats, Floats]:
@@ -228,26 +262,20 @@ class Bench:
         """The bounds that are the same for every subject of this working precision."""
         if self.arithmetic is None:
             return unbounded(case)
-        arithmetic = demanded(self.arithmetic)
-        return self._kept(
-            self._bounds, "demand", case, lambda: bounds(case, self.semantics, arithmetic)
-        )
+        return self.bounds_of(case, _demanded(self.arithmetic))
 
     def declared(self, case: Case) -> Bounds:
         """The bounds of the arithmetic that the subject declares."""
         if self.arithmetic is None:
             return unbounded(case)
-        arithmetic = self.arithmetic
-        return self._kept(
-            self._bounds, "declared", case, lambda: bounds(case, self.semantics, arithmetic)
-        )
+        return self.bounds_of(case, self.arithmetic)
 
     def bounds_of(self, case: Case, arithmetic: Arithmetic) -> Bounds:
-        """The bounds of another arithmetic than the declared one."""
-        if arithmetic == self.arithmetic:
-            return self.declared(case)
-        # Many subjects share an arithmetic, and what is tried of it.
-        key = (digest(case), self.semantics, replace(arithmetic, origin=""))
+        """The bounds of an arithmetic, which many subjects share, and what is tried of it."""
+        # What a reduction divides by is not read by the truth of rows.
+        by_row = case.options.reduction == "none"
+        meant = _read(case, self.semantics) if by_row else self.semantics
+        key = (case.digest, meant, _anonymous(arithmetic))
         return self._memory(case, self.tried).get(
             key, lambda: bounds(case, self.semantics, arithmetic)
         )

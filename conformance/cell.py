@@ -16,7 +16,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from ..adapters.registry import script
-from ..adapters.subject import Subject
+from ..adapters.subject import Subject, compiles_shapes
 from ..reference.vocabulary import Case, Outcome
 from .answers import Asked
 from .bench import Bench, Failed
@@ -24,9 +24,18 @@ from .events import Event
 from .implied import Classes
 from .judge import FIRST_FINDING, RANK
 from .known import Entry, marked
-from .law import NOT_JUDGED, Law, Verdict, only
+from .law import NOT_JUDGED, Law, Verdict, first, only
 from .records import from_record, numbers, to_record
-from .regions import Plan, Region, batch_rows, make_case, regions_for, unsuited
+from .regions import (
+    WIDE_FORMATS,
+    Plan,
+    Region,
+    batch_rows,
+    in_few_shapes,
+    make_case,
+    regions_for,
+    unsuited,
+)
 from .regions import region as region_named
 from .run import GRADES, CaseRecord, Finding, Incident, KnownRecord, Tally, Worst
 from .shrink import shrink
@@ -57,6 +66,8 @@ class Profile:
         examples: cases that Hypothesis draws beyond the corpus, per cell.
         vocabulary: class counts of the regions with as many as a vocabulary has.
         beside: whether what no law judges is measured too, see `Settings`.
+        shapes: of a subject of which every shape is compiled, op by op: "all", "few" (those that
+            say most of it, see `in_few_shapes`) or "one" (of a batch that any region may have).
     """
 
     name: str
@@ -65,13 +76,14 @@ class Profile:
     examples: int
     vocabulary: tuple[int, ...] = ()
     beside: bool = True
+    shapes: str = "few"
 
 
 # GPT-2 has 50257 tokens, Llama 3 128256.
 PROFILES = {
-    "quick": Profile("quick", 1, (3,), 4, beside=False),
-    "standard": Profile("standard", 1, (3, 10), 12, (128256,)),
-    "deep": Profile("deep", 8, (2, 3, 10), 200, (50257, 128256)),
+    "quick": Profile("quick", 1, (3,), 2, beside=False, shapes="one"),
+    "standard": Profile("standard", 1, (3, 10), 6, (128256,)),
+    "deep": Profile("deep", 8, (2, 3, 10), 200, (50257, 128256), shapes="all"),
 }
 
 
@@ -137,6 +149,17 @@ class Cell:
     def subject(self) -> Subject:
         return self._bench.subject
 
+    @property
+    def _sparing(self) -> bool:
+        """Whether the subject is asked fewer shapes than another one would be."""
+        return self._profile.shapes != "all" and compiles_shapes(self.subject)
+
+    @property
+    def _each_option(self) -> bool:
+        """Whether options are drawn one at a time too: each is compiled, where shapes are."""
+        wide = self._profile.shapes == "few" and self._bench.dtype in WIDE_FORMATS
+        return wide or not self._sparing
+
     def run(self) -> tuple[int, str]:
         """Look at the corpus, search, shrink; return the number of rows and the worst grade.
 
@@ -145,9 +168,12 @@ class Cell:
         for worst in self._first:
             self._examine_again(worst)
         for plan in self._corpus():
-            case = self._drawn(plan)
-            self._examine(plan, case, self._classes_held.see)
-            self._asked.see(plan, case)
+            case = self._bench.drawn(plan)
+            verdicts = list[Verdict]()
+            self._examine(plan, case, verdicts.append)
+            for verdict in verdicts:
+                self._classes_held.see(verdict)
+            self._asked.see(plan, case, verdicts)
         self._search()
         for entry in self._known:
             self._replay(entry)
@@ -179,6 +205,8 @@ class Cell:
         """Whether the law and the depth look at a region that suits the subject."""
         if region.laws and self._law.name not in region.laws:
             return False
+        if self._sparing and not self._has_shape(region):
+            return False
         if region.dtypes and self._bench.dtype not in region.dtypes:
             return False
         if region.vocabulary and not self._profile.vocabulary:
@@ -189,6 +217,15 @@ class Cell:
         # What the depth has anyway is not drawn again.
         return region.name != "two-classes" or not set(region.classes) & set(self._profile.classes)
 
+    def _has_shape(self, region: Region) -> bool:
+        """Whether a region has one of the few shapes in which a subject is asked."""
+        one = self._profile.shapes == "one"
+        if self._law.own_shapes and (one or self._bench.dtype != "float32"):
+            return False
+        if one and (not region.any_shape or (self._law.classes and self._bench.dtype != "float32")):
+            return False
+        return in_few_shapes(region, self.subject, self._bench.dtype)
+
     def _classes(self, region: Region) -> tuple[int, ...]:
         if self.subject.target == "binary":
             return (2,)
@@ -196,7 +233,8 @@ class Cell:
             return self._profile.vocabulary
         if self.subject.shape is not None:
             return (self.subject.shape[1],)
-        return self._law.classes or region.classes or self._profile.classes
+        usual = self._profile.classes[:1] if self._sparing else self._profile.classes
+        return self._law.classes or region.classes or usual
 
     def _variants(self, region: Region) -> list[tuple[tuple[str, ...], str]]:
         """(options, reduction) that a region is drawn with."""
@@ -210,8 +248,9 @@ class Cell:
             return [(named, reduction) for reduction in self.subject.reductions]
         variants: list[tuple[tuple[str, ...], str]] = [((), "none")]
         if self._law.options in ("all", "unreduced") and region.name == "ordinary":
-            variants += [((name,), "none") for name in options]
-            if len(options) > 1:
+            if self._each_option:
+                variants += [((name,), "none") for name in options]
+            if len(options) > 1 or (options and not self._each_option):
                 variants.append((options, "none"))
             reductions = self.subject.reductions if self._law.options == "all" else ()
             for reduction in reductions:
@@ -255,6 +294,8 @@ class Cell:
         There it is seen what an option does to a term that is lost.
         """
         if self._law.options != "all" or region.name not in SATURATED or self.subject.compiled:
+            return ()
+        if not self._each_option:
             return ()
         return tuple(sorted(self.subject.options))
 
@@ -300,10 +341,7 @@ class Cell:
 
     def examine(self, plan: Plan) -> float:
         """Check the law on the case of a plan; return the largest finite error in ulps."""
-        return self._examine(plan, self._drawn(plan))
-
-    def _drawn(self, plan: Plan) -> Case:
-        return self._bench.drawn(plan) if plan.region.vocabulary else make_case(plan)
+        return self._examine(plan, self._bench.drawn(plan))
 
     def _examine(
         self, plan: Plan, case: Case, see: Callable[[Verdict], None] | None = None
@@ -447,11 +485,22 @@ class Cell:
         # Alone, as the script will call it: a vectorised op may treat a row of a batch otherwise.
         # A compiled subject is called at its own shape all the same (`Bench.outcome`).
         for alone in (small, row):
-            again = self._verdict(alone, verdict)
+            again = self._verdict(self._asked_alone(alone), verdict)
             if again is not None and again.grade[0] == rank:
-                return again, 0
+                return first(again), 0
         # What no row shows alone, fewer of them may: a mean over rows of which some are ignored.
         return self._fewer_rows(suspect, rank)
+
+    def _asked_alone(self, row: Case) -> Case:
+        """A row as it is asked alone: among copies of itself, where another shape is compiled.
+
+        Whether a row alone has another value than among others is a law of its own.
+        """
+        together = self._law.rows_together or self._law.by_place
+        together = together or row.options.reduction != "none"
+        if row.rows != 1 or together or not self._sparing:
+            return row
+        return row.take(np.zeros(batch_rows(row.inputs.shape[1]), dtype=int))
 
     @property
     def _fixed_classes(self) -> bool:
@@ -596,7 +645,7 @@ class Cell:
             return
         where = f"{self._law.name} {self.subject.name} {self._bench.dtype}"
         for record in entry.replays(self.subject, self._law.name, self._bench.dtype):
-            case = recorded_case(record, self.subject)
+            case = self._asked_alone(recorded_case(record, self.subject))
             if self._bench.outcome(case).status == "unsupported":
                 continue  # not looked at
             seen = self._shows(case, entry)

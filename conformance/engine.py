@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import multiprocessing
+import os
 import pickle
-import signal
 import threading
 import traceback
 from collections import Counter
@@ -25,13 +25,24 @@ import numpy as np
 
 from ..adapters.client import UnusableFramework, WorkerPool
 from ..adapters.environments import Environment, availability
-from ..adapters.registry import FRAMEWORKS, offered, plain_call, script
-from ..adapters.subject import Framework, Subject
+from ..adapters.registry import FRAMEWORKS, audited, plain_call, script
+from ..adapters.subject import Framework, Subject, compiles_shapes
+from ..adapters.worker import leave_with_parent
 from ..reference.vocabulary import Case, Outcome, Semantics
 from .bench import KEPT_LARGE, Bench, Memory, Session
 from .cell import PROFILES, Cell, Profile
-from .events import CellFinished, CellStarted, Event, PlanMade, SubjectFinished, WorkerReady
+from .events import (
+    CellFinished,
+    CellStarted,
+    Event,
+    PlanMade,
+    StepFinished,
+    SubjectFinished,
+    WorkerReady,
+)
 from .examples.everything import ask_shipped
+from .interruptions import interruptions_later, leave_interruptions_to_the_parent
+from .journal import Journal
 from .known import Entry, Known, marked
 from .law import Law, cells, finder
 from .laws.registry import LAWS
@@ -39,6 +50,7 @@ from .misuse.everything import measure_all
 from .probe import Measured, probe
 from .profiles import profiled, profiles
 from .records import is_recordable, to_record
+from .regions import ROWS
 from .run import (
     UNSUPPORTED,
     Absence,
@@ -83,24 +95,40 @@ class Settings:
         return tuple(law for law in LAWS if not self.laws or law.name in self.laws)
 
 
-TRUTHS = 1024
-"""Truths kept for all subjects of a part: the corpus of an operation in four dtypes, twice."""
+TRUTHS = 6144
+"""Truths kept for all subjects of a process, some 10 kB each, and as many bounds: what the subjects
+of an operation are asked in four dtypes, under the conventions that there are."""
+
+_TRUTHS, _TRIED = Memory(TRUTHS), Memory(TRUTHS)
+"""What depends on the bits of a case alone, whoever is asked."""
 
 LOST_LIMIT = 3
 """Calls that a subject may lose to crashes and time-outs before the rest of it is left alone: each
 costs a new worker or the whole time limit, and says no more than the one before."""
+
+LEFT_ALONE = f"{LOST_LIMIT} calls were lost; the rest of this subject was not audited"
+"""What is said of it."""
 
 NOT_ASKED = "not asked any more: too many calls were lost"
 """The message of the outcome of each of the others."""
 
 
 class Patience:
-    """A session that stops asking a subject that keeps dying or hanging."""
+    """A session that stops asking a subject that keeps dying or hanging.
 
-    def __init__(self, session: Session, emit: Emit) -> None:
+    Args:
+        said: what an earlier start of the same audit has said: it is not said, or tried, again.
+    """
+
+    def __init__(self, session: Session, emit: Emit, said: Iterable[Incident] = ()) -> None:
         self._session, self._emit = session, emit
         self._lost: Counter[str] = Counter()
         self._unsupported: set[str] = set()
+        for incident in said:
+            if incident.message == LEFT_ALONE:
+                self._lost[incident.subject] = LOST_LIMIT
+            elif incident.message.startswith(UNSUPPORTED):
+                self._unsupported.add(incident.subject)
 
     def ask(self, subject: Subject, case: Case) -> Outcome:
         if self._lost[subject.name] >= LOST_LIMIT:
@@ -113,8 +141,8 @@ class Patience:
         if outcome.status in ("crashed", "timed out"):
             self._lost[subject.name] += 1
             if self._lost[subject.name] == LOST_LIMIT:
-                message = f"{LOST_LIMIT} calls were lost; the rest of this subject was not audited"
-                self._emit(Incident(subject=subject.name, law="", dtype="", message=message))
+                lost = Incident(subject=subject.name, law="", dtype="", message=LEFT_ALONE)
+                self._emit(lost)
         return outcome
 
     def versions(self, framework: str) -> dict[str, str]:
@@ -125,12 +153,16 @@ class Auditor:
     """Audits the subjects of some frameworks over one session."""
 
     def __init__(
-        self, session: Session, subjects: Sequence[Subject], settings: Settings, emit: Emit
+        self,
+        session: Session,
+        subjects: Sequence[Subject],
+        settings: Settings,
+        emit: Emit,
+        said: Iterable[Incident] = (),
     ) -> None:
-        self._session = Patience(session, emit)
+        self._session = Patience(session, emit, said)
         self._settings, self._emit = settings, emit
         self._subjects, self._find = tuple(subjects), finder(subjects)
-        self._truths, self._tried = Memory(TRUTHS), Memory(TRUTHS)
         self._large = Memory(KEPT_LARGE)
         self._kept = Kept(settings.worst)
         self._semantics: dict[str, Semantics] = {}
@@ -150,6 +182,8 @@ class Auditor:
         """Measure the conventions of a subject, once, and say them; return the measured ones."""
         if subject.name not in self._semantics:
             bench = self._bench(subject, subject.semantics)
+            if self._spares(subject):
+                bench = replace(bench, rows=ROWS)
             self._semantics[subject.name], measured = probe(bench)
             for convention in (found.convention for found in measured):
                 self._emit(convention)
@@ -157,6 +191,14 @@ class Auditor:
                     self._emit(_tally(convention, bench.dtype))
             self._say_contradictions(subject, bench.dtype, measured)
         return self._semantics[subject.name]
+
+    def _spares(self, subject: Subject) -> bool:
+        """Whether the probe asks rows in a usual batch, and in no other shape than it must.
+
+        Its smallest calls would each be compiled. Where they are all that is asked, they are.
+        """
+        alone = self._settings.laws == (CONVENTIONS.name,)
+        return compiles_shapes(subject) and self._settings.profile.shapes != "all" and not alone
 
     def _say_contradictions(self, subject: Subject, dtype: str, measured: list[Measured]) -> None:
         """A finding for each declaration that was contradicted, and what became of the known ones.
@@ -236,7 +278,7 @@ class Auditor:
     def _bench(self, subject: Subject, semantics: Semantics) -> Bench:
         # float32 is what every subject has and what its conventions are declared for.
         dtype = "float32" if "float32" in subject.dtypes else subject.dtypes[0]
-        find, memory = self._find(subject), (self._truths, self._tried, self._large)
+        find, memory = self._find(subject), (_TRUTHS, _TRIED, self._large)
         return Bench(subject, dtype, self._session, semantics, find, *memory)
 
 
@@ -334,9 +376,10 @@ def audit(
     emit: Emit,
     session: Session,
     context: Sequence[Subject] = (),
+    said: Iterable[Incident] = (),
 ) -> None:
     """Audit subjects one after the other; siblings are looked up among them and `context`."""
-    auditor = Auditor(session, [*context, *subjects], settings, emit)
+    auditor = Auditor(session, [*context, *subjects], settings, emit, said)
     for subject in subjects:
         _audit_subject(auditor, subject, emit, session)
 
@@ -370,11 +413,30 @@ class Part:
     context: tuple[Subject, ...]
     """All subjects of the framework: siblings are looked up among them."""
     environment: Environment
+    beside: bool = True
+    """Whether what no law judges is left to be measured, where that is asked for."""
+    said: tuple[Incident, ...] = ()
+    """Incidents of an earlier start, which finished other subjects of this part."""
+
+    @property
+    def home(self) -> str:
+        """The framework in its environment."""
+        return self.environment.home(self.subjects[0].framework)
 
 
-def takes_longest(framework: str, *, compiled: bool) -> bool:
-    """Whether a part is started first: JAX compiles each primitive, Inductor runs a compiler."""
-    return (framework, compiled) in (("jax", False), ("torch", True))
+def turn(framework: str, *, compiled: bool) -> int:
+    """When a part is started: what takes longest first, so that no process waits for another.
+
+    JAX compiles each primitive, Inductor runs a compiler; eager modes have more to be asked.
+    """
+    slow = (framework, compiled) in (("jax", False), ("torch", True))
+    return 0 if slow else 1 + compiled
+
+
+def turn_of(part: Part) -> int:
+    """When a part is started."""
+    first = part.subjects[0]
+    return turn(first.framework, compiled=first.compiled)
 
 
 def audited_in(
@@ -382,7 +444,7 @@ def audited_in(
 ) -> tuple[Subject, ...]:
     """The subjects of a framework as they are audited in an environment, under its name."""
     here = framework.placed(framework, environment.python)
-    return tuple(replace(s, environment=environment.name) for s in offered(here, depth, device))
+    return tuple(replace(s, environment=environment.name) for s in audited(here, depth, device))
 
 
 def plan(
@@ -416,12 +478,12 @@ class Side:
     """An environment to audit, and where what is seen of it goes.
 
     Attributes:
-        finished: names of subjects that need not be asked: an earlier start has finished them.
+        journal: keeps it on disk; what is finished there already is not asked.
     """
 
     environment: Environment
     emit: Emit
-    finished: frozenset[str] = frozenset()
+    journal: Journal | None = None
 
 
 def audit_all(
@@ -430,17 +492,26 @@ def audit_all(
     emit: Emit,
     jobs: int = 2,
     environments: Sequence[Environment] = (Environment(),),
+    journal: Journal | None = None,
+    then: Then | None = None,
 ) -> None:
     """Audit frameworks in `jobs` processes with workers of their own; say events as they come.
+
+    What follows, if anything, finds the workers as they were left.
 
     Raises:
         KeyboardInterrupt: after the processes were ended; what was said until then stands.
     """
-    audit_sides(frameworks, settings, [Side(env, emit) for env in environments], jobs)
+    sides = [Side(environment, emit, journal) for environment in environments]
+    audit_sides(frameworks, settings, sides, jobs, then)
 
 
 def audit_sides(
-    frameworks: Sequence[str], settings: Settings, sides: Sequence[Side], jobs: int
+    frameworks: Sequence[str],
+    settings: Settings,
+    sides: Sequence[Side],
+    jobs: int,
+    then: Then | None = None,
 ) -> None:
     """As `audit_all`, the events of each environment apart, all of them side by side."""
     laws, tasks = settings.chosen_laws(), []
@@ -448,40 +519,104 @@ def audit_sides(
         parts, absent = plan(frameworks, settings.depth, [side.environment], settings.device)
         for absence in absent:
             side.emit(absence)
-        left = [_unfinished(part, side.finished) for part in parts]
-        asked = (cells(laws, part.subjects, part.context) for part in left)
-        side.emit(PlanMade(sum(1 for each in asked for _ in each)))
-        tasks += [_task(part, settings, side) for part in left if part.subjects]
-    run_tasks(tasks, jobs)
+        left = [_unfinished(part, side.journal) for part in parts]
+        asked = [sum(1 for _ in cells(laws, part.subjects, part.context)) for part in left]
+        side.emit(PlanMade(sum(asked)))
+        for part, size in zip(left, asked, strict=True):
+            if part.subjects:
+                tasks.append(_task(part, size, settings, side, keep=then is not None))
+    run_tasks(tasks, jobs, then)
 
 
-def _task(part: Part, settings: Settings, side: Side) -> Task:
-    first = part.subjects[0]
-    slow = takes_longest(first.framework, compiled=first.compiled)
-    return Task(part.name, partial(audit_part, part, settings), side.emit, part.context, slow)
+def _task(part: Part, size: int, settings: Settings, side: Side, *, keep: bool) -> Task:
+    work = partial(audit_part, part, settings, keep=keep)
+    emit = kept(side.emit, side.journal, part.name)
+    return Task(part.name, work, emit, part.context, turn_of(part), part.home, size)
 
 
-def _unfinished(part: Part, finished: frozenset[str]) -> Part:
-    return replace(part, subjects=tuple(s for s in part.subjects if s.name not in finished))
+def kept(emit: Emit, journal: Journal | None, part: str) -> Emit:
+    """As `emit`, of one part, and on disk before."""
+    if journal is None:
+        return emit
+    keep = journal.of(part)
+
+    def both(event: Event) -> None:
+        keep(event)
+        emit(event)
+
+    return both
 
 
-def audit_part(part: Part, settings: Settings, emit: Emit) -> None:
-    """Audit one part with a pool of workers of its own."""
-    finished = 0
+def _unfinished(part: Part, journal: Journal | None) -> Part:
+    if journal is None:
+        return part
+    earlier = journal.earlier
+    return replace(
+        part,
+        subjects=tuple(s for s in part.subjects if s.name not in earlier.finished),
+        beside=_beside(part) not in earlier.finished,
+        said=earlier.incidents(part.name),
+    )
+
+
+_KEPT: dict[str, WorkerPool] = {}
+"""Workers of this process that may be asked again, by the framework and the environment."""
+
+
+@contextlib.contextmanager
+def workers_of(part: Part, settings: Settings, *, keep: bool = False) -> Iterator[WorkerPool]:
+    """A pool of workers for a part; the one that an earlier task of this process has kept.
+
+    That one has imported the framework and, in JAX, compiled what it was asked.
+    """
+    pool = _KEPT.pop(part.home, None) or WorkerPool(
+        part.environment.python, memory_bytes=settings.memory, device=settings.device
+    )
+    with contextlib.ExitStack() as stack:
+        stack.callback(pool.close)
+        yield pool
+        if keep:
+            stack.pop_all()
+            _KEPT[part.home] = pool
+
+
+def _end_kept() -> None:
+    while _KEPT:
+        _KEPT.popitem()[1].close()
+
+
+def _beside(part: Part) -> str:
+    """The name of the step in which a part is asked what no law judges."""
+    return f"beside {part.name}"
+
+
+def audit_part(part: Part, settings: Settings, emit: Emit, *, keep: bool = False) -> None:
+    """Audit one part with a pool of workers of its own.
+
+    On demand they are kept for another task of this process, see `workers_of`.
+    """
+    finished, known = 0, dict[str, WorkerReady]()
 
     def counted(event: Event) -> None:
         nonlocal finished
         finished += isinstance(event, CellFinished)
+        if isinstance(event, SubjectFinished):
+            say_workers()  # the next start may need fewer of them
         emit(event)
 
-    with WorkerPool(
-        part.environment.python, memory_bytes=settings.memory, device=settings.device
-    ) as pool:
+    def say_workers() -> None:
+        for ready in workers_ready(pool, part.environment):
+            if known.get(ready.worker) != ready:
+                known[ready.worker] = ready
+                emit(ready)
+
+    with workers_of(part, settings, keep=keep) as pool:
         try:
-            if settings.beside and not part.subjects[0].compiled:
+            if settings.beside and part.beside and not part.subjects[0].compiled:
                 measure_all(pool, part.context, counted)
                 ask_shipped(pool, part.context, counted)
-            audit(part.subjects, settings, counted, pool, part.context)
+                counted(StepFinished(_beside(part)))
+            audit(part.subjects, settings, counted, pool, part.context, part.said)
         except UnusableFramework as error:
             if finished:
                 # It worked before: what it left undone must not look like an absent framework.
@@ -491,8 +626,7 @@ def audit_part(part: Part, settings: Settings, emit: Emit) -> None:
                 hint = FRAMEWORKS[error.framework].install
                 home = part.environment.home(error.framework)
                 emit(Absence(framework=home, reason=error.reason, hint=hint))
-        for ready in workers_ready(pool, part.environment):
-            emit(ready)
+        say_workers()
 
 
 def workers_ready(pool: WorkerPool, environment: Environment | None = None) -> list[WorkerReady]:
@@ -522,99 +656,161 @@ class Task:
         work: called with the `Emit` of the process; can be pickled.
         emit: hears it here.
         context: subjects whose frameworks the process must know.
-        slow: whether it is started before the others.
+        turn: those of a lower one are started before the others.
+        home: the framework and environment that it asks, where their workers may have been kept.
+        size: how many cells it has; of those of one turn the largest is started first.
     """
 
     name: str
     work: Callable[[Emit], None]
     emit: Emit
     context: tuple[Subject, ...] = ()
-    slow: bool = False
+    turn: int = 0
+    home: str = ""
+    size: int = 0
 
 
-def run_tasks(tasks: Sequence[Task], jobs: int) -> None:
+Then = Callable[[], Sequence[Task]]
+"""Tasks that follow from what all others have said."""
+
+
+def run_tasks(tasks: Sequence[Task], jobs: int, then: Then | None = None) -> None:
     """Run tasks in as many processes; what takes longest first, beside all others.
+
+    Args:
+        tasks: run first.
+        jobs: how many processes; for one, this one.
+        then: says what the same processes run when those are done.
 
     Raises:
         KeyboardInterrupt: after the processes were ended.
     """
-    ordered = sorted(tasks, key=lambda task: not task.slow)
     if jobs <= 1:
-        for task in ordered:
+        _run_here(tasks, then)
+    else:
+        _Processes(tasks, jobs, then).run()
+
+
+def _run_here(tasks: Sequence[Task], then: Then | None) -> None:
+    try:
+        for task in _in_turn(tasks):
             task.work(task.emit)
-        return
-    _Processes(ordered, jobs).run()
+        for task in _in_turn(then() if then else ()):
+            task.work(task.emit)
+    finally:
+        _end_kept()
+
+
+def _in_turn(tasks: Sequence[Task]) -> list[Task]:
+    return sorted(tasks, key=lambda task: (task.turn, -task.size))
+
+
+@dataclass
+class _Helper:
+    """A process that does tasks; which one it is at, and for which homes it may have workers."""
+
+    process: BaseProcess
+    task: Task | None = None
+    homes: set[str] = field(default_factory=set)
+    leaving: bool = False
 
 
 class _Processes:
     """Runs tasks in processes and passes their events on, each over a pipe of its own.
 
-    A process that is killed in the middle of an event ends its own pipe and nobody else's.
+    A process does one task after the other: what it has computed, and kept, serves the next one.
+    One that is killed in the middle of an event ends its own pipe and nobody else's.
     """
 
-    def __init__(self, tasks: list[Task], jobs: int) -> None:
-        self._tasks, self._jobs = tasks, jobs
+    def __init__(self, tasks: Sequence[Task], jobs: int, then: Then | None = None) -> None:
+        self._tasks, self._jobs, self._then = _in_turn(tasks), jobs, then
         self._context = multiprocessing.get_context("spawn")
-        self._running: dict[Connection, tuple[Task, BaseProcess]] = {}
-        self._done: set[Connection] = set()
+        self._helpers: dict[Connection, _Helper] = {}
 
     def run(self) -> None:
         try:
-            while self._tasks or self._running:
-                self._start()
-                for pipe in wait(list(self._running), timeout=1.0):
+            while self._goes_on():
+                for pipe in wait(list(self._helpers), timeout=1.0):
                     self._pass_on(cast("Connection", pipe))
         finally:
-            for _, process in self._running.values():
-                process.terminate()
-            for _, process in self._running.values():
-                process.join(10)
+            for helper in self._helpers.values():
+                helper.process.terminate()
+            for helper in self._helpers.values():
+                helper.process.join(10)
 
-    def _start(self) -> None:
-        while self._tasks and len(self._running) < self._jobs:
-            task = self._tasks.pop(0)
-            ours, theirs = self._context.Pipe(duplex=False)
-            process = self._context.Process(
-                target=_work, args=(task.work, theirs, _added(task.context)), daemon=True
-            )
-            # Ctrl-C is for the parent, which ends its parts: they ignore it from the first moment.
-            with _ignoring_interrupts():
-                process.start()
-            self._running[ours] = (task, process)
-            theirs.close()
+    def _goes_on(self) -> bool:
+        """Whether something is left to wait for; hands on what there is to do."""
+        if not self._tasks and self._then and not self._at_work():
+            self._tasks, self._then = _in_turn(self._then()), None
+        for pipe in list(self._helpers):
+            self._hand_on(pipe)
+        while self._tasks and len(self._helpers) < self._jobs:
+            self._hand_on(self._start())
+        return bool(self._helpers or self._tasks)
+
+    def _at_work(self) -> bool:
+        return any(helper.task for helper in self._helpers.values())
+
+    def _start(self) -> Connection:
+        ours, theirs = self._context.Pipe()
+        main = threading.current_thread() is threading.main_thread()
+        process = self._context.Process(target=_work, args=(theirs, os.getpid(), main), daemon=True)
+        # Ctrl-C is for the parent, which ends its parts.
+        with interruptions_later():
+            process.start()
+            self._helpers[ours] = _Helper(process)
+        theirs.close()
+        return ours
+
+    def _hand_on(self, pipe: Connection) -> None:
+        """Give a process that waits the next task, or tell it that there will be none."""
+        helper = self._helpers[pipe]
+        if helper.task is not None or helper.leaving:
+            return
+        if task := self._next(helper.homes):
+            self._hand_to(pipe, task)
+        elif not self._then:
+            helper.leaving = True
+            with contextlib.suppress(OSError):  # it has died: the end of its pipe says so
+                pipe.send(None)
+
+    def _next(self, homes: set[str]) -> Task | None:
+        """What a process does next: what it has workers for, or else what no other one has."""
+        if not self._tasks:
+            return None
+        others = {home for helper in self._helpers.values() for home in helper.homes} - homes
+        # The first of the least: they stand in their turn.
+        chosen = min(self._tasks, key=lambda t: 0 if t.home in homes else 1 + (t.home in others))
+        self._tasks.remove(chosen)
+        return chosen
+
+    def _hand_to(self, pipe: Connection, task: Task) -> None:
+        helper = self._helpers[pipe]
+        helper.task = task
+        helper.homes |= {task.home} - {""}
+        with contextlib.suppress(OSError):  # it has died: the end of its pipe says so
+            pipe.send((task.work, _added(task.context)))
 
     def _pass_on(self, pipe: Connection) -> None:
         """Hand on one event; at the end of the pipe, see how the process ended."""
-        task, process = self._running[pipe]
+        helper = self._helpers[pipe]
+        task, process = helper.task, helper.process
         try:
             event = pipe.recv()
         except (EOFError, OSError, pickle.UnpicklingError):
             process.join(10)
             pipe.close()
-            del self._running[pipe]
-            if pipe not in self._done:
+            del self._helpers[pipe]
+            if task is not None:
                 message = (
                     f"internal: the process auditing {task.name} ended with {process.exitcode}"
                 )
                 task.emit(Incident(subject=task.name, law="", dtype="", message=message))
             return
         if event is None:
-            self._done.add(pipe)
-        else:
+            helper.task = None
+        elif task is not None:
             task.emit(event)
-
-
-@contextlib.contextmanager
-def _ignoring_interrupts() -> Iterator[None]:
-    """SIGINT ignored, which a process that is started inherits. Only the main thread may set it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _added(context: tuple[Subject, ...]) -> tuple[Framework, ...]:
@@ -623,11 +819,19 @@ def _added(context: tuple[Subject, ...]) -> tuple[Framework, ...]:
     return tuple(FRAMEWORKS[name] for name in names)
 
 
-def _work(
-    work: Callable[[Emit], None], events: Connection, added: tuple[Framework, ...] = ()
-) -> None:
-    """Do one task in a process of its own."""
-    for framework in added:
-        FRAMEWORKS.add(framework)
-    work(events.send)
-    events.send(None)
+def _work(pipe: Connection, parent: int, started_by_main_thread: bool) -> None:
+    """Do what is handed over, one task after the other, in a process that ends with its parent.
+
+    Its workers end with it.
+    """
+    leave_interruptions_to_the_parent()
+    leave_with_parent(parent, started_by_main_thread)
+    try:
+        while (task := pipe.recv()) is not None:
+            work, added = task
+            for framework in added:
+                FRAMEWORKS.add(framework)
+            work(pipe.send)
+            pipe.send(None)
+    finally:
+        _end_kept()

@@ -55,6 +55,13 @@ class SubjectFinished:
 
 
 @dataclass(frozen=True)
+class StepFinished:
+    """All was said of something that is asked beside subjects, by a name of its own."""
+
+    step: str
+
+
+@dataclass(frozen=True)
 class WorkerReady:
     """A worker process told what it is (versions, threads, flags)."""
 
@@ -67,6 +74,7 @@ Event = (
     | CellStarted
     | CellFinished
     | SubjectFinished
+    | StepFinished
     | WorkerReady
     | Tally
     | Finding

@@ -41,7 +41,7 @@ def ulp(exact: Exact, fmt: Format) -> Floats:
     binade = np.where(exact.hi == 0, fmt.emin, exact.exponent - 1 - below)
     # Past the largest binade the spacing goes on as if there were no limit, but 2^1023 is the most
     # that a float64 holds; errors in such units only ever meet bounds in the same units.
-    exponent = np.clip(binade, fmt.emin, fmt.emax + 1) - fmt.precision + 1
+    exponent = np.minimum(np.maximum(binade, fmt.emin), fmt.emax + 1) - fmt.precision + 1
     return np.ldexp(1.0, exponent)
 
 
@@ -70,7 +70,7 @@ def judge(
         unit = ulp(exact, fmt)
         ulps = ulp_error(value, exact, fmt)
         demand, declared = demand / unit, declared / unit
-        grade = _finite_grades(value, right, ulps, demand, declared, unit, fmt)
+        grade = finite_grades(value, right, ulps, demand, declared, unit, fmt)
     grade = np.where(is_faithful(value, exact, fmt), np.minimum(grade, RANK["faithful"]), grade)
     grade = np.where(value == right, RANK["exact"], grade)
     same = np.where(np.isnan(exact.hi), np.isnan(value), value == exact.hi)
@@ -80,7 +80,7 @@ def judge(
     return Judgement(grade, ulps, right, demand, declared)
 
 
-def _finite_grades(
+def finite_grades(
     value: Floats, right: Floats, ulps: Floats, demand: Floats, declared: Floats,
     unit: Floats, fmt: Format,
 ) -> np.ndarray:  # fmt: skip

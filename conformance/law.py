@@ -79,6 +79,8 @@ class Law:
         misuse: what it looks for, where that is a misuse (`Subject.misuse`).
         rows_together: whether it is about rows beside each other, so that a row alone cannot show
             it and a finding is made smaller by leaving rows out.
+        own_shapes: whether it asks of other numbers of rows than the case has.
+        by_place: whether it treats rows by their place, so that copies of a row are not all alike.
         effort: share of the depth's search that it gets: what relates values that other laws
             judge is searched less.
     """
@@ -97,6 +99,8 @@ class Law:
     partner: Callable[[Subject], tuple[str, str] | None] = alone
     misuse: str = ""
     rows_together: bool = False
+    own_shapes: bool = False
+    by_place: bool = False
     effort: float = 1.0
 
     def applies(self, subject: Subject) -> bool:
@@ -191,6 +195,15 @@ def only(verdict: Verdict, rows: np.ndarray) -> Verdict:
     """The verdict with the other rows not judged."""
     grade = np.where(rows, verdict.grade, NOT_JUDGED)
     return replace(verdict, grade=grade)
+
+
+def first(verdict: Verdict) -> Verdict:
+    """The verdict on the first row, of a batch of its copies, as if it had been alone."""
+    row = np.array([0])
+    arrays = ("grade", "ulps", "value", "right", "demand", "declared")
+    alone = {name: getattr(verdict, name)[:1] for name in arrays}
+    against = tuple((subject, case.take(row)) for subject, case in verdict.against)
+    return replace(verdict, case=verdict.case.take(row), against=against, **alone)
 
 
 def finder(subjects: Iterable[Subject]) -> Callable[[Subject], Others]:

@@ -15,17 +15,19 @@ from functools import partial
 import numpy as np
 from msgspec.structs import replace
 
-from ..adapters.client import UnusableFramework, WorkerPool
+from ..adapters.client import UnusableFramework
 from ..adapters.environments import Environment
-from ..adapters.subject import PLAIN, Subject
+from ..adapters.subject import PLAIN, Subject, compiles_shapes
 from ..reference.exact import Exact, round_exact, ulp_error
 from ..reference.formats import FORMATS, Format
 from ..reference.rows import reduce_truth, truth
 from ..reference.vocabulary import Case, Floats, Outcome, Semantics
-from .bench import Memory, digest
-from .engine import Emit, Part, Patience, Settings, Task, plan, run_tasks, takes_longest
-from .events import CellStarted
+from .bench import Memory, asked_among
+from .engine import Emit, Part, Patience, Settings, Task, kept, plan, turn, workers_of
+from .events import CellStarted, StepFinished
+from .journal import Journal
 from .records import from_record, number
+from .regions import ROWS
 from .run import CaseRecord, Finding, Incident, Peer, Peers, Run
 
 MOST = 64
@@ -75,31 +77,34 @@ def _takes(subject: Subject, case: Case) -> bool:
     )
 
 
-def ask_peers(
+def peer_tasks(
     run: Run,
     frameworks: Sequence[str],
     settings: Settings,
     emit: Emit,
-    jobs: int,
     environments: Sequence[Environment] = (Environment(),),
-) -> None:
-    """Ask the cases of a run's findings of every comparable subject; say `Peers` as they come.
-
-    Raises:
-        KeyboardInterrupt: after the processes were ended.
-    """
+    journal: Journal | None = None,
+) -> list[Task]:
+    """What asks the cases of a run's findings of every comparable subject, and says `Peers`."""
     records = tuple(cases(run.findings if settings.beside else run.new_findings()))
     question = Question(records, {(a.subject, a.dtype): a.semantics for a in run.answers})
-    audited = {subject.name for subject in run.subjects}
+    finished = journal.earlier.finished if journal else frozenset[str]()
+    audited = {s.name for s in run.subjects if _step(s.name) not in finished}
     tasks = []
     for environment in environments:
         for part in plan(frameworks, settings.depth, [environment], settings.device)[0]:
             asked = [s for s in part.subjects if s.name in audited and _is_asked(s)]
             if records and asked:
                 work = partial(_ask_part, part, tuple(asked), question, settings)
-                slow = takes_longest(asked[0].framework, compiled=False)
-                tasks.append(Task(f"peers of {part.name}", work, emit, part.context, slow))
-    run_tasks(tasks, jobs)
+                when = turn(asked[0].framework, compiled=False)
+                name = f"peers of {part.name}"
+                heard = kept(emit, journal, name)
+                tasks.append(Task(name, work, heard, part.context, when, part.home))
+    return tasks
+
+
+def _step(subject: str) -> str:
+    return f"peers {subject}"
 
 
 def _is_asked(subject: Subject) -> bool:
@@ -112,9 +117,7 @@ def _ask_part(
     part: Part, subjects: Sequence[Subject], question: Question, settings: Settings, emit: Emit
 ) -> None:
     """Ask the subjects of one part; a fault of lossaudit's own is an incident and not the end."""
-    with WorkerPool(
-        part.environment.python, memory_bytes=settings.memory, device=settings.device
-    ) as pool:
+    with workers_of(part, settings) as pool:
         # What a call does here was said by the audit; here it is a line of a table.
         session, truths = Patience(pool, lambda _: None), Memory()
         for subject in subjects:
@@ -122,14 +125,18 @@ def _ask_part(
             try:
                 for record, case in question.of(subject):
                     held_to = question.semantics.get((subject.name, case.dtype))
-                    key = (digest(case), held_to or subject.semantics)
+                    key = (case.digest, held_to or subject.semantics)
                     right = truths.get(key, partial(right_of, case, key[1]))
-                    emit(answered(record, subject, session.ask(subject, case), right))
+                    # Where every shape is compiled, a row has the value that it has in a batch.
+                    rows = ROWS if compiles_shapes(subject) else 0
+                    outcome = asked_among(session, subject, case, rows)
+                    emit(answered(record, subject, outcome, right))
             except UnusableFramework as error:
                 emit(_incident(subject, f"internal: could not be asked again: {error.reason}"))
                 return
             except Exception:  # noqa: BLE001 - the other subjects must be asked all the same
                 emit(_incident(subject, f"internal: {traceback.format_exc(limit=-6)}"))
+            emit(StepFinished(_step(subject.name)))
 
 
 def _incident(subject: Subject, message: str) -> Incident:

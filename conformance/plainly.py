@@ -30,7 +30,7 @@ def ask_each(
         begin: hears whose turn it is.
         emit: hears the rest.
     """
-    parts, absent = plan(frameworks, "quick")
+    parts, absent = plan(frameworks, "standard")
     for absence in absent:
         emit(absence)
     for part in parts:

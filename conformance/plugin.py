@@ -89,7 +89,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="append",
         metavar="NAME",
         help="audit this framework (torch, tensorflow, keras on each of its backends, jax, "
-        "onnxruntime); may be given several times. Default: all that are installed.",
+        "onnxruntime) or all; may be given several times. Default: all that are installed but, "
+        "below the depth deep, Keras on backends other than TensorFlow.",
     )
     group.addoption(
         "--lossaudit-depth",
@@ -137,9 +138,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _refuse_unknown_backends(names: list[str]) -> None:
     """Raise pytest.UsageError for the first name that no adapter bears."""
-    from ..adapters.registry import FRAMEWORKS
+    from ..adapters.registry import EVERYTHING, FRAMEWORKS
 
-    known = sorted(FRAMEWORKS)
+    known = [*sorted(FRAMEWORKS), EVERYTHING]
     for name in names:
         if name not in known:
             raise pytest.UsageError(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from ..adapters.subject import Subject
+from ..adapters.subject import PLAIN, Subject
 from ..reference.vocabulary import Case, Semantics
 from .bench import Bench, Failed
 from .probes import calls, factors, formulas, guards, labels
@@ -38,6 +38,7 @@ class _Field:
         measure: (bench) -> what was found.
         has: whether a subject has it.
         any_shape: True where the call has a shape of its own, in which nothing is compiled.
+        any_rows: True where only its classes are its own: its rows may be as many as usual.
         any_operation: True where it is not about cross-entropies alone.
     """
 
@@ -45,6 +46,7 @@ class _Field:
     measure: Callable[[Bench], Found]
     has: Callable[[Subject], bool]
     any_shape: bool = False
+    any_rows: bool = False
     any_operation: bool = False
 
     def fits(self, subject: Subject) -> bool:
@@ -104,6 +106,7 @@ FIELDS = (
         calls.default_reduction,
         lambda _: True,
         any_shape=True,
+        any_rows=True,
         any_operation=True,
     ),
     _Field("plus_inf", formulas.plus_inf, lambda s: s.operation == "cross_entropy"),
@@ -182,11 +185,11 @@ class _Attempt:
 
 
 def _attempt(field: _Field, bench: Bench) -> _Attempt:
-    if field.any_shape and bench.subject.shape is not None:
-        reason = f"declared only: it is compiled for the one shape {bench.subject.shape}"
-        return _Attempt(_nothing(field, bench, reason), {})
+    if field.any_shape and (reason := _declared_only(bench)):
+        return _Attempt(_nothing(field, bench, f"declared only: {reason}"), {})
     try:
-        found = field.measure(bench)
+        alone = field.any_shape and not field.any_rows
+        found = field.measure(replace(bench, rows=0) if alone else bench)
     except Undecided as undecided:
         return _Attempt(_nothing(field, bench, str(undecided)), {})
     except Failed as failed:
@@ -206,6 +209,16 @@ def _attempt(field: _Field, bench: Bench) -> _Attempt:
         input=in_words(found.case, bench.subject),
     )
     return _Attempt(Measured(convention, found.case), dict(found.meant))
+
+
+def _declared_only(bench: Bench) -> str:
+    """Why a subject is asked in no shape but that of its values; "" if it is."""
+    subject = bench.subject
+    if subject.shape is not None:
+        return f"it is compiled for the one shape {subject.shape}"
+    if bench.rows and subject.mode not in PLAIN:
+        return "every shape is compiled, and the same op is asked, called plainly"
+    return ""
 
 
 def _nothing(field: _Field, bench: Bench, reason: str) -> Measured:

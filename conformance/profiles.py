@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import msgspec
 import numpy as np
 
-from ..adapters.subject import PLAIN, SECOND, Subject
+from ..adapters.subject import COMPILES_SHAPES, PLAIN, SECOND, Subject
 from ..reference.bounds import bounds, demanded, unbounded
 from ..reference.exact import Exact
 from ..reference.formats import FORMATS
@@ -27,7 +27,7 @@ from ..reference.vocabulary import (
     inputs_of,
 )
 from .answers import LETTERS, NO_GRADE, came, written
-from .bench import Bench, digest
+from .bench import Bench
 from .grids import Axis, Grid, grids
 from .judge import Judgement, judge, ulp
 from .records import number
@@ -45,10 +45,6 @@ LOSS, TARGET, OTHER = "loss", "gradient", "gradient, other"
 
 RUN_OF_EQUAL = 3
 """Longer runs of equal indices and letters are written once."""
-
-COMPILES_SHAPES = ("jax", "keras-jax")
-"""Frameworks, and libraries of functions of users, of which every new shape costs most of a second
-in eager mode too."""
 
 FEW_SHAPES = (2, 10, 1000, 50257)
 """The numbers of classes that those are asked, in float32 alone."""
@@ -230,7 +226,7 @@ def _exact(bench: Bench, case: Case) -> tuple[dict[str, Exact], np.ndarray]:
         entries = {n: found.gradient.take((rows, at)) for n, at in _entries(case).items()}
         return {LOSS: found.loss, **entries}, found.undefined
 
-    return bench.truths.get(("profile", digest(case), bench.semantics), make)
+    return bench.truths.get(("profile", case.digest, bench.semantics), make)
 
 
 def _bounds(bench: Bench, case: Case, arithmetic: Arithmetic | None) -> dict[str, Floats]:
@@ -245,7 +241,7 @@ def _bounds(bench: Bench, case: Case, arithmetic: Arithmetic | None) -> dict[str
         return {LOSS: found.loss, **entries}
 
     known = None if arithmetic is None else replace(arithmetic, origin="")
-    return bench.tried.get(("profile", digest(case), bench.semantics, known), make)
+    return bench.tried.get(("profile", case.digest, bench.semantics, known), make)
 
 
 def _judging(bench: Bench) -> tuple[Arithmetic | None, Arithmetic | None]:

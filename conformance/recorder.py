@@ -45,12 +45,16 @@ from .run import (
 
 
 class Recorder:
-    """Takes events in any order; `run()` may be asked for at any time."""
+    """Takes events in any order; `run()` may be asked for at any time.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        before: seconds that an earlier start of the same audit has spent.
+    """
+
+    def __init__(self, settings: Settings, before: float = 0.0) -> None:
         self._settings = settings
         self._started = datetime.now(UTC)
-        self._clock = time.monotonic()
+        self._clock = time.monotonic() - before
         self._subjects: dict[str, SubjectRecord] = {}
         self._absent: dict[str, Absence] = {}
         self._tallies: list[Tally] = []

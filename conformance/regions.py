@@ -97,8 +97,12 @@ class Region:
     @property
     def any_shape(self) -> bool:
         """Whether it is drawn in the shape of any other region, without options of its own."""
-        own = self.classes or self.options or self.ignored or self.vocabulary
-        return not own and self.rows is None
+        return not (self.own_shape or self.options or self.ignored)
+
+    @property
+    def own_shape(self) -> bool:
+        """Whether its rows or classes are as many as it says itself."""
+        return bool(self.classes or self.vocabulary) or self.rows is not None
 
 
 def _thresholds(fmt: Format) -> np.ndarray:
@@ -670,6 +674,22 @@ def unsuited(region: Region, subject: Subject) -> str:
     if subject.shape is not None and not region.any_shape:
         return "of a shape other than the one that is compiled"
     return ""
+
+
+WIDE_FORMATS = ("float64", "float32")
+OF_SUMS = ("wide", "two-classes", "rounded-labels", "vocabulary")
+"""The regions of a shape of their own that say something of narrow formats which others do not: of
+sums and labels that are too large for them, and of a shape that a law about two classes has too."""
+
+
+def in_few_shapes(region: Region, subject: Subject, dtype: str) -> bool:
+    """Whether a region is drawn where each shape is compiled and not all of them are asked for.
+
+    Numbers of rows and classes are tried on the op itself; other modes run the same primitives.
+    """
+    if region.own_shape and subject.mode != "eager":
+        return False
+    return dtype in WIDE_FORMATS or region.any_shape or region.name in OF_SUMS
 
 
 def region(name: str, operation: str) -> Region:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -69,7 +70,7 @@ def size(row: Case) -> tuple[float, ...]:
     everything = row.inputs.reshape(-1)
     if row.target.ndim > 1:
         everything = np.concatenate([everything, np.asarray(row.target).reshape(-1)])
-    digits = sum(_digits(x) for x in everything)
+    digits = sum(map(_digits, everything.tolist()))
     finite = everything[np.isfinite(everything)]
     label = float(row.target.reshape(-1)[0]) if row.target.ndim == 1 else 0.0
     signs = float(np.signbit(finite).sum())
@@ -78,6 +79,7 @@ def size(row: Case) -> tuple[float, ...]:
     return (row.inputs.shape[1], digits, total, signs, label)
 
 
+@lru_cache(maxsize=4096)  # candidates differ from their row in a number or two
 def _digits(x: float) -> int:
     """Characters of the number; a zero counts nothing, an infinity or NaN one."""
     if x == 0:
@@ -110,11 +112,11 @@ def _failing(candidates: list[Case], still_fails: STILL_FAILS) -> list[Case]:
 
 def _best(row: Case, candidates: list[Case], still_fails: STILL_FAILS) -> Case | None:
     # A subtraction may overflow; a finite row must not become an infinite one: another bug.
-    infinite = int(np.isinf(row.inputs).sum())
+    infinite, whole = int(np.isinf(row.inputs).sum()), size(row)
     simpler = [
         c
         for c in candidates
-        if size(c) < size(row) and _in_domain(c) and np.isinf(c.inputs).sum() <= infinite
+        if size(c) < whole and _in_domain(c) and np.isinf(c.inputs).sum() <= infinite
     ]
     failing = _failing(simpler, still_fails)
     return min(failing, key=size, default=None)
@@ -254,32 +256,28 @@ def _simpler_rows(row: Case) -> Iterator[Case]:
     fmt = FORMATS[row.dtype]
     z = row.inputs[0]
     places = range(z.size) if z.size <= MANY_CLASSES else (int(np.argmax(z)), _label(row))
-    everywhere = np.stack([z - z[j] for j in places if np.isfinite(z[j])] or [z])
-    for shifted in round_to_format(everywhere, fmt):
-        yield _with_inputs(row, shifted)
-    whole = [np.rint(z), np.rint(z * 4) / 4, np.rint(z * 64) / 64]
-    for candidate in whole:
-        yield _with_inputs(row, round_to_format(candidate, fmt))
+    found = [z - z[j] for j in places if np.isfinite(z[j])] or [z]
+    found += [np.rint(z), np.rint(z * 4) / 4, np.rint(z * 64) / 64]
     if z.size > MANY_CLASSES:
-        yield from _flattened_blocks(row)
-        return
-    for j, x in enumerate(z):
-        for simpler in _simpler_numbers(float(x)):
-            changed = z.copy()
-            changed[j] = simpler
-            yield _with_inputs(row, round_to_format(changed, fmt))
-    if row.target.ndim > 1:
+        found += _flattened_blocks(z)
+    else:
+        for j, x in enumerate(z.tolist()):
+            for simpler in _simpler_numbers(x):
+                found.append(z.copy())
+                found[-1][j] = simpler
+    for changed in round_to_format(np.stack(found), fmt):
+        yield _with_inputs(row, changed)
+    if row.target.ndim > 1 and z.size <= MANY_CLASSES:
         yield from _simpler_targets(row)
 
 
-def _flattened_blocks(row: Case) -> Iterator[Case]:
+def _flattened_blocks(z: Floats) -> Iterator[Floats]:
     """Blocks of a wide row set to zero, halves first: too many classes to try one by one."""
-    z = row.inputs[0]
     for parts in (2, 4, 8, 16, 32):
         for block in np.array_split(np.arange(z.size), parts):
             changed = z.copy()
             changed[block] = 0.0
-            yield _with_inputs(row, changed)
+            yield changed
 
 
 def _with_inputs(row: Case, z: Floats) -> Case:

@@ -21,6 +21,21 @@ _MIX_2 = np.uint64(0x94D049BB133111EB)
 _SQRT_3 = 1.7320508075688772
 
 
+def _mix(z: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        z = (z ^ (z >> np.uint64(30))) * _MIX_1
+        z = (z ^ (z >> np.uint64(27))) * _MIX_2
+    return z ^ (z >> np.uint64(31))
+
+
+def mixed(counters: np.ndarray, *seed: object) -> np.ndarray:
+    """Uniform uint64, one for each integer: that of a stream of the seed at this place."""
+    digest = hashlib.blake2b(repr(seed).encode(), digest_size=8).digest()
+    with np.errstate(over="ignore"):
+        steps = (counters.astype(np.uint64) + np.uint64(1)) * _GOLDEN
+        return _mix(np.uint64(int.from_bytes(digest, "little")) + steps)
+
+
 class Stream:
     """Numbers that depend on the seed and on how many were drawn before."""
 
@@ -35,9 +50,7 @@ class Stream:
             steps = np.arange(1, count + 1, dtype=np.uint64) * _GOLDEN
             z = self._state + steps
             self._state = self._state + np.uint64(count) * _GOLDEN
-            z = (z ^ (z >> np.uint64(30))) * _MIX_1
-            z = (z ^ (z >> np.uint64(27))) * _MIX_2
-        return (z ^ (z >> np.uint64(31))).reshape(shape)
+        return _mix(z).reshape(shape)
 
     def uniform(self, *shape: int) -> Floats:
         """Uniform on [0, 1), multiples of 2^-53."""

@@ -5,28 +5,23 @@ What an interrupted start has seen is on disk, and the next one goes on from the
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
-from .. import __version__
 from ..adapters.environments import Environment
-from ..adapters.registry import FRAMEWORKS
 from .answers import ASKING
+from .asked import asked
 from .compare import compare
 from .comparison import Change, Comparison, Difference, LawChange
 from .differences import Measured, Search, search_all
 from .engine import CONVENTIONS, Emit, Settings, Side, audit_sides
 from .events import Event, WorkerReady
-from .journal import Journal, subject_of
+from .journal import Journal, locked, subject_of, unlock
 from .laws.value import GRADIENT
 from .recorder import Recorder
-from .regions import CORPUS
-from .run import Finding, Run, RunFileError
+from .run import Finding, Run
 
 OF_ROWS = {*ASKING, GRADIENT.name, CONVENTIONS.name}
 """Laws whose calls are compared row by row: their findings need not be asked again."""
@@ -58,11 +53,17 @@ class Upgrade:
 
     def __init__(self, question: Question, folder: Path, progress: Emit) -> None:
         self._question, self._progress = question, progress
-        self._lock = _locked(folder)
-        self._recorders = [Recorder(question.settings) for _ in SIDES]
+        busy = (
+            f"another `lossaudit upgrade` is at work in {folder}: wait for it, or name another "
+            "folder with --out."
+        )
+        self._lock = locked(folder / ".lock", busy)
         self._journals = [
             Journal(folder / f"{name}.journal", _about(question, side))
             for side, name in enumerate(SIDES)
+        ]
+        self._recorders = [
+            Recorder(question.settings, journal.earlier.seconds) for journal in self._journals
         ]
         for recorder, journal in zip(self._recorders, self._journals, strict=True):
             for event in journal.earlier.events:
@@ -86,7 +87,7 @@ class Upgrade:
             KeyboardInterrupt: what was seen until then is kept; `runs` says it.
         """
         sides = [
-            Side(environment, self._emit(side), self._journals[side].earlier.finished)
+            Side(environment, self._emit(side), self._journals[side])
             for side, environment in enumerate(self._question.environments)
         ]
         audit_sides(self._question.frameworks, self._question.settings, sides, self._question.jobs)
@@ -95,7 +96,6 @@ class Upgrade:
     def _emit(self, side: int) -> Emit:
         def emit(event: Event) -> None:
             self._recorders[side](event)
-            self._journals[side](event)
             self._progress(event)
 
         return emit
@@ -158,55 +158,16 @@ class Upgrade:
                 journal.remove()
             else:
                 journal.close()
-        Path(self._lock.name).unlink(missing_ok=True)
-        self._lock.close()
-
-
-def _locked(folder: Path) -> IO[bytes]:
-    """The lock of a folder, held while the file is open.
-
-    Raises:
-        RunFileError: another start is at work there, and would write over what this one writes.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = (folder / ".lock").open("wb")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        raise RunFileError(
-            f"another `lossaudit upgrade` is at work in {folder}: wait for it, or name another "
-            "folder with --out."
-        ) from None
-    return lock
+        unlock(self._lock)
 
 
 def _about(question: Question, side: int) -> dict[str, str]:
     """What a journal must have been begun with, to be gone on with."""
-    settings = question.settings
-    known = hashlib.blake2b(repr(settings.known.entries).encode(), digest_size=8).hexdigest()
     return {
-        "lossaudit": __version__,
-        "corpus": str(CORPUS),
+        **asked(question.frameworks, question.settings),
         "side": SIDES[side],
         "python": question.environments[side].python,
         "packages": json.dumps(question.packages[side], sort_keys=True),
-        "depth": settings.depth,
-        "seed": str(settings.seed),
-        "laws": ", ".join(settings.laws),
-        "device": settings.device,
-        "known": known,
-        "declared": json.dumps(_declared(question.frameworks), sort_keys=True),
-    }
-
-
-def _declared(frameworks: tuple[str, ...]) -> dict[str, str]:
-    """The files of users that declare frameworks, by what is in them: it is what is asked."""
-    files = {name: Path(FRAMEWORKS[name].module) for name in frameworks}
-    return {
-        name: hashlib.blake2b(file.read_bytes(), digest_size=8).hexdigest()
-        for name, file in files.items()
-        if file.is_absolute() and file.is_file()
     }
 
 

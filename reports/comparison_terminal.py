@@ -28,7 +28,7 @@ from .comparison_digest import (
 )
 from .console import print_heading, print_indented, print_more
 
-_STYLES = {
+STYLES = {
     "crashed": "bold red",
     "gone": "bold",
     "policy": "magenta",
@@ -90,7 +90,7 @@ def _print_kinds(digest: ComparisonDigest, console: Console) -> None:
     table.add_column()
     for kind, (rows, _) in found.items():
         table.add_row(
-            Text(f"{SIGNS[kind]} {kind}", style=_STYLES.get(kind, "")),
+            Text(f"{SIGNS[kind]} {kind}", style=STYLES.get(kind, "")),
             text.count(rows, "row"),
             Text(KINDS[kind], style="dim"),
         )
@@ -143,7 +143,7 @@ def _print_worst(digest: ComparisonDigest, console: Console) -> None:
 
 def _print_change(digest: ComparisonDigest, change: Change, alike: int, console: Console) -> None:
     subject = f" {text.one_line(change.subject, 120)} {text.one_line(change.dtype, 12)}"
-    style = _STYLES.get(change.kind, "")
+    style = STYLES.get(change.kind, "")
     print_indented(console, Text.assemble((f"{SIGNS[change.kind]} {change.kind}", style), subject))
     print_indented(console, call_text(change), 5)
     print_indented(console, short_outcome(change), 5)
@@ -215,7 +215,7 @@ def _print_searches(digest: ComparisonDigest, console: Console, limit: int = 5) 
 def _print_difference(entry: Difference, console: Console) -> None:
     subject = text.one_line(f" {entry.subject} {entry.dtype}: ", 160)
     rows = f"{text.count(entry.differing, 'row')} of {entry.rows:,} differ"
-    style = _STYLES.get(entry.kind, "")
+    style = STYLES.get(entry.kind, "")
     head = Text.assemble((f"{SIGNS[entry.kind]} {entry.kind}", style), f" {subject.strip()} {rows}")
     print_indented(console, head, 5)
     call = call_text(entry)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import altair as alt
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import TimeElapsedColumn
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -18,6 +17,7 @@ from ..conformance.trajectories.everything import ALONE, DTYPES, REFERENCE, Task
 from ..conformance.trajectories.recipes import RECIPES, RIGHT, named
 from ..conformance.trajectories.records import Training, Trajectories
 from . import text
+from .bar import Bar
 from .console import print_heading, print_indented
 from .plots import COLOURS, DASHES, GREY
 from .profiles import SHAPES
@@ -36,31 +36,14 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
 
 
-class TrainingProgress:
+class TrainingProgress(Bar):
     """How many trainings are done: a bar on a terminal, elsewhere a line for each that ends."""
 
     def __init__(self, total: int, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        self._bar = Progress(*columns, TimeElapsedColumn(), console=self.console, transient=True)
-        self._task = self._bar.add_task("training", total=total)
-
-    def __enter__(self) -> Self:
-        if self.console.is_terminal:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self.console.is_terminal:
-            self._bar.stop()
+        super().__init__("training", total, TimeElapsedColumn(), console=console)
 
     def __call__(self, task: Task, came: Sequence[Training]) -> None:
-        self._bar.advance(self._task, len(task.recipes))
+        self.advance(len(task.recipes))
         failed = next((training.failed for training in came if training.failed), "")
         if failed or not self.console.is_terminal:
             seconds = sum(training.seconds for training in came)

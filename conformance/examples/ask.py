@@ -13,14 +13,13 @@ from dataclasses import dataclass, replace
 import msgspec
 import numpy as np
 
-from ...adapters.subject import Subject, plain
+from ...adapters.subject import COMPILES_SHAPES, Subject, plain
 from ...reference.exact import round_exact
 from ...reference.formats import FORMATS, Format, round_to_format, ulp_exponent
 from ...reference.rows import reduce_truth, truth
 from ...reference.vocabulary import Case, Floats, Outcome, Semantics
 from ..bench import Session
 from ..misuse.ask import Lost, said_of
-from ..profiles import COMPILES_SHAPES
 from ..run import ExampleAnswer
 from .entries import Example
 from .figures import Figure, figures

@@ -9,10 +9,9 @@ from functools import cache
 import numpy as np
 
 from ...adapters.client import UnusableFramework
-from ...adapters.subject import Subject
+from ...adapters.subject import COMPILES_SHAPES, Subject
 from ..bench import Session
 from ..misuse.ask import Lost
-from ..profiles import COMPILES_SHAPES
 from ..run import ExampleAnswer, ExampleFigure, Incident
 from .adjudicate import adjudicated
 from .ask import CHEAP, WHOLE, Extent, answers

@@ -9,7 +9,7 @@ from functools import partial
 from ...adapters.client import UnusableFramework, WorkerPool
 from ...adapters.environments import Environment, availability
 from ...adapters.registry import FRAMEWORKS
-from ..engine import Emit, Task, audited_in, run_tasks, takes_longest
+from ..engine import Emit, Task, audited_in, run_tasks, turn
 from ..events import Event, WorkerReady
 from ..run import Absence, ExampleAnswer, Incident
 from .entries import Example
@@ -66,7 +66,7 @@ def ask_frameworks(
             emit(Absence(framework=name, reason=reason, hint=FRAMEWORKS[name].install))
             continue
         work = partial(_ask, name, tuple(examples))
-        tasks.append(Task(name, work, emit, slow=takes_longest(name, compiled=False)))
+        tasks.append(Task(name, work, emit, turn=turn(name, compiled=False)))
     run_tasks(tasks, jobs)
 
 
@@ -75,7 +75,8 @@ def _ask(name: str, examples: Sequence[Example], emit: Emit) -> None:
     with WorkerPool() as pool:
         try:
             emit(WorkerReady(name, pool.versions(name)))
-            subjects = audited_in(framework, Environment(), "quick", "cpu")
+            every = audited_in(framework, Environment(), "standard", "cpu")
+            subjects = [subject for subject in every if not subject.compiled]
             ask_examples(pool, subjects, examples, emit)
         except UnusableFramework as error:
             emit(Absence(framework=name, reason=error.reason, hint=framework.install))

@@ -124,5 +124,6 @@ ALONE = Law(
     check=check_alone,
     regions=("ordinary", "saturated-right"),
     rows_together=True,
+    own_shapes=True,
     effort=0.0,
 )

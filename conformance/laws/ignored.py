@@ -80,4 +80,5 @@ IGNORED = Law(
     fits=_ignores,
     check=check_ignored,
     regions=("ordinary",),
+    by_place=True,
 )

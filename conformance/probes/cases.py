@@ -17,8 +17,8 @@ PLAIN = Options()
 def small(bench: Bench, rows: int = 1, options: Options = PLAIN) -> Case:
     """A valid call: the classes of a row have different losses, and so have the rows.
 
-    A subject that is compiled for one shape is padded by the bench where each row has a loss of its
-    own. A reduction has its own number of rows, so there the rows are repeated here.
+    What is compiled for one shape, or asked in batches as usual, is padded by the bench where
+    each row has a loss of its own. A reduction is of rows, so there they are repeated here.
     """
     subject = bench.subject
     if subject.target == "binary":
@@ -35,8 +35,9 @@ def small(bench: Bench, rows: int = 1, options: Options = PLAIN) -> Case:
             if subject.operation.startswith("focal"):  # of one class, or none is defined
                 target = np.eye(classes)[[0, classes - 1]]
         case = _case(bench, inputs, target, options)
-    if subject.shape is not None and options.reduction != "none":
-        return case.take(np.resize(np.arange(rows), subject.shape[0]))
+    repeated = bench.rows if subject.shape is None else subject.shape[0]
+    if repeated and options.reduction != "none":
+        return case.take(np.resize(np.arange(rows), repeated))
     return case.take(np.arange(rows))
 
 

@@ -12,8 +12,7 @@ import pytest
 
 from ...adapters.client import WorkerPool
 from ...adapters.environments import availability
-from ...adapters.registry import FRAMEWORKS, members
-from ...adapters.registry import subjects as all_subjects
+from ...adapters.registry import FRAMEWORKS, audited, members, usual
 from ...adapters.subject import Subject
 from ..engine import Auditor, Settings, workers_ready
 from ..events import Event
@@ -58,7 +57,7 @@ class Session:
 
     def _auditor(self, framework: str) -> Auditor:
         if framework not in self._auditors:
-            subjects = all_subjects([framework], self.options.depth)
+            subjects = audited(FRAMEWORKS[framework], self.options.depth)
             self._auditors[framework] = Auditor(self._pool, subjects, self.settings, self._hear)
         return self._auditors[framework]
 
@@ -79,7 +78,7 @@ class Session:
 def absences(options: Options) -> list[Absence]:
     """The frameworks that would be audited and are not installed."""
     found = []
-    for name in members(options.backends or FRAMEWORKS):
+    for name in members(options.backends or usual(options.depth)):
         reason = availability(FRAMEWORKS[name])
         if reason:
             hint = FRAMEWORKS[name].install

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ...adapters.environments import availability
-from ...adapters.registry import FRAMEWORKS, members
-from ...adapters.registry import subjects as all_subjects
+from ...adapters.registry import EVERYTHING, FRAMEWORKS, audited, members, usual
 from ...adapters.subject import Subject
 from ..engine import CONVENTIONS
 from ..events import CellFinished, Event
@@ -34,12 +33,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def _subjects(options: Options) -> tuple[Subject, ...]:
     """Those of the installed frameworks; a framework asked for by name must be installed."""
     asked = options.backends or ()
-    lacking = [f"{name}: {availability(FRAMEWORKS[name])}" for name in asked
+    named = [name for name in asked if name != EVERYTHING]
+    lacking = [f"{name}: {availability(FRAMEWORKS[name])}" for name in named
                if availability(FRAMEWORKS[name])]  # fmt: skip
     if lacking:
         raise pytest.UsageError(f"--lossaudit-backend: {'; '.join(lacking)}")
-    names = [name for name in members(asked or FRAMEWORKS) if not availability(FRAMEWORKS[name])]
-    return all_subjects(names, options.depth)
+    names = members(asked or usual(options.depth))
+    there = [name for name in names if not availability(FRAMEWORKS[name])]
+    return tuple(s for name in there for s in audited(FRAMEWORKS[name], options.depth))
 
 
 def test_conventions(subject: Subject, request: pytest.FixtureRequest) -> None:

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +23,7 @@ from ...reference import api
 from ...reference.formats import FORMATS
 from ...reference.vocabulary import Case, Floats
 from ..bench import Session
+from ..interruptions import interruptions_later, leave_interruptions_to_the_parent
 from . import judge
 from .alone import START_SECONDS, NotTrained, run_alone, subject_of
 from .points import CENTRES, RATE, SAMPLES, SEED, SIGMA, Points, points
@@ -147,7 +147,7 @@ def _trained(wanted: Sequence[Task], jobs: int) -> Iterator[tuple[Task, list[Tra
     before = set(multiprocessing.active_children())
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_obey) as pool:
         try:
-            with _interruptions_later():
+            with interruptions_later():
                 begun = {_submitted(pool, task): task for task in wanted}
             for future in as_completed(begun):
                 yield begun[future], _what_came(begun[future], future.result)
@@ -186,26 +186,13 @@ def _submitted(pool: ProcessPoolExecutor, task: Task) -> Future[list[Training]]:
         return future
 
 
-@contextmanager
-def _interruptions_later() -> Iterator[None]:
-    """Ctrl-C waits; and it never reaches the processes that begin here, from their first moment."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 _at_work = False
 """In a process of the pool: a task is being trained."""
 
 
 def _obey() -> None:
     """Ctrl-C is for the parent, which ends this process by SIGTERM."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_interruptions_to_the_parent()
     signal.signal(signal.SIGTERM, _interrupted)
 
 

@@ -10,6 +10,7 @@ import pytest
 from lossaudit.adapters.environments import Environment
 from lossaudit.adapters.in_process import InProcess
 from lossaudit.conformance.bench import Bench, Memory
+from lossaudit.conformance.cell import PROFILES
 from lossaudit.conformance.compare import compare
 from lossaudit.conformance.comparison import Difference, LawChange
 from lossaudit.conformance.differences import Search, Searcher, shown
@@ -55,7 +56,7 @@ def test_nothing_is_found_between_two_of_the_same_and_the_effort_is_said(searche
     assert [d.output for d in found] == ["loss", "gradient"]
     for difference in found:
         assert (difference.kind, difference.differing, difference.case) == ("", 0, None)
-        assert difference.cases >= 12  # what the depth gives it
+        assert difference.cases >= PROFILES["standard"].examples
         assert difference.rows > 100
         assert len(difference.regions) > 3
 

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 
 from lossaudit.adapters.client import WorkerPool
-from lossaudit.adapters.environments import Environment
 from lossaudit.adapters.registry import FRAMEWORKS
 from lossaudit.conformance import peers
-from lossaudit.conformance.engine import Settings, record
+from lossaudit.conformance.engine import Settings, record, run_tasks
 from lossaudit.conformance.events import CellStarted
 from lossaudit.conformance.recorder import Recorder
 from lossaudit.conformance.records import from_record
@@ -105,7 +104,7 @@ def run_with(found: list[Finding], settings: Settings) -> Run:
 def test_new_findings_alone_are_asked_about_where_nothing_else_is_measured():
     heard: list[object] = []
     run = run_with([finding(CASE, status="known")], Settings(depth="quick"))
-    peers.ask_peers(run, ["torch"], Settings(depth="quick"), heard.append, 1)
+    run_tasks(peers.peer_tasks(run, ["torch"], Settings(depth="quick"), heard.append), 1)
     assert not heard
 
 
@@ -120,7 +119,7 @@ def test_real_frameworks_answer_as_when_asked_alone():
         asked.extend([event.subject] if isinstance(event, CellStarted) else [])
         recorder(event)  # type: ignore[arg-type]
 
-    peers.ask_peers(run, ["torch", "keras-numpy"], settings, emit, 1, (Environment(),))
+    run_tasks(peers.peer_tasks(run, ["torch", "keras-numpy"], settings, emit), 1)
     (found,) = recorder.run(complete=True).peers
     said = {name: peer for peer in found.answers for name in peer.subjects}
     assert SUBJECT.name in said

@@ -19,6 +19,9 @@ ROOMS = ("reference", "adapters", "conformance", "reports", "cli")
 
 FRAMEWORKS = {"jax", "jaxlib", "keras", "onnx", "onnxruntime", "optax", "tensorflow", "torch"}
 
+# Own packages that cost a start most, and that no help and no list needs.
+HEAVY = {"altair", "hypothesis", "jinja2", "packaging", "pytest", "vl_convert"}
+
 # What each room may import beside the standard library: at the top of a module, and in functions.
 AT_TOP = {
     "root": set[str](),
@@ -32,6 +35,7 @@ IN_FUNCTIONS = {
     "reference": {"ml_dtypes"},
     # packaging: where requirements are read, which no worker does.
     "adapters": {"ml_dtypes", "packaging"} | FRAMEWORKS,
+    "conformance": {"distributed"},  # an extra
     "reports": {"vl_convert"},
 }
 
@@ -256,6 +260,41 @@ def test_listing_the_subjects_loads_no_framework() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+def loaded_by(*calls: tuple[str, ...]) -> set[str]:
+    """The modules that are loaded after calls of the command line in one process of their own."""
+    code = (
+        "import sys; from lossaudit.cli import app\n"
+        f"for call in {calls!r}:\n"
+        "    try: app(call)\n"
+        "    except SystemExit as end: assert not end.code, call\n"
+        "print(*sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+    return set(done.stderr.split())
+
+
+def test_help_loads_no_room_and_nothing_heavy() -> None:
+    from lossaudit.cli import app
+
+    commands = [c.name or c.callback.__name__ for c in app.registered_commands if c.callback]
+    assert {"run", "upgrade"} <= set(commands)
+    loaded = loaded_by(("--help",), ("--version",), *((name, "--help") for name in commands))
+    assert {name for name in loaded if name.startswith("lossaudit")} == {
+        "lossaudit",
+        "lossaudit.cli",
+    }
+    assert loaded & {"numpy", "msgspec", *HEAVY, *FRAMEWORKS} == set()
+
+
+def test_list_loads_neither_the_engine_nor_reports_nor_a_framework() -> None:
+    loaded = loaded_by(("list",))
+    assert loaded & (HEAVY | FRAMEWORKS) == set()
+    rooms = ("lossaudit.conformance.engine", "lossaudit.conformance.recorder", "lossaudit.reports")
+    assert {name for name in loaded if name.startswith(rooms)} == set()
 
 
 def test_versions_agree(repository: Path) -> None:

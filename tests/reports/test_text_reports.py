@@ -225,6 +225,12 @@ def test_the_published_schema_of_a_comparison_is_the_one_of_the_types():
     assert "Comparison" in json.loads(published)["$defs"]
 
 
+def test_the_published_schema_of_a_sweep_is_the_one_of_the_types():
+    published = schema.SWEEP_PUBLISHED.read_text(encoding="utf-8")
+    assert published == schema.sweep_schema_text(), "run `python -m lossaudit.reports.schema`"
+    assert {"Sweep", "Curve", "Asking"} <= set(json.loads(published)["$defs"])
+
+
 @pytest.mark.parametrize(
     ("number", "shown"),
     [

@@ -17,7 +17,7 @@ import msgspec
 import pytest
 
 from lossaudit.adapters.registry import FRAMEWORKS
-from lossaudit.conformance import upgrade as upgrade_module
+from lossaudit.conformance import asked
 from lossaudit.conformance.compare import compare
 from lossaudit.conformance.events import CellStarted, Event, SubjectFinished
 from lossaudit.conformance.run import Run, RunFileError
@@ -222,7 +222,7 @@ def test_a_journal_that_is_none_is_begun_anew(question, left, content):
 
 
 def test_a_journal_of_another_lossaudit_is_begun_anew(question, left, monkeypatch):
-    monkeypatch.setattr(upgrade_module, "__version__", "0.0.1")
+    monkeypatch.setattr(asked, "__version__", "0.0.1")
     assert opened(question, left) == 0
 
 
