@@ -1,12 +1,13 @@
 # lossaudit: everything runs in .venv, which these targets make for themselves.
 #
-#   make audit     audit torch, TensorFlow, JAX, ONNX Runtime and Keras on each of its backends; writes
+#   make audit     audit torch, TensorFlow and Keras on it, JAX and ONNX Runtime; writes
 #                  audit/report.html and audit/run.json
 #   make test      the tests that every change must pass, ruff and pyright
 #   make help      all targets
 #
 # PYTHON       interpreter that .venv is made from (3.11 to 3.13)
-# AUDIT_FLAGS  more flags for `lossaudit run`, such as AUDIT_FLAGS="--backend torch"
+# AUDIT_FLAGS  more flags for `lossaudit run`, such as AUDIT_FLAGS="--backend torch", or "--backend all"
+#              for Keras on its other backends too
 # PYTEST_FLAGS more flags for pytest, such as PYTEST_FLAGS="-k wheel"
 # PIP_FLAGS    more flags for pip install, such as --extra-index-url for a CPU build of torch
 
@@ -63,7 +64,7 @@ define measured
 	mv build/$@.md docs/$@.md
 endef
 
-audit: setup-audit  ## audit all frameworks: audit/report.html and audit/run.json
+audit: setup-audit  ## audit the frameworks: audit/report.html and audit/run.json
 	@mkdir -p audit
 	$(BIN)/lossaudit run --out audit/run.json --html audit/report.html $(AUDIT_FLAGS)
 
@@ -91,7 +92,7 @@ misuse: setup-audit  ## docs/misuse.md, what those ops do where they are called 
 defects: setup-audit  ## docs/defects.md, the accounting of reported defects
 	$(BIN)/lossaudit defects > docs/defects.md
 
-findings: setup-audit  ## docs/findings.md, the classed findings of audit/run.json (make audit)
+findings: setup-audit  ## docs/findings.md, the classed findings of audit/run.json (AUDIT_FLAGS="--backend all")
 	$(BIN)/lossaudit findings audit/run.json --markdown > build/findings.md
 	mv build/findings.md docs/findings.md
 

@@ -29,7 +29,14 @@ if TYPE_CHECKING:
     from .conformance.comparison import Comparison
     from .conformance.engine import Settings
     from .conformance.plainly import Ask
+    from .conformance.resumable import Audit
+    from .conformance.resumable import Question as RunQuestion
     from .conformance.run import Absence, Finding, Run
+    from .conformance.sweep.chunk import Done
+    from .conformance.sweep.compare import SweepComparison
+    from .conformance.sweep.engine import Engine
+    from .conformance.sweep.plan import Job
+    from .conformance.sweep.record import Sweep
     from .conformance.upgrade import Question
 
 NOTHING_NEW, NEW_FINDINGS, WRONG_USE, UNUSABLE, INTERNAL, INTERRUPTED = 0, 1, 2, 3, 70, 130
@@ -80,7 +87,12 @@ def _options(
 def run(
     backend: Annotated[
         list[str] | None,
-        typer.Option("--backend", "-b", help="Framework to audit; may be repeated. All if none."),
+        typer.Option(
+            "--backend",
+            "-b",
+            help="Framework to audit, or all; may be repeated. If none, all but, below the depth "
+            "deep, Keras on backends other than TensorFlow.",
+        ),
     ] = None,
     adapter: Annotated[
         list[Path] | None,
@@ -138,14 +150,16 @@ def run(
         str, typer.Option(help="any, or violates: leaves findings of kind precision out.")
     ] = "any",
 ) -> None:
-    """Audit the installed frameworks: which cross-entropies are wrong, where, and by how much."""
+    """Audit the installed frameworks: which cross-entropies are wrong, where, and by how much.
+
+    What an interrupted or killed start has audited is kept beside the first file that is written:
+    the same command goes on from there.
+    """
     from rich.console import Console
 
-    from .conformance.engine import audit_all
-    from .conformance.peers import ask_peers
-    from .conformance.recorder import Recorder
-    from .conformance.run import read_run, write_run
-    from .reports.terminal import TerminalProgress, print_summary
+    from .conformance.resumable import Question, journal_beside
+    from .conformance.run import read_run
+    from .reports.terminal import print_summary
 
     _demand_one_of("--fail-on", fail_on, ("any", "violates"))
     settings = _settings(depth, _seed(seed), law, known, memory, device)
@@ -154,38 +168,83 @@ def run(
     settings = replace(settings, beside=not law and settings.profile.beside)
     environments = _environments(python, env or [])
     frameworks = _frameworks(backend, adapter, environments)
-    asked_for = frameworks if backend or adapter else []
+    asked_for = _asked_for(backend, adapter)
+    left: list[str] = []
+    if not (backend or adapter):
+        frameworks, left = _usual(frameworks, depth, environments)
     frameworks = _on_device(frameworks, device, environments, asked_for)
     for path in (out, html, markdown, csv):
         _demand_writable(path)
+    question = Question(tuple(frameworks), tuple(environments), settings, jobs or _cores())
+    journal = journal_beside((out, html, markdown, csv))
     if seed == RANDOM:
-        typer.echo(
-            f"seed {settings.seed}, drawn at random: --seed {settings.seed} repeats it", err=True
-        )
-    recorder = Recorder(settings)
+        question = _seeded(question, journal)
+    if left:
+        _say(f"left to --depth deep: {', '.join(left)}; --backend NAME, or all, audits them now")
     # `kill` and CI's time-outs send SIGTERM: it ends a run as Ctrl-C does, with what was seen.
     signal.signal(signal.SIGTERM, _interrupt)
-    interrupted = False
-    with TerminalProgress() as progress:
-
-        def emit(event: Any) -> None:
-            recorder(event)
-            progress(event)
-
-        try:
-            audit_all(frameworks, settings, emit, jobs or _cores(), environments)
-            seen = recorder.run(complete=True)
-            ask_peers(seen, frameworks, settings, emit, jobs or _cores(), environments)
-        except KeyboardInterrupt:
-            interrupted = True
-    result = recorder.run(complete=not interrupted)
-    if out is not None:
-        write_run(result, out)
-    _write_reports(result, html, markdown, csv)
+    result = _audited(question, journal, out, lambda run: _write_reports(run, html, markdown, csv))
     print_summary(result, Console(), html, out)
-    if interrupted:
+    if not result.complete:
+        if journal is not None:
+            _say(f"interrupted: the same command goes on from {journal}")
         raise typer.Exit(INTERRUPTED)
     raise typer.Exit(exit_code(result, asked_for, fail_on))
+
+
+def _seeded(question: RunQuestion, journal: Path | None) -> RunQuestion:
+    """The question under its seed, which was drawn, or under that of an interrupted start of it."""
+    from .conformance.resumable import with_the_seed_of
+
+    same = with_the_seed_of(journal, question)
+    seed = (same or question).settings.seed
+    which = "that of the interrupted start" if same else "drawn at random"
+    _say(f"seed {seed}, {which}: --seed {seed} repeats it")
+    return same or question
+
+
+def _audited(
+    question: RunQuestion, journal: Path | None, out: Path | None, write: Callable[[Run], None]
+) -> Run:
+    """The run, as far as it came, which is written.
+
+    What is on disk for another start is removed only when all was written.
+    """
+    from .conformance.resumable import Audit
+    from .conformance.run import write_run
+    from .reports.terminal import TerminalProgress
+
+    complete, done = False, False
+    with TerminalProgress() as progress:
+        work = Audit(question, journal, progress)
+        try:
+            try:
+                _say_what_was_kept(work)
+                work.audit()
+                complete = True
+            except KeyboardInterrupt:
+                pass
+            result = work.run(complete=complete)
+            if out is not None:
+                write_run(result, out)
+            write(result)
+            done = complete
+        finally:
+            work.close(done=done)
+    return result
+
+
+def _say_what_was_kept(work: Audit) -> None:
+    from .reports.text import count
+
+    if work.journal is None:
+        return
+    if work.finished_before:
+        before = count(work.finished_before, "subject")
+        _say(f"going on from {work.journal.path}, which has {before}; without it all is asked")
+    elif work.journal.earlier.differs:
+        what = ", ".join(work.journal.earlier.differs)
+        _say(f"{work.journal.path} was of another audit ({what}) and is begun anew")
 
 
 def exit_code(result: Run, asked_for: list[str], fail_on: str = "any") -> int:
@@ -311,7 +370,9 @@ def _audited_upgrade(question: Question, folder: Path) -> tuple[Run, Run, Compar
 
 @app.command()
 def compare(
-    old: Annotated[Path, typer.Argument(help="A file written by `lossaudit run --out`.")],
+    old: Annotated[
+        Path, typer.Argument(help="Written by `lossaudit run --out`, or `sweep --out`.")
+    ],
     new: Annotated[Path, typer.Argument(help="A later one.")],
     adapter: Annotated[
         list[Path] | None,
@@ -326,21 +387,295 @@ def compare(
         str, typer.Option(help="moved (codes 10 and 11), regressed (11 alone), or never.")
     ] = "moved",
 ) -> None:
-    """Compare two stored runs row by row; neither framework is needed.
+    """Compare two stored runs row by row, or two sweeps; neither framework is needed.
 
     Exit code 0 if nothing moved, 10 if values moved within their bounds, 11 if something
     regressed, 2 if they cannot be compared.
     """
     from .conformance.compare import compare as compared
-    from .conformance.run import read_run
+    from .conformance.run import REMEDY, read_json, run_of
+    from .conformance.sweep.compare import both_sweeps
+    from .conformance.sweep.compare import compare as compared_sweeps
 
     _demand_one_of("--fail-on", fail_on, FAIL_ON)
     for path in (json, html, markdown):
         _demand_writable(path)
     _frameworks(None, adapter)
-    comparison = compared(read_run(old), read_run(new), (str(old), str(new)))
+    heads = [read_json(path, REMEDY) for path in (old, new)]
+    names = (str(old), str(new))
+    if sweeps := both_sweeps(heads, (old, new)):
+        if html is not None:
+            raise WrongUse("a comparison of sweeps has no page; --markdown and --json have all.")
+        of_sweeps = compared_sweeps(sweeps[0], sweeps[1], names)
+        _say_sweep_comparison(of_sweeps, json, markdown)
+        raise typer.Exit(upgrade_code(of_sweeps.verdict, fail_on))
+    comparison = compared(run_of(heads[0], old), run_of(heads[1], new), names)
     _say_comparison(comparison, json, html, markdown)
     raise typer.Exit(upgrade_code(comparison.verdict, fail_on))
+
+
+@app.command()
+def sweep(
+    operation: Annotated[
+        str,
+        typer.Argument(
+            help="An operation such as binary_cross_entropy_with_logits, cross_entropy, sigmoid, "
+            "log_sigmoid or softplus; the name of an op of the framework; or elementwise: all "
+            "element-wise subjects."
+        ),
+    ],
+    backend: Annotated[
+        list[str] | None,
+        typer.Option("--backend", "-b", help="Framework to sweep; may be repeated. All if none."),
+    ] = None,
+    dtype: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="float16, bfloat16 or float32; may be repeated. Both 16-bit formats if none."
+        ),
+    ] = None,
+    mode: Annotated[
+        str,
+        typer.Option(help="eager, or a compiled one such as jit; every: all, with elementwise."),
+    ] = "eager",
+    targets: Annotated[
+        str,
+        typer.Option(
+            metavar="Y,Y",
+            help="Binary targets in [0, 1]; of a cross-entropy 0 for the label of the logit that "
+            "varies, 1 for another.",
+        ),
+    ] = "0,1",
+    range_: Annotated[
+        str,
+        typer.Option("--range", metavar="LO:HI", help="Inputs from LO to HI, both included."),
+    ] = "",
+    stride: Annotated[
+        int, typer.Option(help="One input of each stratum of so many neighbours.", min=1)
+    ] = 1,
+    seed: Annotated[int, typer.Option(help="Which one of each stratum.")] = 0,
+    pairs: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Of a cross-entropy of two classes: all pairs of logits (1), or those with one of "
+            "each stratum of N of the other logit.",
+        ),
+    ] = None,
+    classes: Annotated[
+        int, typer.Option(help="Of a cross-entropy of which one logit varies.", min=2)
+    ] = 8,
+    adapter: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Python file that declares subjects with @lossaudit.subject; may be repeated."
+        ),
+    ] = None,
+    python: Annotated[
+        Path | None,
+        typer.Option(help="Interpreter that has the frameworks, in place of lossaudit's own."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the sweep, or the shard, to this file.")
+    ] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write tables to this file.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw the errors to this file: .png or .svg.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(help="Processes; 0 for one per core.", min=0)] = 0,
+    scheduler: Annotated[
+        str,
+        typer.Option(
+            metavar="tcp://HOST:PORT|local", help="Let the workers of a Dask scheduler do it."
+        ),
+    ] = "",
+    shard: Annotated[
+        str,
+        typer.Option(
+            metavar="I/N", help="Do the I-th of N parts alone, for `lossaudit merge`; needs --out."
+        ),
+    ] = "1/1",
+    fail_on: Annotated[
+        str,
+        typer.Option(help="Exit with 1 where an input is graded precision or worse, or violates."),
+    ] = "never",
+) -> None:
+    """Ask an op for every number of a format, and judge each loss and each gradient.
+
+    What an interrupted or killed start has done is kept beside the file that is written: the same
+    command goes on from there. Exit code 0 if the sweep was finished, whatever it found.
+    """
+    from .conformance.sweep.plan import Inputs, Job, planned
+    from .conformance.sweep.record import finished, write_sweep
+
+    _demand_one_of("--fail-on", fail_on, ("never", "violates", "precision"))
+    part = _shard(shard, out)
+    for path in (out, markdown, plot):
+        _demand_writable(path)
+    (environment,) = _environments(python, [])
+    asked = planned(
+        _that_have(operation, backend, adapter, environment),
+        operation,
+        dtype or ["bfloat16", "float16"],
+        Inputs(_numbers("--targets", targets), range_, stride, seed, pairs, classes),
+        mode=mode,
+        python=environment.python,
+    )
+    adapters = [str(path.resolve()) for path in adapter or ()]
+    own = "" if python is None else environment.python
+    job = Job(askings=asked, adapters=adapters, python=own)
+    chunks, seconds = _swept(job, part, out, jobs or _cores(), scheduler)
+    if part != (1, 1):
+        raise typer.Exit(NOTHING_NEW)
+    elsewhere = scheduler not in ("", "local")  # on as many processes as come
+    result = finished(job, chunks, seconds, 0 if elsewhere else jobs or _cores())
+    if out is not None:
+        write_sweep(result, out)
+    _say_sweep(result, markdown, plot)
+    if out is not None:
+        _chunks_beside(out).unlink(missing_ok=True)
+    raise typer.Exit(sweep_code(result, fail_on))
+
+
+def _that_have(
+    operation: str,
+    backend: list[str] | None,
+    adapter: list[Path] | None,
+    environment: Environment,
+) -> list[str]:
+    """The frameworks to sweep; of those that nobody named the ones that can be."""
+    from .adapters.client import UnusableFramework
+    from .adapters.environments import availability
+    from .adapters.registry import FRAMEWORKS
+    from .conformance.sweep.plan import has
+
+    found = []
+    for name in _frameworks(backend, adapter, [environment]):
+        reason = availability(FRAMEWORKS[name], environment)
+        if reason and (backend or adapter):
+            raise UnusableFramework(name, f"{reason}; install with: {FRAMEWORKS[name].install}")
+        if not reason and (backend or adapter or has(name, operation, environment.python)):
+            found.append(name)
+    if not found:
+        raise WrongUse(f"no framework that is installed has {operation!r} to sweep.")
+    return found
+
+
+def _shard(text: str, out: Path | None) -> tuple[int, int]:
+    """I/N as two numbers."""
+    number, slash, parts = text.partition("/")
+    if not (slash and number.isdecimal() and parts.isdecimal() and 0 < int(number) <= int(parts)):
+        raise WrongUse(f"--shard: {text!r} is not I/N with I from 1 to N, such as 1/64.")
+    if int(parts) > 1 and out is None:
+        raise WrongUse("--shard: name the file of the shard with --out.")
+    return int(number), int(parts)
+
+
+def _numbers(option: str, text: str) -> tuple[float, ...]:
+    """Numbers between commas, each once."""
+    try:
+        found = tuple(dict.fromkeys(float(part) for part in text.split(",")))
+    except ValueError:
+        raise WrongUse(f"{option}: {text!r} is not numbers with commas between them.") from None
+    return found
+
+
+def _swept(
+    job: Job, part: tuple[int, int], out: Path | None, jobs: int, scheduler: str
+) -> tuple[list[Done], float]:
+    """The chunks of a sweep or of a shard, and the seconds that they took if all are of this start.
+
+    Of a shard the file that keeps them is what was asked for, else it is removed.
+    """
+    from .conformance.journal import locked, unlock
+    from .conformance.sweep.engine import Journal, in_processes, mine, read_journal, sweep
+    from .reports.sweep_progress import SweepProgress
+
+    shard = part != (1, 1)
+    with tempfile.TemporaryDirectory(prefix="lossaudit-sweep-") as folder:
+        path = Path(folder, "chunks") if out is None else out
+        if out is not None and not shard:
+            path = _chunks_beside(out)
+        signal.signal(signal.SIGTERM, _interrupt)
+        lock = locked(path.with_name(f"{path.name}.lock"), f"another sweep writes {path} just now")
+        try:
+            journal = Journal.opened(path, job)
+            before, wanted = len(journal.done), mine(job, part)
+            if before:
+                _say(f"going on from {path}, which has {before} of {len(wanted)} chunks")
+            engine = _dask(scheduler, jobs) if scheduler else in_processes(min(jobs, len(wanted)))
+            begun = time.monotonic()
+            with SweepProgress(len(wanted), before) as progress:
+                try:
+                    sweep(journal, engine, part, progress)
+                except KeyboardInterrupt:
+                    if out is not None:
+                        _say(f"interrupted: the same command goes on from {path}")
+                    raise
+            seconds = 0.0 if before else time.monotonic() - begun
+            return read_journal(path)[1], seconds
+        finally:
+            unlock(lock)
+
+
+def _chunks_beside(out: Path) -> Path:
+    """Where the chunks of a sweep are kept until it is written."""
+    return out.with_name(f"{out.name}.chunks")
+
+
+def _dask(address: str, jobs: int) -> Engine:
+    from .conformance.sweep.scheduler import on_dask
+
+    return on_dask(address, jobs)
+
+
+def _say_sweep(result: Sweep, markdown: Path | None, plot: Path | None) -> None:
+    """Write what was asked for, and print the summary."""
+    from rich.console import Console
+
+    from .reports.sweep_markdown import sweep_markdown
+    from .reports.sweep_plots import write_plot
+    from .reports.sweep_terminal import print_sweep
+
+    if markdown is not None:
+        markdown.write_text(sweep_markdown(result), encoding="utf-8")
+    if plot is not None:
+        write_plot(result, plot)
+    print_sweep(result, Console())
+
+
+def sweep_code(result: Sweep, fail_on: str) -> int:
+    """What a finished sweep means to a script."""
+    from .conformance.run import GRADES
+
+    if fail_on == "never":
+        return NOTHING_NEW
+    bad = set(GRADES[GRADES.index(fail_on) :])
+    return NEW_FINDINGS if any(bad & set(curve.grades) for curve in result.curves) else NOTHING_NEW
+
+
+@app.command()
+def merge(
+    shards: Annotated[
+        list[Path], typer.Argument(help="Files written by `lossaudit sweep --shard I/N --out`.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="Write the finished sweep to this file.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write tables to this file.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw the errors to this file: .png or .svg.")
+    ] = None,
+) -> None:
+    """Join the shards of a sweep that several machines have done."""
+    from .conformance.sweep.merge import merged_files
+    from .conformance.sweep.record import write_sweep
+
+    for path in (out, markdown, plot):
+        _demand_writable(path)
+    result = merged_files(shards)
+    if out is not None:
+        write_sweep(result, out)
+    _say_sweep(result, markdown, plot)
 
 
 def upgrade_code(verdict: str, fail_on: str) -> int:
@@ -371,6 +706,24 @@ def _say_comparison(
         markdown.write_text(comparison_markdown(comparison), encoding="utf-8")
     files = {"report": html, "comparison": json, "summary": markdown}
     print_comparison(comparison, Console(), {name: p for name, p in files.items() if p is not None})
+
+
+def _say_sweep_comparison(
+    comparison: SweepComparison, json: Path | None, markdown: Path | None
+) -> None:
+    """Write what was asked for, and print the summary."""
+    from rich.console import Console
+
+    from .conformance.run import write_json
+    from .reports.sweep_comparison import print_sweep_comparison, sweep_comparison_markdown
+
+    if json is not None:
+        write_json(comparison, json)
+    if markdown is not None:
+        markdown.write_text(sweep_comparison_markdown(comparison), encoding="utf-8")
+    files = {"comparison": json, "summary": markdown}
+    written = {name: path for name, path in files.items() if path is not None}
+    print_sweep_comparison(comparison, Console(), written)
 
 
 def _two_environments(
@@ -514,7 +867,7 @@ def conventions(
     _say_conventions(result, json, named, differences=differences)
     if not result.complete:
         raise typer.Exit(INTERRUPTED)
-    raise typer.Exit(exit_code(result, frameworks if backend or homes else []))
+    raise typer.Exit(exit_code(result, _asked_for(backend, None) or homes))
 
 
 def _say_conventions(
@@ -711,7 +1064,7 @@ def examples(
         raise typer.Exit(INTERRUPTED)
     if heard.faults():
         raise typer.Exit(INTERNAL)
-    if backend and heard.absent:
+    if _asked_for(backend, None) and heard.absent:
         raise typer.Exit(UNUSABLE)
     raise typer.Exit(NEW_FINDINGS if found.contradicted or heard.incidents else NOTHING_NEW)
 
@@ -792,7 +1145,7 @@ def _asked_plainly(
         return heard, absent, INTERRUPTED
     if any(map(failed, heard)):
         return heard, absent, NEW_FINDINGS
-    lost = absent if backend or not heard else ()
+    lost = absent if _asked_for(backend, None) or not heard else ()
     return heard, absent, UNUSABLE if lost else NOTHING_NEW
 
 
@@ -1036,16 +1389,40 @@ def _frameworks(
     beside: bool = False,
 ) -> list[str]:
     """Those named; else the adapters, if any, beside or instead of all that are known."""
-    from .adapters.registry import FRAMEWORKS, members
+    from .adapters.registry import EVERYTHING, FRAMEWORKS, members
 
     pythons = [environment.python for environment in environments] or [sys.executable]
     paths = {path.resolve(): path for path in adapters or ()}.values()
     added = [_added(path, pythons) for path in paths]
     for name in names or ():
-        _demand_one_of("--backend", name, tuple(FRAMEWORKS))
+        _demand_one_of("--backend", name, (*FRAMEWORKS, EVERYTHING))
     if names:
         return members([*names, *added])
     return list(FRAMEWORKS) if beside or not added else added
+
+
+def _asked_for(names: list[str] | None, adapters: list[Path] | None) -> list[str]:
+    """The frameworks that must be there: not those that only "all" names."""
+    from .adapters.registry import EVERYTHING, members
+
+    named = members(name for name in names or () if name != EVERYTHING)
+    return [*named, *(path.stem for path in adapters or ())]
+
+
+def _usual(
+    names: list[str], depth: str, environments: Sequence[Environment]
+) -> tuple[list[str], list[str]]:
+    """What is audited where nothing is named, and what is there and left out."""
+    from .adapters.environments import availability
+    from .adapters.registry import FRAMEWORKS, usual
+
+    kept = [name for name in names if name in usual(depth)]
+    left = [
+        name
+        for name in names
+        if name not in kept and not all(availability(FRAMEWORKS[name], e) for e in environments)
+    ]
+    return kept, left
 
 
 def _added(path: Path, pythons: Sequence[str]) -> str:
@@ -1193,6 +1570,11 @@ def main() -> NoReturn:
         app()
     except KeyboardInterrupt:
         _stop("interrupted", INTERRUPTED)
+    except SystemExit as stop:
+        # Typer makes an exit of a Ctrl-C that no verb has caught, and says nothing.
+        if isinstance(getattr(stop.__context__, "__cause__", None), KeyboardInterrupt):
+            _stop("interrupted", INTERRUPTED)
+        raise
     except Exception as error:  # noqa: BLE001 - the last resort, with a file to report
         _stop(*_explained(error))
     sys.exit(NOTHING_NEW)
@@ -1208,9 +1590,14 @@ def _explained(error: Exception) -> tuple[str, int]:
     from .conformance.known import KnownFindingsError
     from .conformance.replay import ReplayError
     from .conformance.run import RunFileError
+    from .conformance.sweep.block import Unaskable
+    from .conformance.sweep.engine import SweepError
+    from .conformance.sweep.plan import CannotSweep
 
     wrong = (WrongUse, RunFileError, KnownFindingsError, DefectsError, ReplayError)
     if isinstance(error, (*wrong, ExamplesError, IncomparableRuns, WrongRequirements)):
+        return str(error), WRONG_USE
+    if isinstance(error, (CannotSweep, SweepError, Unaskable)):
         return str(error), WRONG_USE
     if isinstance(error, (UnusableEnvironment, UnusableDevice, UnusableFramework)):
         return str(error), UNUSABLE

@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lossaudit.adapters.in_process import InProcess
-from lossaudit.adapters.registry import FRAMEWORKS, subjects
+from lossaudit.adapters.registry import FRAMEWORKS, LEFT_TO_DEEP, subjects
 from lossaudit.cli import (
     INTERNAL,
     INTERRUPTED,
@@ -295,7 +295,8 @@ def audited_torch_finding():
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "kill"])
 def test_interruption_leaves_a_valid_partial_run(tmp_path, sign, left_behind):
     run_file, page = tmp_path / "run.json", tmp_path / "report.html"
-    command = [sys.executable, "-m", "lossaudit", "run", "--backend", "torch", "--depth", "quick"]
+    # A quick audit may end before it says for the first time how far it is.
+    command = [sys.executable, "-m", "lossaudit", "run", "--backend", "torch"]
     process = subprocess.Popen(
         [*command, "--jobs", "2", "--out", str(run_file), "--html", str(page)],
         stdout=subprocess.PIPE,
@@ -379,11 +380,50 @@ def test_an_absent_member_of_a_family_is_said_by_every_verb(monkeypatch, verb, a
         if "keras-torch" in frameworks:
             emit(Absence(framework="keras-torch", reason="torch not installed", hint="pip"))
 
-    monkeypatch.setattr("lossaudit.conformance.engine.audit_all", audit_all)
+    for module in ("resumable", "engine"):
+        monkeypatch.setattr(f"lossaudit.conformance.{module}.audit_all", audit_all)
     done = CliRunner().invoke(app, [verb, *asked])
     assert done.exit_code == code, done.output
     assert ("keras-torch" in done.stdout) == (code == UNUSABLE)
     assert ("torch not installed" in done.stdout) == (code == UNUSABLE)
+
+
+@pytest.mark.parametrize(
+    ("asked", "audited"),
+    [
+        ((), False),
+        (("--depth", "quick"), False),
+        (("--depth", "deep"), True),
+        (("-b", "all"), True),
+        (("-b", "keras", "--depth", "quick"), True),
+    ],
+)
+def test_keras_on_other_backends_is_left_to_the_depth_deep_unless_it_is_named(
+    monkeypatch, asked, audited
+):
+    heard = []
+    listen = "lossaudit.conformance.resumable.audit_all"
+    monkeypatch.setattr(listen, lambda f, *_: heard.extend(f))
+    monkeypatch.setattr("lossaudit.adapters.environments.availability", lambda *_: "")
+    done = CliRunner().invoke(app, ["run", *asked])
+    assert done.exit_code == NOTHING_NEW, done.output
+    assert "keras" in heard
+    assert [name in heard for name in LEFT_TO_DEEP] == [audited] * len(LEFT_TO_DEEP)
+    said = f"left to --depth deep: {', '.join(LEFT_TO_DEEP)}; --backend NAME, or all, audits them"
+    assert (said in done.stderr) is not audited
+
+
+def test_what_only_all_names_may_be_absent(monkeypatch):
+    def audit_all(frameworks, settings, emit, *_):
+        del frameworks, settings
+        emit(Absence(framework="jax", reason="jax not installed", hint="pip"))
+
+    monkeypatch.setattr("lossaudit.conformance.resumable.audit_all", audit_all)
+    codes = {
+        asked: CliRunner().invoke(app, ["run", *(f"-b{name}" for name in asked)]).exit_code
+        for asked in (("all",), ("all", "torch"), ("all", "jax"))
+    }
+    assert codes == {("all",): NOTHING_NEW, ("all", "torch"): NOTHING_NEW, ("all", "jax"): UNUSABLE}
 
 
 @pytest.mark.parametrize("verb", ["theory", "misuse"])
