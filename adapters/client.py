@@ -368,6 +368,11 @@ class WorkerPool:
         with self._lock:
             return {name: _described(worker) for name, worker in self._workers.items()}
 
+    @property
+    def refused(self) -> bool:
+        """Whether a framework could not be used: it is not tried again."""
+        return bool(self._refusals)
+
     def process_ids(self) -> dict[str, int]:
         """The process id of each live worker."""
         with self._lock:

@@ -52,7 +52,8 @@ def measured(
     """The cost of a sweep; in one process after calls of the same shapes, which may compile."""
     subject = subject_of(framework, operation, mode)
     if jobs == 1:
-        few = replace(inputs, span="" if dtype != "float32" else "1:1.25", stride=1)
+        stride = inputs.stride if inputs.classes > 1 else 1
+        few = replace(inputs, span="" if dtype != "float32" else "1:1.25", stride=stride)
         first = Job(askings=[asking(subject, dtype, few)])
         for number in range(len(first.chunks())):
             run_chunk(first, number)
@@ -134,7 +135,7 @@ def by_classes(quick: bool) -> Iterable[list[str]]:
 
 
 def by_processes(quick: bool) -> Iterable[list[str]]:
-    inputs = Inputs(stride=1024 if quick else 64)
+    inputs = Inputs(stride=1024 if quick else 16)
     for jobs in (1, 2):
         cost = measured("torch", BINARY, "eager", "float32", inputs, jobs)
         best = (cost.framework + cost.reference + cost.judging) / jobs

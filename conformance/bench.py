@@ -14,7 +14,7 @@ from ..adapters.subject import Subject
 from ..reference.bounds import Bounds, bounds, demanded, target_bounds, unbounded
 from ..reference.formats import FORMATS, Format
 from ..reference.rows import Truth, read, target_truth, truth
-from ..reference.vocabulary import Arithmetic, Case, Floats, Outcome, Semantics
+from ..reference.vocabulary import BY_ROW, Arithmetic, Case, Floats, Outcome, Semantics
 from .regions import Plan, make_case
 
 T = TypeVar("T")
@@ -71,7 +71,16 @@ class Memory:
         return result
 
 
-_drawn = lru_cache(maxsize=1024)(make_case)
+@lru_cache(maxsize=1024)
+def _drawn(plan: Plan) -> Case:
+    """The case of a plan; nobody may write into what all share."""
+    case = make_case(plan)
+    for array in (getattr(case, name) for name in BY_ROW):
+        if array is not None:
+            array.flags.writeable = False
+    return case
+
+
 _demanded = lru_cache(maxsize=256)(demanded)
 
 

@@ -169,8 +169,8 @@ class Cell:
             self._examine_again(worst)
         for plan in self._corpus():
             case = self._bench.drawn(plan)
-            verdicts = list[Verdict]()
-            self._examine(plan, case, verdicts.append)
+            verdicts = self._verdicts_on(plan, case)
+            self._note(plan.region.name, verdicts)
             for verdict in verdicts:
                 self._classes_held.see(verdict)
             self._asked.see(plan, case, verdicts)
@@ -341,20 +341,15 @@ class Cell:
 
     def examine(self, plan: Plan) -> float:
         """Check the law on the case of a plan; return the largest finite error in ulps."""
-        return self._examine(plan, self._bench.drawn(plan))
+        return self._note(plan.region.name, self._verdicts_on(plan, self._bench.drawn(plan)))
 
-    def _examine(
-        self, plan: Plan, case: Case, see: Callable[[Verdict], None] | None = None
-    ) -> float:
+    def _verdicts_on(self, plan: Plan, case: Case) -> list[Verdict]:
+        """What the law says of the case of a plan; nothing where the call did not return."""
         try:
-            verdicts = self._law.verdicts(self._bench, case)
+            return self._law.verdicts(self._bench, case)
         except Failed as failed:
             self._note_failure(plan.region.name, failed.asked(self.subject) or case, failed.outcome)
-            return 0.0
-        if see is not None:
-            for verdict in verdicts:
-                see(verdict)
-        return self._note(plan.region.name, verdicts)
+            return []
 
     def _examine_again(self, worst: Worst) -> None:
         """Check the law on a row that was the worst of another run, in a batch of its copies.

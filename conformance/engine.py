@@ -394,6 +394,7 @@ def _audit_subject(auditor: Auditor, subject: Subject, emit: Emit, session: Sess
     except Exception:  # noqa: BLE001 - the other subjects must be audited all the same
         text = f"internal: {traceback.format_exc(limit=-6)}"
         emit(Incident(subject=subject.name, law=CONVENTIONS.name, dtype="", message=text))
+        emit(SubjectFinished(subject.name))
         return
     for law, dtype in auditor.cells(subject):
         auditor.cell(subject, law, dtype, versions)
@@ -406,7 +407,7 @@ def _audit_subject(auditor: Auditor, subject: Subject, emit: Emit, session: Sess
 
 @dataclass(frozen=True)
 class Part:
-    """Subjects of one environment that one process audits with workers of its own."""
+    """Subjects of one environment that one process audits."""
 
     name: str
     subjects: tuple[Subject, ...]
@@ -531,7 +532,7 @@ def audit_sides(
 def _task(part: Part, size: int, settings: Settings, side: Side, *, keep: bool) -> Task:
     work = partial(audit_part, part, settings, keep=keep)
     emit = kept(side.emit, side.journal, part.name)
-    return Task(part.name, work, emit, part.context, turn_of(part), part.home, size)
+    return Task(part.name, work, emit, part.context, turn_of(part), part.home if keep else "", size)
 
 
 def kept(emit: Emit, journal: Journal | None, part: str) -> Emit:
@@ -560,29 +561,41 @@ def _unfinished(part: Part, journal: Journal | None) -> Part:
 
 
 _KEPT: dict[str, WorkerPool] = {}
-"""Workers of this process that may be asked again, by the framework and the environment."""
+"""Workers that this process has, by the framework and the environment: those of the part that it
+is at, those that the next part may find, and those that have compiled what they were asked."""
 
 
 @contextlib.contextmanager
 def workers_of(part: Part, settings: Settings, *, keep: bool = False) -> Iterator[WorkerPool]:
     """A pool of workers for a part; the one that an earlier task of this process has kept.
 
-    That one has imported the framework and, in JAX, compiled what it was asked.
+    On demand it is kept for the part that comes next, and longer where shapes are compiled: to
+    import a framework again costs seconds, to compile again half a minute. All of them at once
+    would take the memory of all frameworks.
     """
-    pool = _KEPT.pop(part.home, None) or WorkerPool(
-        part.environment.python, memory_bytes=settings.memory, device=settings.device
-    )
-    with contextlib.ExitStack() as stack:
-        stack.callback(pool.close)
+    _end_kept(but=part.home)
+    if part.home not in _KEPT:
+        _KEPT[part.home] = WorkerPool(
+            part.environment.python, memory_bytes=settings.memory, device=settings.device
+        )
+    pool, lasting = _KEPT[part.home], False
+    try:
         yield pool
-        if keep:
-            stack.pop_all()
-            _KEPT[part.home] = pool
+        lasting = keep and not pool.refused
+    finally:
+        if not lasting:
+            _KEPT.pop(part.home).close()
 
 
-def _end_kept() -> None:
-    while _KEPT:
-        _KEPT.popitem()[1].close()
+def _end_kept(but: str | None = None) -> None:
+    """End the workers that nobody comes back to, when a part of a home begins; else all."""
+    for home in [home for home in _KEPT if but is None or not (home == but or _compiles(home))]:
+        _KEPT.pop(home).close()
+
+
+def _compiles(home: str) -> bool:
+    framework = FRAMEWORKS[home.partition("@")[0]]
+    return any(compiles_shapes(subject) for subject in framework.subjects)
 
 
 def _beside(part: Part) -> str:
@@ -591,10 +604,7 @@ def _beside(part: Part) -> str:
 
 
 def audit_part(part: Part, settings: Settings, emit: Emit, *, keep: bool = False) -> None:
-    """Audit one part with a pool of workers of its own.
-
-    On demand they are kept for another task of this process, see `workers_of`.
-    """
+    """Audit one part with the workers that this process has for it, see `workers_of`."""
     finished, known = 0, dict[str, WorkerReady]()
 
     def counted(event: Event) -> None:
@@ -657,7 +667,7 @@ class Task:
         emit: hears it here.
         context: subjects whose frameworks the process must know.
         turn: those of a lower one are started before the others.
-        home: the framework and environment that it asks, where their workers may have been kept.
+        home: the framework and environment that it asks, where their workers may be kept.
         size: how many cells it has; of those of one turn the largest is started first.
     """
 
@@ -712,6 +722,7 @@ class _Helper:
     process: BaseProcess
     task: Task | None = None
     homes: set[str] = field(default_factory=set)
+    waited: bool = False
     leaving: bool = False
 
 
@@ -742,7 +753,8 @@ class _Processes:
         """Whether something is left to wait for; hands on what there is to do."""
         if not self._tasks and self._then and not self._at_work():
             self._tasks, self._then = _in_turn(self._then()), None
-        for pipe in list(self._helpers):
+        # Those first that have workers for what is left.
+        for pipe, _ in sorted(self._helpers.items(), key=lambda each: not self._has(each[1])):
             self._hand_on(pipe)
         while self._tasks and len(self._helpers) < self._jobs:
             self._hand_on(self._start())
@@ -750,6 +762,9 @@ class _Processes:
 
     def _at_work(self) -> bool:
         return any(helper.task for helper in self._helpers.values())
+
+    def _has(self, helper: _Helper) -> bool:
+        return any(task.home in helper.homes for task in self._tasks)
 
     def _start(self) -> Connection:
         ours, theirs = self._context.Pipe()
@@ -786,10 +801,18 @@ class _Processes:
 
     def _hand_to(self, pipe: Connection, task: Task) -> None:
         helper = self._helpers[pipe]
+        try:
+            pipe.send((task.work, _added(task.context)))
+        except OSError:
+            if not helper.waited:  # the end of its pipe says of what it has died
+                helper.task = task
+                return
+            # It has died while there was nothing to do: another one does it.
+            helper.leaving = True
+            self._tasks.insert(0, task)
+            return
         helper.task = task
         helper.homes |= {task.home} - {""}
-        with contextlib.suppress(OSError):  # it has died: the end of its pipe says so
-            pipe.send((task.work, _added(task.context)))
 
     def _pass_on(self, pipe: Connection) -> None:
         """Hand on one event; at the end of the pipe, see how the process ended."""
@@ -808,7 +831,7 @@ class _Processes:
                 task.emit(Incident(subject=task.name, law="", dtype="", message=message))
             return
         if event is None:
-            helper.task = None
+            helper.task, helper.waited = None, True
         elif task is not None:
             task.emit(event)
 

@@ -87,6 +87,8 @@ def peer_tasks(
 ) -> list[Task]:
     """What asks the cases of a run's findings of every comparable subject, and says `Peers`."""
     records = tuple(cases(run.findings if settings.beside else run.new_findings()))
+    if not records:
+        return []
     question = Question(records, {(a.subject, a.dtype): a.semantics for a in run.answers})
     finished = journal.earlier.finished if journal else frozenset[str]()
     audited = {s.name for s in run.subjects if _step(s.name) not in finished}
@@ -94,7 +96,7 @@ def peer_tasks(
     for environment in environments:
         for part in plan(frameworks, settings.depth, [environment], settings.device)[0]:
             asked = [s for s in part.subjects if s.name in audited and _is_asked(s)]
-            if records and asked:
+            if asked:
                 work = partial(_ask_part, part, tuple(asked), question, settings)
                 when = turn(asked[0].framework, compiled=False)
                 name = f"peers of {part.name}"

@@ -75,11 +75,16 @@ class Audit:
         if file is not None:
             busy = f"another `lossaudit run` writes to {file}: wait for it, or name another --out."
             self._lock = locked(file.with_name(f"{file.name}.lock"), busy)
-            self.journal = Journal(file, question.about())
-        before = self.journal.earlier.seconds if self.journal else 0.0
-        self._recorder = Recorder(question.settings, before)
-        for event in self.journal.earlier.events if self.journal else ():
-            self._recorder(event)
+        try:
+            if file is not None:
+                self.journal = Journal(file, question.about())
+            before = self.journal.earlier.seconds if self.journal else 0.0
+            self._recorder = Recorder(question.settings, before)
+            for event in self.journal.earlier.events if self.journal else ():
+                self._recorder(event)
+        except BaseException:  # Ctrl-C too: the lock is let go
+            self.close(done=False)
+            raise
 
     @property
     def finished_before(self) -> int:
@@ -95,12 +100,14 @@ class Audit:
         """
         question = self._question
         what = (question.frameworks, question.settings, self._hear)
-        where = (question.environments, self.journal)
 
         def then() -> list[Task]:
-            return peer_tasks(self.run(complete=True), *what, *where)
+            seen = self.run(complete=True)
+            # What was lost may be audited by the next start, and find what is then to be asked.
+            journal = None if seen.faults() else self.journal
+            return peer_tasks(seen, *what, question.environments, journal)
 
-        audit_all(*what, question.jobs, *where, then)
+        audit_all(*what, question.jobs, question.environments, self.journal, then)
 
     def _hear(self, event: Event) -> None:
         self._recorder(event)

@@ -186,7 +186,7 @@ BY_ROW = ("inputs", "target", "sample_weight", "cotangent", "direction")
 
 @dataclass(frozen=True)
 class Case:
-    """One call: the exact numbers that a subject is given.
+    """One call: the exact numbers that a subject is given. Its arrays are not written into.
 
     Attributes:
         operation: a key of OPERATIONS.

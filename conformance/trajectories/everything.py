@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from ...adapters.client import UnusableFramework, WorkerPool
 from ...adapters.environments import Environment, availability
 from ...adapters.registry import FRAMEWORKS
 from ...adapters.subject import Subject
+from ...adapters.worker import leave_with_parent
 from ...reference import api
 from ...reference.formats import FORMATS
 from ...reference.vocabulary import Case, Floats
@@ -145,7 +147,8 @@ def _trained(wanted: Sequence[Task], jobs: int) -> Iterator[tuple[Task, list[Tra
         return
     context = multiprocessing.get_context("spawn")
     before = set(multiprocessing.active_children())
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_obey) as pool:
+    begin = partial(_obey, os.getpid())
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=begin) as pool:
         try:
             with interruptions_later():
                 begun = {_submitted(pool, task): task for task in wanted}
@@ -190,10 +193,11 @@ _at_work = False
 """In a process of the pool: a task is being trained."""
 
 
-def _obey() -> None:
-    """Ctrl-C is for the parent, which ends this process by SIGTERM."""
-    leave_interruptions_to_the_parent()
+def _obey(parent: int) -> None:
+    """Ctrl-C is for the parent, which ends this process by SIGTERM, or by its own end."""
     signal.signal(signal.SIGTERM, _interrupted)
+    leave_interruptions_to_the_parent()
+    leave_with_parent(parent, True)  # noqa: FBT003 - the executor starts processes from its caller
 
 
 def _interrupted(*_: object) -> None:

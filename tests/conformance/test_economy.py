@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from operator import methodcaller
 from os import _exit
@@ -14,14 +14,24 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lossaudit.adapters.client import UnusableFramework
 from lossaudit.adapters.environments import Environment
 from lossaudit.adapters.in_process import InProcess
 from lossaudit.adapters.modules import from_path
 from lossaudit.adapters.registry import BRIEF_DTYPES, FRAMEWORKS, audited, subjects
 from lossaudit.adapters.subject import PLAIN, Subject
+from lossaudit.conformance import engine
 from lossaudit.conformance.bench import Bench, Memory
 from lossaudit.conformance.cell import PROFILES, Cell
-from lossaudit.conformance.engine import Auditor, Settings, Task, _Processes, run_tasks
+from lossaudit.conformance.engine import (
+    Auditor,
+    Settings,
+    Task,
+    _Processes,
+    plan,
+    run_tasks,
+    workers_of,
+)
 from lossaudit.conformance.engine import audit as audit_subjects
 from lossaudit.conformance.law import cells
 from lossaudit.conformance.laws.registry import LAWS, law
@@ -278,25 +288,57 @@ def nothing(z, y):
 """
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_the_workers_of_a_part_are_asked_the_inputs_of_findings_too(
-    jobs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+@pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, list[str]]]:
+    """Audits functions of these names; says which processes were asked, in their order."""
     monkeypatch.setattr(FRAMEWORKS, "_added", dict(FRAMEWORKS._added))
-    for name in ("here", "there"):
-        (tmp_path / f"{name}.py").write_text(ASKED)
-        FRAMEWORKS.add(from_path(tmp_path / f"{name}.py", [sys.executable]))
-    settings = Settings("quick", laws=("value",))
-    question = Question(("here", "there"), (Environment(),), settings, jobs)
-    audit = Audit(question, None, lambda _: None)
-    audit.audit()
-    audit.close(done=True)
-    assert audit.run(complete=True).peers
-    for name in ("here", "there"):
-        asked = (tmp_path / f"{name}.txt").read_text().split()
-        assert len(set(asked)) == 1, "another worker was started"
-        with pytest.raises(ProcessLookupError):
-            os.kill(int(asked[0]), 0)
+
+    def audited_functions(*names: str, jobs: int) -> dict[str, list[str]]:
+        for name in names:
+            (tmp_path / f"{name}.py").write_text(ASKED)
+            FRAMEWORKS.add(from_path(tmp_path / f"{name}.py", [sys.executable]))
+        question = Question(names, (Environment(),), Settings("quick", laws=("value",)), jobs)
+        audit = Audit(question, None, lambda _: None)
+        audit.audit()
+        audit.close(done=True)
+        assert audit.run(complete=True).peers
+        said = {name: (tmp_path / f"{name}.txt").read_text().split() for name in names}
+        processes = {name: list(dict.fromkeys(each)) for name, each in said.items()}
+        for process in (int(each) for found in processes.values() for each in found):
+            with pytest.raises(ProcessLookupError):
+                os.kill(process, 0)
+        return processes
+
+    return audited_functions
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_the_workers_of_a_part_are_asked_the_inputs_of_findings_too(jobs: int, asked):
+    names = ("here", "there")[:jobs]
+    assert {name: len(found) for name, found in asked(*names, jobs=jobs).items()} == dict.fromkeys(
+        names, 1
+    )
+
+
+def test_workers_are_not_kept_beside_those_of_another_framework(asked):
+    assert [len(found) for found in asked("here", "there", jobs=1).values()] == [2, 2]
+
+
+def test_workers_that_have_compiled_are(asked, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(engine, "compiles_shapes", lambda _: True)
+    assert [len(found) for found in asked("here", "there", jobs=1).values()] == [1, 1]
+
+
+def test_a_pool_that_has_refused_a_framework_is_not_kept():
+    part = next(p for p in plan(["torch"], "quick")[0])
+
+    def refusing() -> bool:
+        with workers_of(part, Settings("quick"), keep=True) as pool:
+            refused = pool.refused
+            pool._refusals["torch"] = UnusableFramework("torch", "the import took too long")
+        return refused
+
+    assert [refusing(), refusing()] == [False, False]
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -322,6 +364,21 @@ def test_what_follows_is_done_elsewhere_where_its_process_has_ended():
     after = Task("after", methodcaller("__call__", 1), said.append, home="numpy")
     run_tasks([part], 2, lambda: [after])
     assert said[1:] == [1]
+
+
+def test_a_process_that_dies_while_it_waits_takes_no_task_with_it():
+    said: list[Any] = []
+    processes: _Processes
+
+    def then() -> list[Task]:
+        for helper in processes._helpers.values():
+            helper.process.kill()
+            helper.process.join()
+        return [Task("after", methodcaller("__call__", 2), said.append)]
+
+    processes = _Processes([Task("one", methodcaller("__call__", 1), said.append)], 2, then)
+    processes.run()
+    assert said == [1, 2]
 
 
 def test_a_law_that_goes_by_places_is_asked_the_row_itself():

@@ -28,9 +28,11 @@ def test_an_interruption_that_comes_early_is_heard_afterwards(others):
 
     for thread in threads:
         thread.start()
-    with pytest.raises(KeyboardInterrupt):
-        begun()
-    done.set()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            begun()
+    finally:
+        done.set()
     for thread in threads:
         thread.join()
     assert seen == ["went on"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -394,6 +395,10 @@ def test_what_was_said_of_a_subject_is_not_said_again():
 # --- processes that are ended ---------------------------------------------------------------------
 
 
+PATIENCE = 120.0
+"""Seconds for a command that takes one or two where nothing else is at work."""
+
+
 class Started:
     """A command line in a session of its own, and every process that it and its workers are."""
 
@@ -416,14 +421,16 @@ class Started:
         What an earlier start has finished stands in the journal before this one has begun: `said`
         is what it says when it has.
         """
+        deadline = time.monotonic() + PATIENCE
         while said not in self.said() or _finished_in(journal) < finished:
             assert self.process.poll() is None, "it ended before it was interrupted"
+            assert time.monotonic() < deadline, "it did not come so far"
             time.sleep(0.01)
         self.process.send_signal(number)
         return self.result()
 
     def result(self) -> tuple[int, str]:
-        code = self.process.wait(timeout=120)
+        code = self.process.wait(timeout=PATIENCE)
         return code, self.said()
 
     def said(self) -> str:
@@ -464,7 +471,8 @@ def start(tmp_path_factory) -> Iterator[Callable[..., Started]]:
     yield started
     for each in all_of_them:
         for pid in each.living():
-            os.kill(int(pid), signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it has ended by now
+                os.kill(int(pid), signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")

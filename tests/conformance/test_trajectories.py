@@ -354,7 +354,7 @@ def test_processes_that_are_killed_leave_what_was_trained():
 
 
 def test_processes_that_cannot_begin_are_said_of_every_training(monkeypatch):
-    monkeypatch.setattr(everything, "_obey", signal.alarm)  # lacks its argument
+    monkeypatch.setattr(everything, "_obey", os.fspath)  # a process id is no path
     result, _ = prepared((), (), (), 1, Environment())
     train_all([ONE, OTHER], 2, result, lambda *_: None)
     assert [one.recipe for one in result.trainings] == [RIGHT, "sigmoids"]
