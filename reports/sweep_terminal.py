@@ -28,6 +28,7 @@ from .sweep_digest import (
     ulps_of,
     worst_text,
 )
+from .terminal import STYLES
 
 DETAILED = 12
 """So many curves of one subject and dtype are told in all details: six targets of both outputs."""
@@ -37,15 +38,6 @@ LISTED = 40
 
 RUNS = 3
 """Runs of each grade that are told."""
-
-STYLES = {
-    "crashed": "bold red",
-    "timed out": "bold",
-    "policy": "magenta",
-    "wrong kind": "red",
-    "violates": "dark_orange",
-    "precision": "yellow",
-}
 
 
 def print_sweep(

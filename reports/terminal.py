@@ -29,7 +29,7 @@ from .views import smallest_input, worst_counts
 QUIET_SECONDS = 10.0
 """Without a terminal: a line at least this long after the last."""
 
-_STYLES = {
+STYLES = {
     "crashed": "bold red",
     "timed out": "bold",
     "policy": "magenta",
@@ -197,9 +197,9 @@ def _framework_table(digest: Digest) -> Table:
 def _grade_counts(line: FrameworkLine) -> Text:
     """Findings by sign, all that passed as one number: the eye looks for what is wrong."""
     counts = worst_counts(line.worst)
-    parts = [Text(f"{sign(g)} {n:,}", style=_STYLES[g]) for g, n in counts if g in _STYLES]
+    parts = [Text(f"{sign(g)} {n:,}", style=STYLES[g]) for g, n in counts if g in STYLES]
     undecided = sum(n for grade, n in counts if grade in _UNDECIDED)
-    passed = sum(n for grade, n in counts if grade not in _STYLES and grade not in _UNDECIDED)
+    passed = sum(n for grade, n in counts if grade not in STYLES and grade not in _UNDECIDED)
     parts += [Text(f"?? {undecided:,}")] if undecided else []
     parts += [Text(f"ok {passed:,}")] if passed else []
     return Text("  ").join(parts) if parts else Text("no row")
@@ -208,7 +208,7 @@ def _grade_counts(line: FrameworkLine) -> Text:
 def _print_legend(digest: Digest, console: Console) -> None:
     """The signs that the table uses, in words."""
     seen = {grade for line in digest.lines() for grade in line.worst}
-    words = [f"{sign(grade)} {grade}" for grade in _STYLES if grade in seen]
+    words = [f"{sign(grade)} {grade}" for grade in STYLES if grade in seen]
     words += ["?? no bound or unspecified"] if seen & set(_UNDECIDED) else []
     words += ["ok inside the bounds"]
     said = f"A cell is a subject under a law, by its worst row: {', '.join(words)}."
@@ -262,7 +262,7 @@ def _print_worst(digest: Digest, console: Console, limit: int = 10) -> None:
     for finding in worst:
         kind = text.one_line(finding.kind, 12)
         subject = f" {text.one_line(finding.subject, 90)} {text.one_line(finding.dtype, 12)}"
-        style = _STYLES.get(finding.kind, "")
+        style = STYLES.get(finding.kind, "")
         head = Text.assemble((f"{sign(finding.kind)} {kind}", style), subject)
         print_indented(console, head)
         print_indented(console, f"{call_text(finding)} -> {came(finding)}", 5)
