@@ -38,6 +38,26 @@ def test_an_interruption_that_comes_early_is_heard_afterwards(others):
     assert seen == ["went on"]
 
 
+def test_sigterm_waits_too_where_it_is_heard_as_ctrl_c():
+    """As the command line hears it, once it is at work."""
+    seen = []
+
+    def begun() -> None:
+        with interruptions_later():
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.01)
+            seen.append("went on")
+
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            begun()
+        assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert seen == ["went on"]
+
+
 def test_it_waits_where_the_first_process_begins_inside():
     """The resource tracker begins with it, and unblocks what it has blocked itself."""
     program = """

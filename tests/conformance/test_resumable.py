@@ -536,6 +536,19 @@ def test_an_end_before_anything_was_asked_is_said(number, monkeypatch, capsys):
     assert capsys.readouterr().err == "lossaudit: interrupted\n"
 
 
+def test_an_audit_that_cannot_begin_lets_its_file_go(question, tmp_path, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    file = tmp_path / "run.json.journal"
+    with monkeypatch.context() as patch:
+        patch.setattr(resumable, "Journal", full)
+        with pytest.raises(OSError, match="No space"):
+            Audit(question, file, Watch())
+    assert not list(tmp_path.iterdir())
+    Audit(question, file, Watch()).close(done=True)
+
+
 def test_a_seed_that_was_drawn_stays_the_same(question, journal, capsys):
     """Under another one, the same command would be another audit."""
     drawn = replace(question, settings=replace(question.settings, seed=12345))
